@@ -1,0 +1,52 @@
+# Everything from nothing: `make demo` and `make test` need python >= 3.11, make and a package registry.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help setup demo test check format bench data lock clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready ## the environment in .venv, from pinned requirements
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; say make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: setup ## explain the bundled clips with three methods, judge the maps, show the table
+	$(BIN)/vidattr run method=gradient,grad_cam,integrated_gradients
+	$(BIN)/vidattr evaluate method=gradient,grad_cam,integrated_gradients metric=s_pt,t_pt,deletion_insertion
+	@echo "maps and pictures: visual_res/<method>/tiny_r2plus1d/, sheets that compare the methods: visual_res/comparison/"
+
+test: setup ## the tests
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: setup ## put the code into the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## speed, as ratios measured side by side in one run
+	$(BIN)/python scripts/bench.py
+
+data: setup ## write test_data/ anew
+	$(BIN)/python scripts/make_test_data.py
+
+lock: setup ## pin requirements.lock anew
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
+		--extra dev -o requirements.lock pyproject.toml
+
+clean: ## remove what can be made again, but not visual_res
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

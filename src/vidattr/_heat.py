@@ -1,0 +1,120 @@
+"""From raw importance to colour: one scale per clip, and how heat lies on a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vidattr.render import Render
+    from vidattr.types import Pixels
+
+Map = NDArray[np.floating]
+
+_FLAT = 1e-6  # relative: a map around 1e-12 is a map, and 0.3 with rounding errors is flat
+
+
+class Style(StrEnum):
+    """How importance is shown: as a heat map over the frame, or by blackening what does not matter."""
+
+    heat = auto()
+    cutout = auto()
+
+
+class Signed(StrEnum):
+    """What of a map with negative values is shown: the evidence for the class only, or the range from lowest to highest."""
+
+    positive = auto()
+    range = auto()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The one colour scale of a clip.
+
+    Attributes:
+        low: The value drawn as no heat.
+        high: The value drawn as full heat.
+        flaw: Why there is nothing to draw, "" where there is something.
+    """
+
+    low: float
+    high: float
+    flaw: str = ""
+
+    @classmethod
+    def of(cls, map: Map, render: Render) -> Scale:
+        """Returns the scale of a (T, H, W) map: its percentiles over the whole clip, never per frame.
+
+        Unlike the papers, which divide by max − min and so make NaN of a constant map, a map without contrast has no scale.
+        """
+        if not np.isfinite(map).all():
+            return cls(0, 0, "map not finite")
+        lowest, highest = float(map.min()), float(map.max())
+        if highest - lowest <= _FLAT * max(abs(lowest), abs(highest)):
+            return cls(lowest, highest, "flat map")
+        if highest <= 0 and render.signed is Signed.positive:
+            return cls(lowest, highest, "no positive evidence")
+        low, high = (float(v) for v in np.percentile(map, (100 - render.percentile, render.percentile)))
+        if lowest < 0 and render.signed is Signed.positive:
+            low = lowest = 0.0
+        # Fewer voxels than the percentile spares may hold all there is, say one voxel.
+        return cls(low, high) if high - low > _FLAT * (highest - lowest) else cls(lowest, highest)
+
+    def apply(self, map: Map) -> NDArray[np.float32]:
+        """Returns the map in 0…1; all 0 where there is nothing to draw."""
+        if self.flaw:
+            return np.zeros(map.shape, np.float32)
+        return ((map.astype(np.float64) - self.low) / (self.high - self.low)).clip(0, 1).astype(np.float32)
+
+    def ends(self) -> tuple[str, str]:
+        """Returns low and high as text; what rounds to nothing beside the range is written 0."""
+        low, high = (0.0 if abs(v) < 0.005 * (self.high - self.low) else v for v in (self.low, self.high))
+        return f"{low:.2g}", f"{high:.2g}"
+
+    def __str__(self) -> str:
+        return self.flaw or " to ".join(self.ends())
+
+
+def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
+    """Draws a map over its frames.
+
+    Heat is blended as the demo of Li et al. (WACV 2021) does, out = (1 − m^γ)·frame + m^γ·colour(m), the weight m^γ times
+    `opacity`; a cut-out keeps 1 − (1 − m²)^2.4 of each pixel, as their figures do.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        map: (T, H, W) raw.
+        render: How to draw.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB; `frames` themselves where the map is flat or not finite.
+
+    Raises:
+        ValueError: The map does not have the frames' shape.
+    """
+    if map.shape != frames.shape[:3]:
+        raise ValueError(f"map {map.shape} does not lie on frames {frames.shape}")
+    scale = Scale.of(map, render)
+    return frames if scale.flaw else blend(frames, scale.apply(map), render)
+
+
+def blend(frames: Pixels, m: NDArray[np.float32], render: Render) -> Pixels:
+    """Blends (T, H, W, 3) uint8 frames with importance (T, H, W) in 0…1, in the style that is asked for."""
+    if render.style is Style.cutout:
+        kept = 1 - render.opacity * (1 - m * m) ** 2.4
+        return (frames * kept[..., None] + 0.5).astype(np.uint8)
+    weight = (render.opacity * m**render.gamma)[..., None]
+    heat = _colours(render)[(m * 255 + 0.5).astype(np.uint8)]
+    return (frames + weight * (heat - frames) + 0.5).astype(np.uint8)
+
+
+def _colours(render: Render) -> NDArray[np.float32]:
+    """Returns the (256, 3) RGB colours of the colour map."""
+    ramp = np.arange(256, dtype=np.uint8)[:, None]
+    return cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{render.colormap.upper()}"))[:, 0, ::-1].astype(np.float32)

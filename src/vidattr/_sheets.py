@@ -1,0 +1,159 @@
+"""The layouts: grid, comparison sheet and animation, each a function from a scene and its maps to an RGB array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vidattr import _drawing as draw
+from vidattr._heat import Map, Scale, blend, overlay
+
+if TYPE_CHECKING:
+    from vidattr.render import Render, Scene
+    from vidattr.types import Pixels
+
+_FOOT = 12 + 2 * draw.MARGIN
+_NARROWEST = 440  # a sheet of one small frame still has room for its head
+_CHART = 40
+
+
+def grid(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
+    """Draws all frames, `columns` in a row, each row over its heat maps, under the clip's name and what the network said."""
+    frames, heat = (_tiles(scene, x, render.tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render)))
+    T, h, w = frames.shape[:3]
+    columns = min(render.columns, T)
+    width = max(columns * (w + draw.GAP) - draw.GAP, _NARROWEST)
+    head = _head(scene, [method, scene.model], width)
+    block = draw.line_height(draw.SMALL) + 2 * h + 3 * draw.GAP
+    page = draw.sheet(len(head) + -(-T // columns) * block + _FOOT, width + 2 * draw.MARGIN)
+    page[: len(head)] = head
+    for t in range(T):
+        x = draw.MARGIN + t % columns * (w + draw.GAP)
+        y = len(head) + t // columns * block
+        _centred(page, x, y, w, f"frame {scene.numbers[t]}")
+        y += draw.line_height(draw.SMALL)
+        page[y : y + h, x : x + w] = frames[t]
+        page[y + h + draw.GAP : y + 2 * h + draw.GAP, x : x + w] = heat[t]
+    _foot(page, scene, render, Scale.of(map, render))
+    return page
+
+
+def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
+    """Draws the maps of several methods of one clip, a row each under the row of frames, each row on its own scale.
+
+    Of a clip with more frames than `columns` that many are shown, evenly spread, the first and the last among them.
+    """
+    T = len(scene.pixels)
+    picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
+    few = replace(scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ())
+    frames = _tiles(few, few.pixels, render.tile, render)
+    h, w = frames.shape[1:3]
+    rows = [("frames", "", frames)]
+    for name, map in maps.items():
+        heat = overlay(scene.pixels, map, render)[picked]
+        rows.append((name, str(Scale.of(map, render)), _tiles(few, heat, render.tile, render)))
+    gutter = max(max(draw.text_width(name, draw.BODY, bold=True), draw.text_width(span, draw.SMALL)) for name, span, _ in rows)
+    gutter = min(gutter, 200) + draw.MARGIN
+    width = max(gutter + len(picked) * (w + draw.GAP) - draw.GAP, _NARROWEST)
+    head = _head(scene, [scene.model], width)
+    top = len(head) + draw.line_height(draw.SMALL)
+    page = draw.sheet(top + len(rows) * (h + draw.GAP) + draw.GAP + _FOOT, width + 2 * draw.MARGIN)
+    page[: len(head)] = head
+    left = draw.MARGIN + gutter + np.arange(len(picked)) * (w + draw.GAP)
+    for x, t in zip(left, picked, strict=True):
+        _centred(page, x, len(head), w, f"frame {scene.numbers[t]}")
+    for row, (name, span, tiles) in enumerate(rows):
+        y = top + row * (h + draw.GAP)
+        middle = y + h // 2 - draw.line_height(draw.BODY)
+        draw.text(page, draw.MARGIN, middle, draw.shorten(name, draw.BODY, gutter - draw.MARGIN, bold=True), draw.BODY, bold=True)
+        draw.text(page, draw.MARGIN, middle + draw.line_height(draw.BODY), span, draw.SMALL, draw.GREY)
+        for x, tile in zip(left, tiles, strict=True):
+            page[y : y + h, x : x + w] = tile
+    _foot(page, scene, render, None)
+    return page
+
+
+def animation(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
+    """Draws the frames of an animation, (T, h, w, 3): frame beside heat map, and each frame's mean importance beneath."""
+    frames, heat = (_tiles(scene, x, render.animation_tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render)))
+    T, h, w = frames.shape[:3]
+    scale = Scale.of(map, render)
+    width = max(2 * w + draw.GAP, _NARROWEST)
+    left = draw.MARGIN + (width - 2 * w - draw.GAP) // 2
+    head = _head(scene, [scene.model], width)
+    line = draw.line_height(draw.SMALL)
+    top = len(head) + line
+    chart = top + h + draw.GAP + line
+    still = draw.sheet(chart + _CHART + draw.MARGIN, width + 2 * draw.MARGIN)
+    still[: len(head)] = head
+    _centred(still, left + w + draw.GAP, len(head), w, f"{method}: {scale.flaw}" if scale.flaw else method)
+    draw.text(still, draw.MARGIN, chart - line, "mean of the map in each frame", draw.SMALL, draw.GREY)
+    pages = np.repeat(still[None], T, 0)
+    means = np.where(np.isfinite(map), map, 0).mean((1, 2), dtype=np.float64)
+    for t, page in enumerate(pages):
+        _centred(page, left, len(head), w, f"frame {scene.numbers[t]}")
+        page[top : top + h, left : left + w] = frames[t]
+        page[top : top + h, left + w + draw.GAP : left + 2 * w + draw.GAP] = heat[t]
+        draw.bars(page, draw.MARGIN, chart, width, _CHART, means, active=t)
+    return pages
+
+
+def _tiles(scene: Scene, frames: Pixels, size: int, render: Render) -> Pixels:
+    """Returns the frames enlarged, with their boxes."""
+    tiles = draw.enlarge(frames, size)
+    if render.boxes and any(scene.boxes):
+        tiles = tiles.copy()  # enlarged or not, the scene's own pixels stay clean
+        for tile, boxes in zip(tiles, scene.boxes, strict=True):
+            draw.outline(tile, boxes, *frames.shape[1:3])
+    return tiles
+
+
+def _probability(p: float) -> str:
+    return "p < 0.01" if 0 <= p < 0.005 else f"p = {p:.2f}"
+
+
+def _head(scene: Scene, names: list[str], width: int) -> Pixels:
+    """Returns the strip at the top: the clip's name, and beneath it what was explained, by what, of which network."""
+    facts = [f"explains {scene.target} ({_probability(scene.probability)})"]
+    if scene.predicted != scene.target:
+        facts.append(f"predicted {scene.predicted} ({_probability(scene.predicted_probability)})")
+    if scene.label:
+        facts.append(f"labelled {scene.label}")
+    lines = draw.flow([*names, *facts], draw.BODY, width)
+    title = draw.line_height(draw.TITLE)
+    strip = draw.sheet(draw.MARGIN + title + len(lines) * draw.line_height(draw.BODY) + draw.GAP, width + 2 * draw.MARGIN)
+    draw.text(strip, draw.MARGIN, draw.MARGIN - 4, draw.shorten(scene.clip, draw.TITLE, width, bold=True), draw.TITLE, bold=True)
+    for i, line in enumerate(lines):
+        draw.text(strip, draw.MARGIN, draw.MARGIN + title + i * draw.line_height(draw.BODY), line, draw.BODY, draw.GREY)
+    return strip
+
+
+def _centred(page: Pixels, x: int, y: int, width: int, words: str) -> None:
+    words = draw.shorten(words, draw.SMALL, width)
+    draw.text(page, x + (width - draw.text_width(words, draw.SMALL)) // 2, y, words, draw.SMALL, draw.GREY)
+
+
+def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None) -> None:
+    """Draws the legend at the bottom: the colours on a light grey frame, what their ends mean, and the box."""
+    y = len(page) - draw.MARGIN - draw.line_height(draw.SMALL)
+    x = draw.MARGIN
+    if scale is not None and scale.flaw:
+        draw.text(page, x, y, f"{scale.flaw}: nothing to draw", draw.SMALL, draw.ACCENT)
+        x += draw.text_width(f"{scale.flaw}: nothing to draw", draw.SMALL) + 2 * draw.MARGIN
+    else:
+        low, high = ("", ", each row on its own scale") if scale is None else (f" {end}" for end in scale.ends())
+        draw.text(page, x, y, f"low{low}", draw.SMALL, draw.GREY)
+        x += draw.text_width(f"low{low}", draw.SMALL) + draw.GAP
+        ramp = np.tile(np.linspace(0, 1, 140, dtype=np.float32), (1, 10, 1))
+        page[y + 3 : y + 13, x : x + 140] = blend(np.full((1, 10, 140, 3), 225, np.uint8), ramp, render)[0]
+        x += 140 + draw.GAP
+        draw.text(page, x, y, f"high{high}", draw.SMALL, draw.GREY)
+        x += draw.text_width(f"high{high}", draw.SMALL) + 2 * draw.MARGIN
+    if render.boxes and any(scene.boxes):
+        key = np.full((12, 18, 3), 150, np.uint8)
+        draw.outline(key, [(2, 2, 16, 10)], 12, 18)
+        page[y + 2 : y + 14, x : x + 18] = key
+        draw.text(page, x + 18 + draw.GAP, y, "annotated box", draw.SMALL, draw.GREY)

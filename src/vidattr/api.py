@@ -1,0 +1,98 @@
+"""The Python interface: load a network, load a method, read a clip, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from vidattr.batches import class_index, clip_seed, upload
+from vidattr.compose import part
+from vidattr.errors import ConfigError
+from vidattr.models._network import Network
+from vidattr.runtime import Device, Runtime, within_memory
+from vidattr.types import Clip, Explanation, Method, Model, Query
+from vidattr.video import read as read_video
+
+
+def load_model(name: str, *, device: str = "auto", max_batch: int = 8, **fields: Any) -> Network:
+    """Loads a network by the name of its config, with its weights, on the device.
+
+    Args:
+        name: As in `vidattr list models`.
+        device: "auto", "cpu" or "cuda".
+        max_batch: The largest number of clips in one forward pass.
+        fields: Fields of the model's config: `weights="r3d.pth"`, `input={"size": [112, 112]}`.
+
+    Raises:
+        ConfigError: An unknown name or field, or weights that do not fit.
+    """
+    model = cast(Model, part("model", name, fields))
+    return Runtime(device=Device(device), max_batch=max_batch).resident(model.load())
+
+
+def load_method(name: str, **fields: Any) -> Method:
+    """Loads an attribution method by the name of its config.
+
+    Args:
+        name: As in `vidattr list methods`.
+        fields: Fields of the method's config: `score="prob"`, `steps=50`.
+
+    Raises:
+        ConfigError: An unknown name or field, or a value of the wrong type.
+    """
+    return cast(Method, part("method", name, fields))
+
+
+def read_clip(path: str | Path, model: Network) -> Tensor:
+    """Reads a video, or a folder of numbered frames, as the network takes it.
+
+    Returns:
+        (1, C, T, H, W) float32 on the network's device.
+
+    Raises:
+        ClipError: The file is missing or cannot be decoded.
+    """
+    clip = Clip(id=Path(path).stem, source=Path(path))
+    return upload(model.view, model.device, [read_video(clip, model.view)])
+
+
+def explain(
+    model: Network,
+    method: Method,
+    frames: Tensor,
+    target: Tensor | Sequence[int | str] | int | str,
+    *,
+    seed: int = 0,
+) -> Explanation:
+    """Explains N clips.
+
+    Args:
+        model: From `load_model`.
+        method: From `load_method`.
+        frames: (N, C, T, H, W) float32, exactly as the network takes it.
+        target: The class to explain in each clip, as (N,) int64, or as indices or names; one for all clips will do.
+        seed: Of what the method draws; the i-th clip gets a seed of its own from it.
+
+    Returns:
+        An explanation whose `map` is (N, T, H, W) float32 and whose `extras` hold what else the method knows.
+
+    Raises:
+        ConfigError: Shapes that do not fit, an unknown class, or a method that is not defined for this network.
+    """
+    if frames.ndim != 5:
+        raise ConfigError(f"frames of shape {tuple(frames.shape)}", expected="(N, C, T, H, W)")
+    if not isinstance(target, Tensor):
+        asked = [target] * len(frames) if isinstance(target, int | str) else list(target)
+        target = torch.tensor([class_index(model, str(one)) for one in asked])
+    if target.shape != (len(frames),):
+        raise ConfigError(f"target of shape {tuple(target.shape)} for {len(frames)} clips", expected=f"({len(frames)},)")
+    query = Query(
+        frames=frames.to(model.device, torch.float32),
+        target=target.to(model.device, torch.int64),
+        seeds=tuple(clip_seed(seed, str(i)) for i in range(len(frames))),
+    )
+    return within_memory(model, lambda: method(model, query))

@@ -1,0 +1,156 @@
+"""Batches: clips decoded ahead in the background, sent to the device once, and turned into queries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidattr.compose import Cell
+from vidattr.errors import ClipError, ConfigError, unknown
+from vidattr.identity import describe, key
+from vidattr.models._network import Network
+from vidattr.runtime import within_memory
+from vidattr.types import Clip, Query, Sample
+from vidattr.video import read as read_video
+from vidattr.view import View
+
+Decoded = tuple[Clip, Sample | ClipError]
+Failure = tuple[str, str, Exception]  # clip id, stage, error
+
+
+def clip_seed(seed: int, clip: str) -> int:
+    """Returns the seed of one clip: it depends on the run's seed and the clip's id, and on nothing else."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{clip}".encode()).digest()[:8], "big") >> 1
+
+
+def by_network(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Groups cells that share a dataset and a model, in the order in which these first occur."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        shared = {"dataset": describe(cell.dataset), "root": str(cell.config.dataset), "model": describe(cell.model)}
+        groups.setdefault(key(shared), []).append(cell)
+    yield from groups.values()
+
+
+def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]]]:
+    """Returns the clips that a cell is about, and its dataset's problems as lines for `errors.jsonl`."""
+    index = cell.dataset.index()
+    clips = list(index.clips)[: cell.config.limit]
+    if not clips and not index.problems:
+        raise ConfigError(f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit")
+    problems = [{"clip": p.clip, "stage": "index", "error": p.message, "to_do": p.remedy} for p in index.problems]
+    return clips[shard[0] - 1 :: shard[1]], problems if shard[0] == 1 else []
+
+
+def class_index(network: Network, name: str) -> int:
+    """Returns the index of a class given by name (case, spaces and underscores do not matter) or by number."""
+    if name.isdigit() and int(name) < len(network.classes):
+        return int(name)
+    plain = [_plain(c) for c in network.classes]
+    if _plain(name) not in plain:
+        raise unknown("class", name, network.classes)
+    return plain.index(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def target_of(network: Network, asked: str, clip: Clip, predicted: int) -> int:
+    """Returns the class to explain in one clip; raises ClipError where its label is no class of the network."""
+    if asked == "predicted":
+        return predicted
+    if asked != "label":
+        return class_index(network, asked)
+    try:
+        return class_index(network, clip.label) if clip.label else class_index(network, "no label")
+    except ConfigError as error:
+        raise ClipError(
+            f"its label {clip.label!r} is none of the network's {len(network.classes)} classes",
+            remedy="target=predicted, or choose with dataset.classes the classes that the network knows",
+        ) from error
+
+
+def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[Decoded]]:
+    """Yields each batch decoded, in order, with the next two already on their way in background threads."""
+
+    def read(clip: Clip) -> Decoded:
+        try:
+            return clip, read_video(clip, cell.model.input)
+        except ClipError as error:
+            return clip, error
+
+    with ThreadPoolExecutor(cell.runtime.workers, thread_name_prefix="decode") as pool:
+        waiting: list[list[Future[Decoded]]] = []
+        try:
+            for batch in batches:
+                waiting.append([pool.submit(read, clip) for clip in batch])
+                if len(waiting) > 2:
+                    yield [future.result() for future in waiting.pop(0)]
+            while waiting:
+                yield [future.result() for future in waiting.pop(0)]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def stretches(clips: Sequence[Clip], size: int) -> list[list[Clip]]:
+    """Cuts the clip list into the fixed batches in which it is always computed."""
+    return [list(clips[start : start + size]) for start in range(0, len(clips), size)]
+
+
+def upload(view: View, device: torch.device, samples: Sequence[Sample]) -> Tensor:
+    """Sends the bytes of a batch to the device, once, and makes the network's input of them there."""
+    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+    return view.normalise(pixels.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A batch on the device, with what the network says of it."""
+
+    clips: Sequence[Clip]
+    samples: Sequence[Sample]
+    query: Query
+    names: Sequence[str]
+    probability: Sequence[float]
+    top: Sequence[tuple[tuple[str, float], ...]]
+
+
+def prepare(network: Network, good: Sequence[tuple[Clip, Sample]], cell: Cell) -> tuple[Ready | None, list[Failure]]:
+    """Makes a query of a decoded batch, and names the clips of which no class can be explained."""
+    frames = upload(network.view, network.device, [sample for _, sample in good])
+    shares = within_memory(network, lambda: network.probabilities(frames)).cpu()
+    keep, targets, failures = [], [], list[Failure]()
+    for row, (clip, _) in enumerate(good):
+        try:
+            targets.append(target_of(network, str(cell.config.target), clip, int(shares[row].argmax())))
+            keep.append(row)
+        except ClipError as error:
+            failures.append((clip.id, "target", error))
+    if not keep:
+        return None, failures
+    frames = frames if len(keep) == len(good) else frames[keep]
+    likeliest = shares[keep].topk(min(5, shares.shape[1]), dim=1)
+    ready = Ready(
+        clips=[good[row][0] for row in keep],
+        samples=[good[row][1] for row in keep],
+        query=Query(
+            frames=frames,
+            target=torch.tensor(targets, device=network.device),
+            seeds=tuple(clip_seed(int(cell.config.seed), good[row][0].id) for row in keep),
+        ),
+        names=[network.classes[target] for target in targets],
+        probability=[float(shares[row, target]) for row, target in zip(keep, targets, strict=True)],
+        top=[
+            tuple((network.classes[k], float(p)) for k, p in zip(ks, ps, strict=True))
+            for ks, ps in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        ],
+    )
+    return ready, failures

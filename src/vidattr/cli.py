@@ -1,0 +1,250 @@
+"""The command line: verbs, flags about the command, exit codes. Every key=value belongs to Hydra.
+
+Nothing here imports torch before a verb needs it, so `--help` and a mistyped verb answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vidattr.errors import ConfigError, VidattrError
+
+app = typer.Typer(
+    name="vidattr",
+    help="Which pixels, when, made a video network say what it said, and whether the explanation can be trusted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="What to use: method=grad_cam model.weights=r3d.pth; a,b,c and glob(*) span a grid."),
+]
+ConfigDir = Annotated[Path | None, typer.Option("--config-dir", help="Use this config folder instead of vidattr's own.")]
+AddConfigs = Annotated[list[Path] | None, typer.Option("--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+class Role(StrEnum):
+    """What `vidattr list` lists."""
+
+    methods = auto()
+    models = auto()
+    datasets = auto()
+    metrics = auto()
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    terminal = auto()
+    markdown = auto()
+    csv = auto()
+    latex = auto()
+    json = auto()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+        raise ConfigError(f"--shard {text}", expected="i/n with 1 <= i <= n, say 2/8")
+    return int(i), int(n)
+
+
+@app.command()
+def run(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done: cells, clips, passes, disk.")] = False,
+    shard: Annotated[str, typer.Option("--shard", help="Only the i-th of n parts of the clips, as i/n.")] = "1/1",
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first clip that fails.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Move folders that are there aside and start afresh.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explain the clips of a dataset: maps and pictures under paths.out."""
+    from vidattr import compose, plan, runner
+
+    part = _shard(shard)
+    found = compose.cells(overrides or [], folder=config_dir, add=add_configs or [])
+    if dry_run:
+        rows = plan.plan(found, part)
+        typer.echo(json.dumps(rows, indent=2) if as_json else plan.text(rows))
+        return
+    jobs = runner.run(found, shard=part, force=force, fail_fast=fail_fast, quiet=quiet or as_json)
+    _report_jobs(jobs, as_json)
+
+
+def _report_jobs(jobs: list[Any], as_json: bool) -> None:
+    """Says what became of each cell, and leaves with 1 where a clip failed."""
+    rows = [
+        {
+            "cell": job.cell.title,
+            "dataset": job.cell.names["dataset"],
+            "model": job.cell.names["model"],
+            "folder": str(job.folder.path),
+            "written": job.written,
+            "present": job.present,
+            "failed": len(job.errors),
+        }
+        for job in jobs
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    for row, job in zip(rows, jobs, strict=True):
+        if not as_json:
+            failed = f", {row['failed']} failed" if row["failed"] else ""
+            typer.echo(f"{row['cell']}: {row['written']} written, {row['present']} there before{failed}  {row['folder']}")
+        for line in job.errors[:5]:
+            typer.echo(f"  {line['clip'] or job.cell.title}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
+        if len(job.errors) > 5:
+            typer.echo(f"  and {len(job.errors) - 5} more in {job.folder.path / 'errors.jsonl'}", err=True)
+    if jobs and all(job.failed for job in jobs):
+        raise typer.Exit(2)
+    if any(job.errors for job in jobs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help="The row that the others are compared with.")] = "random",
+    form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge what `run` stored: scores per clip, curves, and a table. No map is computed again."""
+    from vidattr import compose, evaluator, report
+
+    found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    groups = evaluator.evaluate(found, quiet=quiet or as_json)
+    typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
+    if report.tell_errors(groups, lambda line: typer.echo(line, err=True)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help="The row that the others are compared with.")] = "random",
+    form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
+    as_json: Json = False,
+) -> None:
+    """Show the table of scores that `evaluate` has finished, without judging anything."""
+    from vidattr import compose, evaluator, report
+
+    found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    groups = evaluator.stored_tables(found)
+    typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
+
+
+@app.command()
+def explain(
+    arguments: Annotated[list[str], typer.Argument(metavar="VIDEO... [KEY=VALUE]...", help="Videos or frame folders, then overrides.")],
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explain your own videos with any model and method: the five likeliest classes, a map, pictures."""
+    from vidattr import own
+
+    jobs, rows = own.explain_videos(arguments, folder=config_dir, add=add_configs or [], quiet=quiet or as_json)
+    typer.echo(json.dumps(rows, indent=2) if as_json else own.text(rows))
+    if jobs and all(job.failed for job in jobs):
+        typer.echo(f"error: {jobs[0].failed}", err=True)
+        raise typer.Exit(2)
+    lines = {(line["clip"], line["error"]): line for job in jobs for line in job.errors}
+    for line in lines.values():
+        typer.echo(f"  {line['clip']}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
+    if lines:
+        raise typer.Exit(1)
+
+
+@app.command()
+def render(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw the pictures of stored maps anew, say with another render.colormap."""
+    from vidattr import compose, runner
+
+    jobs = runner.redraw(compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json)
+    _report_jobs(jobs, as_json)
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the weights and the training log.")] = Path("visual_res/train"),
+    quiet: Quiet = False,
+) -> None:
+    """Train one of the small networks on the synthetic clips."""
+    from vidattr import compose
+    from vidattr import train as training
+
+    recipe, model, runtime = compose.training(overrides or [], folder=config_dir, add=add_configs or [])
+    path = training.train(recipe, model, device=runtime.torch_device(), out=out, quiet=quiet)
+    typer.echo(f"weights and log: {path}")
+
+
+@app.command("list")
+def list_(role: Role, config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
+    """List methods, models, datasets or metrics, with where each comes from."""
+    from vidattr import catalogue
+
+    rows = catalogue.listing(role.value.removesuffix("s"), catalogue.folders(config_dir, add_configs or []))
+    typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.text(rows))
+
+
+@config_app.command("show")
+def config_show(
+    overrides: Overrides = None,
+    config_dir: ConfigDir = None,
+    add_configs: AddConfigs = None,
+    as_json: Json = False,
+) -> None:
+    """Print the composed configuration of every cell, with its run key."""
+    from vidattr import compose, plan
+
+    found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    typer.echo(plan.configuration(found, as_json))
+
+
+@app.command()
+def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
+    """Say what is installed, which device there is, which data and weights are found where."""
+    from vidattr import catalogue
+
+    rows = catalogue.diagnosis(config_dir, add_configs or [])
+    typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.diagnosis_text(rows))
+
+
+def main() -> None:
+    """Runs the command line: user errors are one message and exit code 2, failed work is 1, bugs keep their traceback."""
+    try:
+        app()
+    except VidattrError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

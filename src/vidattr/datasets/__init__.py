@@ -1,0 +1,1 @@
+"""One module per dataset: its index and its annotations."""

@@ -1,0 +1,164 @@
+"""The corrected person tubes of UCF101-24, from `pyannot.pkl` or `finalAnnots.mat`; both files hold the same.
+
+A pickle is a program. This one is read by an unpickler that knows nothing but numbers, strings and arrays, and builds
+even those by its own code: numpy's constructors trust what they are given.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidattr.errors import ConfigError
+from vidattr.types import Box
+
+FRAME_SIZE = (320, 240)
+"""(width, height) of the frames that the tubes were drawn on."""
+
+
+@dataclass(frozen=True)
+class Tube:
+    """One person over some frames.
+
+    Attributes:
+        first: Number of the first frame, 1-based.
+        boxes: (n, 4) int64: x, y, width and height in frames of `FRAME_SIZE`, on frames first … first + n − 1; x and y
+            of the corner, 1-based.
+    """
+
+    first: int
+    boxes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tubes:
+    """The tubes of one video of `frames` frames, in the order of the file."""
+
+    frames: int
+    tubes: tuple[Tube, ...]
+
+    def boxes(self) -> dict[int, tuple[Box, ...]]:
+        """Returns frame number to boxes, 0-based with exclusive far edges.
+
+        What the file calls the width is taken as one: x0 = x − 1, x1 = x0 + width. No box then reaches the frame's last
+        column, which suggests far edges that are inclusive; the doubt is one pixel of 320.
+        """
+        found: dict[int, list[Box]] = {}
+        for tube in self.tubes:
+            for number, (x, y, w, h) in enumerate(tube.boxes.tolist(), start=tube.first):
+                found.setdefault(number, []).append((x - 1.0, y - 1.0, x - 1.0 + w, y - 1.0 + h))
+        return {number: tuple(boxes) for number, boxes in sorted(found.items())}
+
+    def segment(self) -> tuple[int, int] | None:
+        """Returns the first and last frame with a tube, or None where that is no frame or the whole video."""
+        if not self.tubes:
+            return None
+        first = min(tube.first for tube in self.tubes)
+        last = max(tube.first + len(tube.boxes) - 1 for tube in self.tubes)
+        return None if first <= 1 and last >= self.frames else (first, last)
+
+
+def load(path: str) -> Mapping[str, Callable[[], Tubes]]:
+    """Reads an annotation file.
+
+    Returns:
+        `<Class>/<video>` to a function that returns the tubes, or raises ValueError where they make no sense.
+
+    Raises:
+        ConfigError: The file is missing, of another format, or holds code.
+    """
+    kind = "the UCF101-24 annotations: pyannot.pkl or finalAnnots.mat"
+    remedy = "dataset.annotations=FILE, or dataset.annotations='' to do without boxes"
+    if not Path(path).is_file():
+        raise ConfigError(f"no such file: dataset.annotations={path}", expected=kind, remedy=remedy)
+    try:
+        return _matlab(path) if path.endswith(".mat") else _pickled(path)
+    except Exception as error:  # both formats may fail in any way on a file that was not made for them
+        raise ConfigError(f"cannot read {path}: {error}", expected=kind, remedy=remedy) from error
+
+
+def _pickled(path: str) -> dict[str, Callable[[], Tubes]]:
+    content = _Unpickler(io.BytesIO(Path(path).read_bytes()), encoding="latin1").load()
+    return {str(name): partial(_from_dict, entry) for name, entry in content.items()}
+
+
+def _from_dict(entry: dict[str, Any]) -> Tubes:
+    try:
+        # sf is 0-based, ef exclusive.
+        tubes = tuple(_tube(int(t["sf"]) + 1, int(t["ef"]), t["boxes"].values) for t in entry["annotations"])
+        return Tubes(int(entry["numf"]), tubes)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an annotation: {error}") from error
+
+
+def _matlab(path: str) -> dict[str, Callable[[], Tubes]]:
+    from scipy.io import loadmat
+
+    return {str(one["name"].item()): partial(_from_struct, one) for one in loadmat(path, variable_names=["annot"])["annot"].ravel()}
+
+
+def _from_struct(entry: Any) -> Tubes:
+    # Here sf is 1-based and ef inclusive.
+    tubes = tuple(_tube(int(t["sf"].item()), int(t["ef"].item()), t["boxes"]) for t in entry["tubes"].ravel())
+    return Tubes(int(entry["num_imgs"].item()), tubes)
+
+
+def _tube(first: int, last: int, boxes: NDArray[Any]) -> Tube:
+    # The file's uint8 would wrap around in x + width.
+    tube = Tube(first, np.asarray(boxes).astype(np.int64))
+    if first < 1 or tube.boxes.shape != (last - first + 1, 4):
+        raise ValueError(f"boxes of shape {tube.boxes.shape} for frames {first} to {last}")
+    return tube
+
+
+class _Dtype:
+    """Stands for a numpy dtype of numbers or text."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not re.fullmatch(r"[biuf][1248]|[SU][0-9]{1,4}", code):
+            raise pickle.UnpicklingError(f"it holds an array of {code!r}")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
+
+    def read(self, data: bytes | str) -> NDArray[Any]:
+        return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, np.dtype(self.order + self.code))
+
+
+class _Array:
+    """Stands for a numpy array; its `values` are set by the pickle's state."""
+
+    values: NDArray[Any]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        self.values = dtype.read(data).reshape(shape, order="F" if fortran else "C")
+
+
+class _Unpickler(pickle.Unpickler):
+    known: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy", "dtype"): _Dtype,
+        ("numpy", "ndarray"): _Array,
+        # As Python 3 writes bytes in protocol 2.
+        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+        **{
+            (module, name): stand_in
+            for module in ("numpy.core.multiarray", "numpy._core.multiarray")  # numpy 1 and 2
+            for name, stand_in in (("_reconstruct", lambda *_: _Array()), ("scalar", lambda dtype, data: dtype.read(data)[0]))
+        },
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.known:
+            raise pickle.UnpicklingError(f"it holds code ({module}.{name}), which annotations have no need of")
+        return self.known[module, name]

@@ -1,0 +1,69 @@
+"""What UCF101 and UCF101-24 share: names of videos, class folders, split files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from vidattr.datasets._files import Footage, indexed, plain, safe
+from vidattr.errors import ConfigError
+from vidattr.types import Clip, Index, Problem
+from vidattr.video import VIDEO_SUFFIXES
+
+_NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
+
+
+def label_of(found: Footage) -> str:
+    """Returns the class: the folder's name, else the one in the video's name, else ""."""
+    match = _NAME.fullmatch(found.name)
+    return found.folder or (match["label"] if match else "")
+
+
+def index(files: Iterable[Footage], labels: Collection[str], split: str) -> Index:
+    """Returns the clips of the classes `labels`, and of a split file only; no boxes.
+
+    All clips of one group (`v_Biking_g01`) were cut from one video, which becomes `Clip.video`.
+
+    Args:
+        files: What lies on disk, as `footage` sorts it.
+        labels: Classes to keep, in the spelling they get.
+        split: A list of `<Class>/<video>[.avi] [number]`; "" keeps every clip. Listed and absent ones become problems.
+
+    Raises:
+        ConfigError: The split file is missing or lists nothing of these classes.
+    """
+    spelling = {plain(label): label for label in labels}
+    listed = dict(_listed(split, spelling)) if split else None
+    clips, absent = [], dict(listed or {})
+    for one in files:
+        label = spelling.get(plain(label_of(one)))
+        if label is None or (listed is not None and one.name not in listed):
+            continue
+        absent.pop(one.name, None)
+        match = _NAME.fullmatch(one.name)
+        video = one.name.rpartition("_")[0] if match else one.name
+        clips.append(Clip(id=safe(one.name), source=one.path, label=label, video=video))
+    problems = [
+        Problem(name, f"{label}/{name} is listed in {split} and not on disk", "add it to dataset.root, or shorten the list")
+        for name, label in absent.items()
+    ]
+    return indexed(clips, problems)
+
+
+def _listed(split: str, spelling: dict[str, str]) -> Iterator[tuple[str, str]]:
+    path = Path(split)
+    if not path.is_file():
+        raise ConfigError(f"no such split file: {split}", expected="a list such as testlist01.txt", remedy="dataset.split=FILE")
+    empty = True
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        folder, slash, name = line.strip().partition(" ")[0].rpartition("/")
+        if slash and plain(folder) in spelling:
+            empty = False
+            yield (Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name), spelling[plain(folder)]
+    if empty:
+        raise ConfigError(
+            f"{split} lists no clip of the classes asked for",
+            expected="lines <Class>/<video>.avi",
+            remedy="dataset.split=FILE, dataset.classes=[]",
+        )

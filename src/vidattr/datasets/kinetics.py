@@ -1,0 +1,103 @@
+"""Kinetics-400, -600 and -700: clips of ten seconds, labelled by an official CSV file."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from vidattr.datasets._files import Footage, Source, chosen, footage, indexed, plain, safe
+from vidattr.errors import ConfigError
+from vidattr.types import Clip, Index, Problem, hashed, unkeyed
+
+_TIMED = re.compile(r"(?P<video>.+)_(?P<start>\d+)_\d+")
+_Rows = Mapping[str, Mapping[int, str]]  # YouTube id to the second at which a clip starts to its label
+
+
+@dataclass(frozen=True)
+class Kinetics:
+    """Kinetics (Kay et al. 2017; Carreira et al. 2018, 2019), cut to the annotated seconds.
+
+    `root` holds `videos/<label>/<name>.mp4`, `sampled_frames/<label>-<name>/<number>.png`, or both, with the label in
+    either place or nowhere; or is itself one of these folders. `<name>` is `<YouTube id>`, with or without
+    `_<start>_<end>`. The label is that of the CSV file; a clip that is not in it gets the one of its folder or name, if
+    the file knows that label, and is a problem otherwise. As Kinetics is never complete on disk, clips of the CSV file
+    that are not there are no problem unless `require_all` is set.
+
+    Attributes:
+        root: The folder.
+        classes: Only these classes; empty: all.
+        source: `any` takes the frames of a clip only where its video, of the same name, is missing.
+        annotations: CSV file with the columns label, youtube_id and time_start; others are not needed.
+        require_all: Names every clip of the CSV file that is not on disk as a problem.
+    """
+
+    version: ClassVar[int] = 1
+
+    root: str = unkeyed("")
+    classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
+    source: Source = Source.any
+    annotations: str = hashed("")
+    require_all: bool = unkeyed(False)
+
+    def index(self) -> Index:
+        """Returns the clips on disk with their labels; what has no label is a problem.
+
+        Raises:
+            ConfigError: No clip under `root`, no such CSV file or column, or an unknown class.
+        """
+        files = footage(self.root, self.source, "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png")
+        rows = _read(self.annotations)
+        labels = {plain(label): label for starts in rows.values() for label in starts.values()}
+        wanted = chosen(self.classes, labels.values())
+        clips, problems, seen = [], [], set()
+        for one in files:
+            name, video, start, label = _identify(one, rows, labels)
+            seen.add((video, start))
+            if label is None:
+                message = f"unlabelled: {one.path} is not in {self.annotations}, and lies in no folder of a class"
+                problems.append(Problem(safe(name), message, "put it into a folder named as its class"))
+            elif label in wanted:
+                clips.append(Clip(id=safe(name), source=one.path, label=label, video=video))
+        if self.require_all:
+            problems += [
+                Problem(f"{video}_{start:06d}", f"{label}: listed in {self.annotations} and not on disk", "dataset.require_all=false")
+                for video, starts in rows.items()
+                for start, label in starts.items()
+                if label in wanted and seen.isdisjoint({(video, start), (video, None)})
+            ]
+        return indexed(clips, problems)
+
+
+def _identify(one: Footage, rows: _Rows, labels: Mapping[str, str]) -> tuple[str, str, int | None, str | None]:
+    """Returns name without label, YouTube id, start in seconds or None, and label or None."""
+    prefix, _, rest = one.name.partition("-")
+    named = labels.get(plain(prefix)) if rest else None  # no label has a hyphen; ids do
+    name = rest if named else one.name
+    timed = None if name in rows else _TIMED.fullmatch(name)
+    video, start = (timed["video"], int(timed["start"])) if timed else (name, None)
+    starts = rows.get(video, {})
+    listed = {starts[start]} if start is not None and start in starts else set(starts.values())
+    return name, video, start, listed.pop() if len(listed) == 1 else named or labels.get(plain(one.folder))
+
+
+def _read(path: str) -> _Rows:
+    columns = ("label", "youtube_id", "time_start")
+    remedy = "dataset.annotations=FILE.csv"
+    if not Path(path).is_file():
+        raise ConfigError(f"no such file: dataset.annotations={path!r}", expected="the official CSV file of a split", remedy=remedy)
+    rows: dict[str, dict[int, str]] = {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
+                rows.setdefault(row["youtube_id"], {})[int(float(row["time_start"]))] = row["label"]
+        except (KeyError, TypeError, ValueError) as error:
+            found = f"{path}, line {reader.line_num}: {type(error).__name__} {error}; its columns are {reader.fieldnames}"
+            raise ConfigError(found, expected=f"the columns {', '.join(columns)}", remedy=remedy) from error
+    if not rows:
+        raise ConfigError(f"{path} lists no clip", expected=f"the columns {', '.join(columns)}", remedy=remedy)
+    return rows

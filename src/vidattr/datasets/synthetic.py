@@ -1,0 +1,106 @@
+"""Clips made by code from a seed, in which the evidence for the class is known by construction."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from vidattr.datasets import _scenes
+from vidattr.errors import ConfigError
+from vidattr.types import Clip, Index, Pixels, unkeyed
+
+CLASSES = (*_scenes.SHAPES, *_scenes.TEXTURES)
+
+
+class Variant(StrEnum):
+    """What the class is: the shape of a moving object, or the texture of the background."""
+
+    object = auto()
+    texture = auto()
+
+
+class Split(StrEnum):
+    """Which stream of random numbers the clips come from; no two streams share a clip."""
+
+    train = auto()
+    val = auto()
+    test = auto()
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Moving shapes over a background, with exact boxes and segments.
+
+    In both variants an object, one of four shapes, moves through a contiguous 40 to 60 % of the clip and is absent
+    otherwise, while one or two distractors of other shapes, of the same sizes, colours and speeds, move through the
+    whole clip. `boxes` and `segment` say where and when the object is. With `variant=object` its shape is the class, on
+    a plain background: the boxes hold all the evidence. With `variant=texture` the class is one of four textures that
+    cover the background, and the object's shape is drawn independently of it: a map that follows the object is wrong.
+
+    A clip depends on seed, variant, split, its index, `frames` and `size` only, so fewer clips are a subset of more.
+    The label is the index modulo four: any run of clips is balanced.
+
+    Attributes:
+        variant: What the class is.
+        split: The networks of this package were trained on train and chosen by nothing; test is for explanations.
+        seed: Makes another data set.
+        clips: How many clips.
+        frames: Frames in a clip, at least 8.
+        size: Height and width of a frame in pixels, at least 32.
+    """
+
+    version: ClassVar[int] = 1
+
+    variant: Variant = Variant.object
+    split: Split = Split.test
+    seed: int = 0
+    clips: int = unkeyed(48)
+    frames: int = 32
+    size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or self.frames < 8 or self.size < 32:
+            raise ConfigError(
+                f"dataset: clips={self.clips} frames={self.frames} size={self.size}",
+                expected="at least 1 clip, 8 frames (an object is shown in 40 % of them) and 32 pixels",
+            )
+
+    def index(self) -> Index:
+        """Returns the clips, sorted by id; none of them is drawn before its `source` is called."""
+        return Index([self._clip(number) for number in range(self.clips)])
+
+    def scene(self, number: int) -> _scenes.Scene:
+        """Returns what clip `number` (from 0) shows."""
+        name = f"{self.seed}/{self.variant.value}/{self.split.value}/{number}"
+        random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))
+        label = self._label(number)
+        if self.variant is Variant.object:
+            return _scenes.scene(random, shape=label, texture=None)
+        return _scenes.scene(random, shape=None, texture=label)
+
+    def _label(self, number: int) -> str:
+        names = list(_scenes.SHAPES if self.variant is Variant.object else _scenes.TEXTURES)
+        return names[number % len(names)]
+
+    def _clip(self, number: int) -> Clip:
+        shown = self.scene(number).target.frames(self.frames)
+        # The number comes before the label: the first few clips by id are then of all classes.
+        name = f"{self.variant.value}-{number:04d}-{self._label(number)}"
+        return Clip(
+            id=name,
+            source=partial(_draw, self, number),
+            label=self._label(number),
+            video=name,
+            boxes=self.scene(number).target.boxes(self.size, self.frames),
+            box_size=(self.size, self.size),
+            segment=(shown.start + 1, shown.stop),
+        )
+
+
+def _draw(dataset: Synthetic, number: int) -> Pixels:
+    return dataset.scene(number).draw(dataset.size, dataset.frames)

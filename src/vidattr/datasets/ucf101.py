@@ -1,0 +1,42 @@
+"""UCF101: 101 action classes, without boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from vidattr.datasets import _ucf
+from vidattr.datasets._files import Source, chosen, footage
+from vidattr.types import Index, unkeyed
+
+
+@dataclass(frozen=True)
+class UCF101:
+    """UCF101 (Soomro, Zamir and Shah 2012): class folders of videos or of folders of frames.
+
+    `root` holds `UCF-101/<Class>/<video>.avi`, `rgb-images/<Class>/<video>/<number>.jpg`, or both, or is itself one of
+    these folders. The class is the folder's name.
+
+    Attributes:
+        root: The folder.
+        classes: Only these classes; empty: all on disk.
+        source: `any` takes the frames of a video only where the video itself is missing.
+        split: A list of videos such as `testlist01.txt` or `trainlist01.txt`; "": all on disk.
+    """
+
+    version: ClassVar[int] = 1
+
+    root: str = unkeyed("")
+    classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
+    source: Source = Source.any
+    split: str = unkeyed("")
+
+    def index(self) -> Index:
+        """Returns the clips on disk; listed but absent ones are problems.
+
+        Raises:
+            ConfigError: No clip under `root`, no such split file, or an unknown class.
+        """
+        files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
+        labels = chosen(self.classes, {_ucf.label_of(one) for one in files} - {""})
+        return _ucf.index(files, labels, self.split)

@@ -1,0 +1,65 @@
+"""UCF101-24: 24 action classes with person boxes on every frame that shows the action."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from vidattr.datasets import _tubes, _ucf
+from vidattr.datasets._files import Source, chosen, footage
+from vidattr.types import Clip, Index, Problem, hashed, unkeyed
+
+CLASSES = (
+    "Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving", "Fencing", "FloorGymnastics",
+    "GolfSwing", "HorseRiding", "IceDancing", "LongJump", "PoleVault", "RopeClimbing", "SalsaSpin", "SkateBoarding", "Skiing",
+    "Skijet", "SoccerJuggling", "Surfing", "TennisSwing", "TrampolineJumping", "VolleyballSpiking", "WalkingWithDog",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UCF24:
+    """The 24 classes of UCF101 (Soomro et al. 2012) that the THUMOS challenge gave boxes, as corrected by Singh et al. 2017.
+
+    `root` holds `UCF-101/<Class>/<video>.avi`, `rgb-images/<Class>/<video>/<number>.jpg`, or both, or is itself one of
+    these folders. Folders of other classes are left alone. A video without an annotation is a clip without boxes. Where
+    the tubes do not cover the whole video, their union is the clip's segment.
+
+    Attributes:
+        root: The folder.
+        classes: Only these classes; empty: all 24.
+        source: `any` takes the frames of a video only where the video itself is missing.
+        annotations: `pyannot.pkl` or `finalAnnots.mat`; "": no boxes.
+        split: A list of videos such as `testlist01.txt`, of which only these 24 classes count; "": all on disk.
+    """
+
+    version: ClassVar[int] = 1
+
+    root: str = unkeyed("")
+    classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
+    source: Source = Source.any
+    annotations: str = hashed("")
+    split: str = unkeyed("")
+
+    def index(self) -> Index:
+        """Returns the clips on disk with their boxes; listed but absent ones and unreadable tubes are problems.
+
+        Raises:
+            ConfigError: No clip under `root`, no such annotation or split file, or an unknown class.
+        """
+        labels = chosen(self.classes, CLASSES)
+        files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
+        found = _ucf.index(files, labels, self.split)
+        tubes = _tubes.load(self.annotations) if self.annotations else {}
+        clips: list[Clip] = []
+        problems = list(found.problems)
+        for clip in found.clips:
+            read = tubes.get(f"{clip.label}/{clip.id}")
+            try:
+                clips.append(clip if read is None else _annotated(clip, read()))
+            except ValueError as error:
+                problems.append(Problem(clip.id, f"unreadable annotation in {self.annotations}: {error}", "mend the file"))
+        return Index(tuple(clips), tuple(problems))
+
+
+def _annotated(clip: Clip, tubes: _tubes.Tubes) -> Clip:
+    return replace(clip, boxes=tubes.boxes(), box_size=_tubes.FRAME_SIZE, segment=tubes.segment())

@@ -1,0 +1,44 @@
+"""User errors: what was expected, what was found, what to do. Bugs are ordinary exceptions and keep their traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VidattrError(Exception):
+    """An error that the user can mend; the command line prints it without a traceback.
+
+    Args:
+        found: What is wrong, with the offending value ("no such folder: data/ucf101").
+        expected: What would have been right, or None where `found` says it already.
+        remedy: What to do about it, as a command or an option where there is one.
+    """
+
+    def __init__(self, found: str, *, expected: str | None = None, remedy: str | None = None) -> None:
+        self.found, self.expected, self.remedy = found, expected, remedy
+        lines = [found]
+        if expected:
+            lines.append(f"  expected: {expected}")
+        if remedy:
+            lines.append(f"  to do: {remedy}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(VidattrError):
+    """A wrong option, name or combination: nothing was started, exit code 2."""
+
+
+class ClipError(VidattrError):
+    """One clip cannot be read or judged: a line in `errors.jsonl`, the others go on, exit code 1."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
+    """Returns the error for a name that is none of `choices`, with the nearest ones first."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(name, names, n=3)
+    return ConfigError(
+        f"unknown {kind} {name!r}",
+        expected=f"one of {', '.join(names)}" if names else f"a {kind}, but there is none here",
+        remedy=f"did you mean {' or '.join(near)}?" if near else None,
+    )

@@ -1,0 +1,262 @@
+"""Judges what `run` stored: maps are read back, a metric asks the network what it needs, one row a clip is written.
+
+No map is computed here, but for the two baselines that every table shows: random and center cost nothing and need no
+network, so they are drawn on the spot where no run of them is stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
+from vidattr.compose import Cell, part
+from vidattr.errors import ClipError, ConfigError
+from vidattr.identity import describe, key, metric_identity
+from vidattr.models._network import Network
+from vidattr.runner import made_by, run_folder
+from vidattr.runtime import within_memory
+from vidattr.store import RunFolder, StoredMap, write_text
+from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
+
+BASELINES = ("random", "center")
+_KEYS = ("clip", "label", "video")
+
+
+@dataclass
+class Judged:
+    """The scores of one cell under one metric.
+
+    Attributes:
+        cell: What was judged, and by what.
+        folder: Its run.
+        rows: One row a clip: clip, label, video, the scores, and "<reference>/<score>" for what a trivial answer scores.
+        curves: Name to one row a clip: clip and the curve's values.
+        clips: How many clips the dataset has.
+        errors: Clips that could not be judged.
+    """
+
+    cell: Cell
+    folder: RunFolder
+    rows: pd.DataFrame
+    curves: dict[str, pd.DataFrame]
+    clips: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    baseline: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The file of the scores."""
+        return self.folder.path / "scores" / f"{self.cell.names['metric']}-{key(metric_identity(self.cell))}.csv"
+
+    def judged(self) -> set[str]:
+        """Ids of the clips that have a row."""
+        return set(self.rows["clip"]) if len(self.rows) else set()
+
+    def save(self) -> None:
+        """Writes rows and curves, whole."""
+        write_text(self.path, self.rows.sort_values("clip").to_csv(index=False))
+        for name, curve in self.curves.items():
+            write_text(self.path.with_suffix(f".{name}.csv"), curve.sort_values("clip").to_csv(index=False))
+
+
+def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
+    """Returns the scores of a cell that were stored earlier, none where there are none yet."""
+    found = Judged(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
+    found.folder.check()
+    if found.path.is_file():
+        found.rows = _read(found.path)
+        for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
+            found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(_KEYS, str), keep_default_na=False, na_values=[""], converters={"label": str})
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", remedy="delete it and evaluate again") from error
+
+
+def with_baselines(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
+    """Returns the cells, and behind each group of dataset, model and metric the baselines that it does not name itself."""
+    out = [(cell, False) for cell in cells]
+    for group in _by_metric(cells):
+        present = {cell.names["method"] for cell in group}
+        for name in BASELINES:
+            if name not in present:
+                added = replace(group[0], names={**group[0].names, "method": name}, title=name, method=part("method", name, {}))
+                out.append((added, True))
+    return out
+
+
+def _by_metric(cells: Sequence[Cell]) -> Iterable[list[Cell]]:
+    for group in by_network(cells):
+        found: dict[str, list[Cell]] = {}
+        for cell in group:
+            shared = [metric_identity(cell), str(cell.config.target), cell.config.seed]
+            found.setdefault(key({"shared": shared}), []).append(cell)
+        yield from found.values()
+
+
+def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]]:
+    """Judges the stored maps of every cell; what was judged before is not judged again.
+
+    Returns:
+        One list per table: the cells that share dataset, model and metric, baselines last.
+
+    Raises:
+        ConfigError: A cell was never run; the message says how to.
+    """
+    pairs = with_baselines(cells)
+    jobs = [read_scores(cell, baseline=baseline) for cell, baseline in pairs]
+    for job in jobs:
+        if not job.baseline and not job.folder.stored():
+            raise ConfigError(
+                f"no maps of {job.cell.title} on {job.cell.names['dataset']} by {job.cell.names['model']}: {job.folder.path}",
+                remedy="`vidattr run` with the same overrides first",
+            )
+    tables = _tables(jobs)
+    networks: dict[str, Network] = {}
+    for table in tables:
+        cell = table[0].cell
+        name = key(describe(cell.model))
+        metric = cast(Metric, cell.metric)
+        if metric.needs_network and name not in networks and _unfinished(table):
+            networks = {name: cell.runtime.resident(cell.model.load())}
+        _judge(table, networks.get(name) if metric.needs_network else None, quiet)
+    return tables
+
+
+def stored_tables(cells: Sequence[Cell]) -> list[list[Judged]]:
+    """Returns the finished scores of the cells, grouped as tables, without judging anything.
+
+    Raises:
+        ConfigError: A cell was never evaluated; the message says how to.
+    """
+    jobs = [read_scores(cell, baseline=baseline) for cell, baseline in with_baselines(cells)]
+    for job in jobs:
+        if not job.baseline and not len(job.rows):
+            raise ConfigError(f"no scores yet: {job.path}", remedy="`vidattr evaluate` with the same overrides first")
+        job.clips = len(job.rows)
+    return _tables(jobs)
+
+
+def _tables(jobs: Sequence[Judged]) -> list[list[Judged]]:
+    groups = _by_metric([job.cell for job in jobs])
+    return [[job for job in jobs if any(job.cell is cell for cell in group)] for group in groups]
+
+
+def _unfinished(jobs: Sequence[Judged]) -> bool:
+    return any(job.baseline or job.folder.stored() - job.judged() for job in jobs)
+
+
+def _judge(jobs: Sequence[Judged], network: Network | None, quiet: bool) -> None:
+    """Judges the maps of one table's cells, batch by batch, every batch with all the cells that lack a row of it."""
+    first = jobs[0].cell
+    clips, problems = clips_of(first)
+    stored = {id(job): job.folder.stored() for job in jobs}
+    anywhere = set[str]().union(*(stored[id(job)] for job in jobs if not job.baseline))
+    open_ = {id(job): ((anywhere if job.baseline else stored[id(job)]) - job.judged()) for job in jobs}
+    for job in jobs:
+        job.clips, job.errors = len(clips), list(problems)
+    wanted = [batch for batch in stretches(clips, first.runtime.clips) if any(clip.id in open_[id(job)] for job in jobs for clip in batch)]
+    title = f"{first.names['metric']} · {first.names['dataset']} · {first.names['model']}"
+    saved = time.monotonic()
+    try:
+        with tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted) as bar:
+            for decoded in read_ahead(wanted, first):
+                asked = [job for job in jobs if any(clip.id in open_[id(job)] for clip, _ in decoded)]
+                _judge_batch(asked, [job for job in jobs if not job.baseline], decoded, network)
+                bar.update(len(decoded))
+                if time.monotonic() - saved > 10:  # a killed evaluation loses seconds, and long tables are not written each batch
+                    _save(jobs)
+                    saved = time.monotonic()
+    finally:
+        _save(jobs)
+
+
+def _save(jobs: Sequence[Judged]) -> None:
+    for job in jobs:
+        if len(job.rows):
+            if not job.folder.exists():
+                job.folder.open(made_by(torch.device("cpu")))
+            job.save()
+
+
+def _judge_batch(
+    jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequence[tuple[Clip, Sample | ClipError]], network: Network | None
+) -> None:
+    """Judges one batch and adds a row per cell and clip."""
+    good: list[tuple[Clip, Sample]] = []
+    for clip, sample in decoded:
+        if isinstance(sample, Sample):
+            good.append((clip, sample))
+        else:
+            for job in jobs:
+                job.errors.append({"clip": clip.id, "stage": "read", "error": sample.found, "to_do": sample.remedy})
+    found = {id(job): _load(job, [clip for clip, _ in good]) for job in {id(job): job for job in (*runs, *jobs)}.values()}
+    targets = {name: stored.target for job in reversed(runs) for name, stored in found[id(job)].items()}
+    good = [(clip, sample) for clip, sample in good if clip.id in targets]
+    if not good:
+        return
+    cell = jobs[0].cell
+    device = network.device if network is not None else torch.device("cpu")
+    query = Query(
+        frames=upload(cell.model.input, device, [sample for _, sample in good]),
+        target=torch.tensor([targets[clip.id] for clip, _ in good], device=device),
+        seeds=tuple(clip_seed(int(cell.config.seed), clip.id) for clip, _ in good),
+    )
+    truth = [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for clip, sample in good]
+    maps = torch.stack([_stacked(job, [clip.id for clip, _ in good], found[id(job)], query) for job in jobs])
+    scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps))
+    for m, job in enumerate(jobs):
+        have = [n for n, (clip, _) in enumerate(good) if job.baseline or clip.id in found[id(job)]]
+        _add(job, [good[n][0] for n in have], scores, m, have)
+
+
+def _load(job: Judged, clips: Sequence[Clip]) -> dict[str, StoredMap]:
+    found = {}
+    for clip in clips:
+        if job.folder.map_path(clip.id).is_file():
+            try:
+                found[clip.id] = job.folder.load(clip.id)
+            except ClipError as error:
+                job.errors.append({"clip": clip.id, "stage": "load", "error": error.found, "to_do": error.remedy})
+    return found
+
+
+def _stacked(job: Judged, clips: Sequence[str], found: Mapping[str, StoredMap], query: Query) -> Tensor:
+    """Returns one method's maps of a batch, (N, T, H, W): a clip without one is NaN, a baseline without a run is drawn."""
+    if job.baseline and not found:
+        return job.cell.method(cast(Network, None), query).map
+    shape = (query.frames.shape[2], *query.frames.shape[3:])
+    empty = torch.full(shape, torch.nan)
+    return torch.stack([found[clip].map if clip in found else empty for clip in clips]).to(query.frames.device)
+
+
+def _add(job: Judged, clips: Sequence[Clip], scores: Scores, m: int, have: Sequence[int]) -> None:
+    rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
+    for name, values in scores.columns.items():
+        rows[name] = values[m].cpu().numpy()[list(have)]
+    for reference, columns in scores.reference.items():
+        for name, values in columns.items():
+            rows[f"{reference}/{name}"] = values.cpu().numpy()[list(have)]
+    job.rows = _joined(job.rows, rows)
+    for name, values in scores.curves.items():
+        curve = pd.DataFrame(values[m].cpu().numpy()[list(have)]).assign(clip=[c.id for c in clips])
+        job.curves[name] = _joined(job.curves.get(name, pd.DataFrame()), curve[["clip", *curve.columns.drop("clip")]].rename(columns=str))
+
+
+def _joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    if not len(old):
+        return new
+    return pd.concat([old[~old["clip"].isin(new["clip"])], new], ignore_index=True)

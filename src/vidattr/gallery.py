@@ -1,0 +1,59 @@
+"""Which pictures a run has and lacks, and the drawing of the missing ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidattr.identity import key
+from vidattr.render import Scene, write, write_comparison
+from vidattr.store import StoredMap
+from vidattr.types import Clip, Sample
+
+if TYPE_CHECKING:
+    from vidattr.runner import Job
+
+
+def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
+    """Whether a picture of this clip that is asked for is not there."""
+    render = jobs[0].cell.render
+    asked = [suffix for suffix, wanted in ((".png", render.grid), (".gif", render.gif), (".mp4", render.mp4)) if wanted]
+    pictures = [job.folder.picture(clip.id, suffix) for job in jobs for suffix in asked]
+    if render.comparison and len(jobs) > 1:
+        pictures.append(sheets / f"{clip.id}.png")
+    return not all(path.exists() for path in pictures)
+
+
+def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, folder: Path, overwrite: bool) -> None:
+    """Draws what pictures of one clip are missing: one set per method, and the sheet that compares the methods."""
+    for job, stored in found:
+        cell = job.cell
+        scene = _scene(job, stored, clip, sample)
+        write(job.folder.path / "visual", scene, stored.map.numpy(), cell.title, cell.render, overwrite=overwrite)
+    if len(found) > 1:
+        job, stored = found[0]
+        maps = {other.cell.title: one.map.numpy() for other, one in found}
+        write_comparison(folder, _scene(job, stored, clip, sample), maps, job.cell.render, overwrite=overwrite)
+
+
+def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:
+    return Scene(
+        clip=clip.id,
+        pixels=sample.pixels,
+        numbers=stored.numbers,
+        model=job.cell.names["model"],
+        target=stored.name,
+        probability=stored.probability,
+        predicted=stored.top[0][0],
+        predicted_probability=stored.top[0][1],
+        label=clip.label,
+        boxes=sample.boxes,
+    )
+
+
+def sheets(jobs: Sequence[Job]) -> Path:
+    """Returns the folder of the sheets that compare exactly these runs."""
+    cell = jobs[0].cell
+    runs = key({"runs": sorted(key(job.folder.identity) for job in jobs)})
+    return Path(cell.config.paths.out) / "comparison" / cell.names["model"] / f"{cell.label or cell.names['dataset']}-{runs}"

@@ -1,0 +1,97 @@
+"""What decides a run's numbers, and the key made of it.
+
+The identity is a plain dictionary: the fields and the version of dataset, model and method, the target and the seed.
+Folders, subsets and run-time knobs are left out by the declaration of their fields (`types.unkeyed`), files enter by the
+sha256 of their content (`types.hashed`), so a run has the same key on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidattr.compose import Cell
+
+KEY_VERSION = 1
+"""Raise it when the form of the identity changes, so that no old run is taken for a new one."""
+
+
+def run_identity(cell: Cell) -> dict[str, Any]:
+    """Returns what decides the maps of one cell."""
+    config = cell.config
+    return {
+        "key_version": KEY_VERSION,
+        "dataset": {"name": cell.names["dataset"], **describe(cell.dataset)},
+        "model": {"name": cell.names["model"], **describe(cell.model)},
+        "method": {"name": cell.names["method"], **describe(cell.method)},
+        "target": str(config.target),
+        "seed": int(config.seed),
+    }
+
+
+def metric_identity(cell: Cell) -> dict[str, Any]:
+    """Returns what decides the scores of one cell beside its maps."""
+    return {"key_version": KEY_VERSION, "name": cell.names["metric"], **describe(cell.metric)}
+
+
+def key(identity: dict[str, Any]) -> str:
+    """Returns ten hexadecimal digits that stand for an identity."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def describe(part: Any) -> dict[str, Any]:
+    """Returns the class, version and number-deciding fields of a plug-in's dataclass."""
+    cls = type(part)
+    found: dict[str, Any] = {"class": f"{cls.__module__}.{cls.__qualname__}", "version": cls.version}
+    for field in fields(part):
+        rule = field.metadata.get("identity")
+        if rule == "skip":
+            continue
+        value = getattr(part, field.name)
+        found[field.name] = _content(part, value) if rule == "sha256" else _plain(value)
+    return found
+
+
+def _content(part: Any, value: Any) -> Any:
+    """Returns the sha256 of the file that a hashed field stands for, or the field itself where it is a name, not a file."""
+    resolve = getattr(part, "weights_file", None)
+    path = resolve() if resolve is not None else (Path(value) if value else None)
+    if path is None or not Path(path).is_file():
+        return value
+    stat = Path(path).stat()
+    return {"sha256": _sha256(str(path), stat.st_mtime_ns, stat.st_size)}
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: str, _changed: int, _size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def difference(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Returns one line per leaf in which two identities differ: "method.score: logit here, prob there"."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        lines = []
+        for name in sorted({*ours, *theirs}):
+            lines += difference(ours.get(name), theirs.get(name), f"{path}.{name}" if path else name)
+        return lines
+    return [] if ours == theirs else [f"{path}: {ours!r} now, {theirs!r} stored"]

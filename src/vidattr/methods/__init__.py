@@ -1,0 +1,1 @@
+"""One module per attribution method; shared steps are functions in `_ops`."""

@@ -1,0 +1,133 @@
+"""Steps that several methods share: the score, its derivative in batches, and the ways to one float per voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum, auto
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vidattr.models._network import Network
+
+
+class Score(StrEnum):
+    """What is explained of class y: its logit z_y, its probability softmax(z)_y, or the logarithm of that.
+
+    Where the probability is near 1 its derivative is near 0 and points elsewhere than the logit's: the maps differ.
+    """
+
+    logit = auto()
+    prob = auto()
+    logprob = auto()
+
+
+class Polarity(StrEnum):
+    """Which side of a signed attribution a map shows: a as it is, |a|, max(a, 0) or max(-a, 0), before channels are reduced."""
+
+    signed = auto()
+    both = auto()
+    positive = auto()
+    negative = auto()
+
+
+class Reduce(StrEnum):
+    """How the C channels of a voxel become one number: their mean, sum or maximum."""
+
+    mean = auto()
+    sum = auto()
+    max = auto()
+
+
+_SCORES: dict[Score, Callable[[Tensor], Tensor]] = {
+    Score.logit: lambda logits: logits,
+    Score.prob: lambda logits: logits.softmax(1),
+    Score.logprob: lambda logits: logits.log_softmax(1),
+}
+_POLARITIES: dict[Polarity, Callable[[Tensor], Tensor]] = {
+    Polarity.signed: lambda a: a,
+    Polarity.both: lambda a: a.abs(),
+    Polarity.positive: lambda a: a.clamp(min=0),
+    Polarity.negative: lambda a: (-a).clamp(min=0),
+}
+_REDUCTIONS: dict[Reduce, Callable[[Tensor], Tensor]] = {
+    Reduce.mean: lambda a: a.mean(1),
+    Reduce.sum: lambda a: a.sum(1),
+    Reduce.max: lambda a: a.amax(1),
+}
+
+
+def score_of(logits: Tensor, target: Tensor, score: Score) -> Tensor:
+    """Returns the score (N,) of each clip's own target class from the (N, K) logits."""
+    return _SCORES[score](logits).gather(1, target[:, None])[:, 0]
+
+
+@torch.no_grad()
+def scores(model: Network, frames: Tensor, target: Tensor, score: Score) -> Tensor:
+    """Returns the score (N,) of (N, C, T, H, W) frames, in chunks of `max_batch`, without a graph."""
+    return torch.cat([score_of(model(x), y, score) for x, y in chunks(model, frames, target)])
+
+
+def chunks(model: Network, frames: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields frames and targets, at most `max_batch` clips at a time."""
+    return zip(torch.split(frames, model.max_batch), torch.split(target, model.max_batch), strict=True)
+
+
+def derivative(score: Tensor, leaf: Tensor) -> Tensor:
+    """Returns ∂ Σ_n score_n / ∂ leaf, each clip's own gradient, since no clip's score depends on another clip.
+
+    A score that does not depend on `leaf` at all has the derivative 0: a constant network gets a flat map, not an error.
+    """
+    if not score.requires_grad:
+        return torch.zeros_like(leaf)
+    (gradient,) = torch.autograd.grad(score.sum(), leaf, materialize_grads=True)
+    return gradient
+
+
+def input_gradients(model: Network, frames: Tensor, target: Tensor, score: Score) -> Tensor:
+    """Returns ∂ score / ∂ frames (N, C, T, H, W), in chunks of `max_batch`; `frames` itself never joins a graph."""
+    parts = []
+    with torch.enable_grad():
+        for x, y in chunks(model, frames, target):
+            leaf = x.detach().requires_grad_()
+            parts.append(derivative(score_of(model(leaf), y, score), leaf))
+    return torch.cat(parts)
+
+
+def probe_gradients(
+    model: Network, target: Tensor, score: Score, probes: int, probe: Callable[[int, int], Tensor]
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Differentiates the score at several points around each clip.
+
+    All clips × probes are one list that is cut into chunks of `max_batch`: ⌈N·probes / max_batch⌉ passes, whatever N is,
+    and no more than one chunk of probes in memory. A caller that adds the gradients up one by one, as they come, does so
+    in the same order for every chunk size, so that chunks leave no trace in the sum.
+
+    Args:
+        model: The network.
+        target: The class (N,) to explain.
+        score: What of it.
+        probes: Points per clip.
+        probe: Maps a clip's index i and k to the k-th point (C, T, H, W); called once each, i slow and k fast.
+
+    Yields:
+        i, k and the gradient (C, T, H, W) there, in that order.
+    """
+    pairs = [(i, k) for i in range(len(target)) for k in range(probes)]
+    for start in range(0, len(pairs), model.max_batch):
+        chunk = pairs[start : start + model.max_batch]
+        points = torch.stack([probe(i, k) for i, k in chunk])
+        gradients = input_gradients(model, points, torch.stack([target[i] for i, _ in chunk]), score)
+        for (i, k), gradient in zip(chunk, gradients, strict=True):
+            yield i, k, gradient
+
+
+def to_map(attribution: Tensor, polarity: Polarity, reduce: Reduce) -> Tensor:
+    """Returns the map (N, T, H, W) float32 of a signed attribution (N, C, T, H, W)."""
+    return _REDUCTIONS[reduce](_POLARITIES[polarity](attribution)).float()
+
+
+def trilinear(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Resizes (N, t, h, w) to (N, T, H, W), linearly on each axis, cell centres aligned (`align_corners=False`)."""
+    return interpolate(cam[:, None], size, mode="trilinear", align_corners=False)[:, 0]

@@ -1,0 +1,89 @@
+"""Grad-CAM on the features of a video network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vidattr.methods._ops import Score, chunks, derivative, score_of, trilinear
+from vidattr.models._network import Network
+from vidattr.types import Explanation, Query
+
+
+class Pool(StrEnum):
+    """Over what a channel's gradient is averaged: the space of each time step by itself, or space and time."""
+
+    space = auto()
+    spacetime = auto()
+
+
+class TimeUpsample(StrEnum):
+    """How the map's t steps become T frames: linearly between the steps, or each step repeated."""
+
+    linear = auto()
+    repeat = auto()
+
+
+_POOLED_AXES: dict[Pool, tuple[int, ...]] = {Pool.space: (3, 4), Pool.spacetime: (2, 3, 4)}
+
+
+def _repeated(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Resizes (N, t, h, w) to (N, T, H, W): frame f shows step ⌊f·t/T⌋, space is bilinear."""
+    frames = interpolate(cam[:, None], (size[0], *cam.shape[2:]), mode="nearest")[:, 0]
+    return trilinear(frames, size)
+
+
+_UPSAMPLE: dict[TimeUpsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
+    TimeUpsample.linear: trilinear,
+    TimeUpsample.repeat: _repeated,
+}
+
+
+@dataclass(frozen=True)
+class GradCAM:
+    """Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) for a 3-D network or one that sees frame by frame (CNN-LSTM).
+
+    With A (c, t, h, w) the features of `layer` and G = ∂s_y/∂A, channel c weighs w_c(t) = mean over h, w of G_c(t), and
+    cam(t, i, j) = ReLU(Σ_c w_c(t) · A_c(t, i, j)); the map is cam, resized to the frames.
+
+    Unlike the paper, which knows no time, there are two ways to pool the weights: per time step, as video work does
+    (Li et al., WACV 2021; SlowFast), or over space and time alike, the literal extension of eq. 1 (`pool=spacetime`).
+    Li et al. write that the map is upsampled in time, and their code repeats it (`time_upsample=repeat`).
+
+    Attributes:
+        score: s_y: the logit (the paper), the probability, or its logarithm.
+        layer: Name of the module whose output is A; None: the network's own last convolution.
+        pool: Over what a channel's weight is averaged.
+        relu: Whether what speaks against the class is cut off, as in eq. 2.
+        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
+
+    The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
+    """
+
+    version: ClassVar[int] = 1
+
+    score: Score = Score.logit
+    layer: str | None = None
+    pool: Pool = Pool.space
+    relu: bool = True
+    time_upsample: TimeUpsample = TimeUpsample.linear
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips by one forward pass each and a backward pass that ends at `layer`."""
+        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
+        T, H, W = query.frames.shape[2:]
+        return Explanation(_UPSAMPLE[self.time_upsample](cam, (T, H, W)).float(), {"cam": cam})
+
+    @torch.enable_grad()
+    def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:
+        logits, leaf = model.activations(frames, self.layer)
+        slope = derivative(score_of(logits, target, self.score), leaf)
+        features, gradient = (model.volume(tensor.detach(), len(frames)) for tensor in (leaf, slope))
+        cam = (gradient.mean(_POOLED_AXES[self.pool], keepdim=True) * features).sum(1)
+        return cam.relu() if self.relu else cam

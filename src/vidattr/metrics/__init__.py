@@ -1,0 +1,1 @@
+"""One module per metric: pure functions and one dataclass."""

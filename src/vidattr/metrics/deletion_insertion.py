@@ -1,0 +1,174 @@
+"""Deletion and insertion: how fast the class goes when the map's best voxels go, and comes when they come.
+
+Petsiuk, V. et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section 4.3;
+28 steps and the over-all score as Uchiyama et al., WACV 2023, section 4.2, after Zhang et al., "Group-CAM", 2021.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vidattr.errors import ConfigError
+from vidattr.models._network import Network
+from vidattr.types import Column, Query, Scores, Truth
+from vidattr.view import View
+
+
+class Order(StrEnum):
+    """`volume`: one ranking of all T·H·W voxels; `per_frame`: one of each frame, every frame losing the same share."""
+
+    volume = auto()
+    per_frame = auto()
+
+
+class Fill(StrEnum):
+    """What takes the place of a voxel: 0 after normalisation (the mean colour), the blurred clip, or black."""
+
+    zero = auto()
+    blur = auto()
+    black = auto()
+
+
+@dataclass(frozen=True)
+class DeletionInsertion:
+    """Scores both curves of the target's probability and their areas.
+
+    1. Rank the voxels by decreasing saliency, all channels of a voxel together. Ties follow the clip's own random
+       permutation: raster order would score where an array begins, and piece-wise constant maps tie nearly everywhere.
+    2. Deletion: of x, the best ⌊k·V/steps⌋ voxels are replaced by `deletion_fill`, k = 0 … steps.
+       Insertion: of `insertion_base`, the same voxels are replaced by those of x.
+    3. AUC = (Σ_k f_k − (f_0 + f_steps)/2) / steps, f being the softmax probability of the target.
+    4. Over-all = AUC_insertion − AUC_deletion.
+
+    Only distinct clips pass the network: 2·(steps − 1) per map, and x and its two fills once per clip.
+
+    Attributes:
+        steps: Number of steps.
+        order: What is ranked together.
+        deletion_fill: What replaces deleted voxels.
+        insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`blur`).
+    """
+
+    version: ClassVar[int] = 1
+    needs_network: ClassVar[bool] = True
+
+    steps: int = 28
+    order: Order = Order.volume
+    deletion_fill: Fill = Fill.zero
+    insertion_base: Fill = Fill.blur
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"metric.steps={self.steps}", expected="1 or more")
+
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor) -> Scores:
+        """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
+
+        Returns:
+            `deletion`, `insertion`, `over_all`, and the ends of the curves, `f_clip` (of x), `f_deleted` and `f_base` (of
+            the two fills); the curves (M, N, steps + 1); as reference what a curve that never leaves its one end or its
+            other end would score: `whole_clip`, f(x), and `filled_clip`, f of the fill.
+
+        Raises:
+            ValueError: There is no network.
+        """
+        if model is None:
+            raise ValueError("deletion and insertion ask the network: model is None")
+        x = query.frames
+        M, N = maps.shape[:2]
+        fills = list(dict.fromkeys((self.deletion_fill, self.insertion_base)))
+        clips = torch.stack([x, *(_FILLS[fill](x, model.view) for fill in fills)])  # (1 + fills, N, C, T, H, W)
+        deleted, base = 1 + fills.index(self.deletion_fill), 1 + fills.index(self.insertion_base)
+
+        groups = 1 if self.order is Order.volume else maps.shape[2]
+        ranks = rank(maps, query.seeds, groups)
+        size = ranks[0, 0].numel() // groups
+        cuts = [k * size // self.steps for k in range(1, self.steps)]
+        # One row per distinct clip: (map, clip, voxels that are taken, taken from where, the others from where).
+        plan = [(0, n, 0, end, end) for end in range(len(clips)) for n in range(N)]
+        plan += [(m, n, cut, *ends) for ends in ((deleted, 0), (0, base)) for m in range(M) for n in range(N) for cut in cuts]
+        chunks = []
+        for part in torch.split(torch.tensor(plan, device=x.device), model.max_batch):
+            m, n, cut, inside, outside = part.unbind(1)
+            taken = (ranks[m, n] < cut.view(-1, 1, 1, 1)).unsqueeze(1)
+            mixed = torch.where(taken, clips[inside, n], clips[outside, n])
+            chunks.append(model.probabilities(mixed).gather(1, query.target[n].unsqueeze(1)).squeeze(1).double())
+        f = torch.cat(chunks)
+
+        ends = f[: len(clips) * N].view(-1, N)
+        inner = f[len(clips) * N :].view(2, M, N, self.steps - 1)
+        f_clip, f_deleted, f_base = (ends[i].expand(M, N) for i in (0, deleted, base))
+        finite = maps.isfinite().flatten(2).all(2, keepdim=True)
+        deletion = torch.cat([f_clip.unsqueeze(2), inner[0], f_deleted.unsqueeze(2)], 2).where(finite, torch.nan)
+        insertion = torch.cat([f_base.unsqueeze(2), inner[1], f_clip.unsqueeze(2)], 2).where(finite, torch.nan)
+        areas = {name: torch.trapezoid(curve, dx=1 / self.steps) for name, curve in (("deletion", deletion), ("insertion", insertion))}
+        return Scores(
+            areas | {"over_all": areas["insertion"] - areas["deletion"]} | {"f_clip": f_clip, "f_deleted": f_deleted, "f_base": f_base},
+            curves={"deletion": deletion, "insertion": insertion},
+            reference={
+                "whole_clip": {"deletion": ends[0], "insertion": ends[0]},
+                "filled_clip": {"deletion": ends[deleted], "insertion": ends[base]},
+            },
+        )
+
+    def summary(self) -> tuple[Column, ...]:
+        """Returns the two areas and the over-all score."""
+        return (
+            Column(f"Deletion ({self.deletion_fill})", score="deletion", better="lower"),
+            Column(f"Insertion ({self.insertion_base})", score="insertion"),
+            Column("Over-all", score="over_all"),
+        )
+
+
+def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
+    """Returns each voxel's place (M, N, T, H, W) int32 by decreasing saliency, 0 first, within its clip or frame.
+
+    Args:
+        maps: (M, N, T, H, W).
+        seeds: N, one per clip; decides the order of equal voxels, for all M maps alike.
+        groups: 1: one ranking per clip; T: one per frame.
+    """
+    N = maps.shape[1]
+    flat = maps.reshape(len(maps), N, groups, -1)
+    # Drawn on the host, so that the order is the same whatever the device; double, so that no two keys are equal.
+    keys = [torch.rand(flat.shape[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    shuffle = torch.stack(keys).to(maps.device).argsort(-1)
+    places = torch.arange(flat.shape[-1], dtype=torch.int32, device=maps.device).expand_as(flat[0])
+    ranks = torch.empty_like(flat, dtype=torch.int32)
+    for voxels, out in zip(flat, ranks, strict=True):  # one map at a time bounds the sort's memory
+        order = voxels.gather(-1, shuffle).argsort(-1, descending=True, stable=True)
+        out.scatter_(-1, shuffle.gather(-1, order), places)
+    return ranks.view_as(maps)
+
+
+def blur(frames: Tensor) -> Tensor:
+    """Blurs (N, C, T, H, W) per frame and channel with RISE's kernel, zeros outside.
+
+    The kernel is 11×11: a delta under a Gaussian of σ = 5 that is reflected at the kernel's border. It sums to 1, with
+    weights between 0.0077 and 0.0088: nearly a box.
+    """
+    place, sigma = torch.arange(11, dtype=torch.float64), 5.0
+    # The delta's mirror images lie at 5 + 11·k, the kernel being symmetric; past 20 px the Gaussian is cut off.
+    distance = (place - 5 + 11 * torch.arange(-2, 3, dtype=torch.float64).unsqueeze(1)).abs()
+    weights = (torch.exp(-((distance / sigma) ** 2) / 2) * (distance <= 4 * sigma)).sum(0)
+    kernel = (weights / weights.sum()).to(frames)
+    # Shifted sums, not a convolution: cuDNN may round those to TF32.
+    for axis, padding in ((3, (0, 0, 5, 5)), (4, (5, 5))):
+        padded, size = pad(frames, padding), frames.shape[axis]
+        frames = functools.reduce(torch.add, (weight * padded.narrow(axis, i, size) for i, weight in enumerate(kernel)))
+    return frames
+
+
+_FILLS: Mapping[Fill, Callable[[Tensor, View], Tensor]] = {
+    Fill.zero: lambda frames, view: torch.zeros_like(frames),
+    Fill.blur: lambda frames, view: blur(frames),
+    Fill.black: lambda frames, view: view.colour(frames, 0.0).expand_as(frames),
+}

@@ -1,0 +1,232 @@
+"""Checkpoints: read without running what they hold, and put into a network only if they fit it exactly."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vidattr.errors import ConfigError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_SHOWN = 10  # names of one kind in a message; the rest is a count
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of one file, on the CPU.
+
+    Attributes:
+        path: Where they came from.
+        state: Parameter name to tensor, without wrappers and without the `module.` of a parallel training.
+        class_names: The names of the outputs, in order, where the file says them.
+    """
+
+    path: Path
+    state: Mapping[str, Tensor]
+    class_names: tuple[str, ...] | None = None
+
+    def classes(self, count: int, known: Sequence[str] = ()) -> tuple[str, ...]:
+        """Returns `count` class names: the file's own, else `known` where their number fits, else `class 0` and so on.
+
+        Raises:
+            ConfigError: The file names another number of classes than the network has outputs.
+        """
+        if self.class_names is None:
+            return tuple(known) if len(known) == count else anonymous(count)
+        if len(self.class_names) != count:
+            raise ConfigError(f"{self.path} names {len(self.class_names)} classes", expected=f"{count} names, one for each output")
+        return self.class_names
+
+
+def anonymous(count: int) -> tuple[str, ...]:
+    """Returns names for `count` classes that nobody has named."""
+    return tuple(f"class {k}" for k in range(count))
+
+
+def located(weights: str | None) -> Path:
+    """Returns the file that `model.weights` names.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    if weights is None:
+        raise ConfigError("this model comes without weights", remedy="say model.weights=FILE")
+    return Path(weights).expanduser()
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads a checkpoint: .pth, .pt, .bin and .tar of torch, .safetensors, or .npz.
+
+    Nothing in the file is executed: torch's restricted unpickler, safetensors, and numpy without pickles. Class names are
+    the entry `class_names` beside the weights (torch, npz) or the metadata `class_names`, a JSON list (safetensors).
+
+    Raises:
+        ConfigError: The file is missing, not whole, not a checkpoint, refused, or holds a weight that is not finite.
+    """
+    _check_file(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"{path} is of an unknown kind", expected=f"a file that ends in {', '.join(_READERS)}")
+    content, class_names = reader(path)
+    strange = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if strange or not content:
+        raise ConfigError(
+            f"{path} holds no weights" if not content else f"{path} holds entries that are not weights: {_listed(strange)}",
+            expected=f"name to tensor, alone or under one of {', '.join(_WRAPPERS)}",
+            remedy="save it again with torch.save(model.state_dict(), FILE)",
+        )
+    prefix = "module." if all(name.startswith("module.") for name in content) else ""
+    state = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        found = f"{path} holds weights that are not finite: {_listed(broken)}"
+        raise ConfigError(found, remedy="take one from before its training diverged")
+    return Checkpoint(path, state, _names(class_names, path))
+
+
+def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Puts the weights into the network; every name and every shape has to agree.
+
+    Only BatchNorm's `num_batches_tracked`, which old checkpoints lack and evaluation never reads, may be absent.
+
+    Raises:
+        ConfigError: Some do not agree; the message lists them all by kind.
+    """
+    wanted, found = module.state_dict(), checkpoint.state
+    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in found if name not in wanted]
+    shapes = [(name, tuple(found[name].shape), tuple(wanted[name].shape)) for name in wanted if name in found]
+    misshaped = [f"{name} {file}, network {own}" for name, file, own in shapes if file != own]
+    if not (missing or unexpected or misshaped):
+        module.load_state_dict(dict(found), strict=False)
+        return
+    lines = [f"{checkpoint.path} does not fit {type(module).__name__}"]
+    for kind, names in (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped)):
+        if names:
+            lines.append(f"  {kind} ({len(names)}): {_listed(names)}")
+    raise ConfigError("\n".join(lines), expected="the network's own names and shapes", remedy=_hint(wanted, found))
+
+
+def head_size(checkpoint: Checkpoint, key: str) -> int:
+    """Returns the number of classes that a checkpoint was trained for: the rows of its head's weight `key`.
+
+    Raises:
+        ConfigError: There is no such weight, so this is a checkpoint of another network.
+    """
+    weight = checkpoint.state.get(key)
+    if weight is None or weight.ndim == 0:
+        raise ConfigError(
+            f"{checkpoint.path} has no head {key!r}; it has {_listed(list(checkpoint.state))}",
+            expected="a checkpoint of this network",
+            remedy="choose the model that it was trained for, or another model.weights=FILE",
+        )
+    return weight.shape[0]
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "a folder, not a file" if path.is_dir() else "not there"
+        raise ConfigError(f"the weights {path} are {what}", remedy="say model.weights=FILE")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if start.startswith(b"version https://git-lfs"):
+        raise ConfigError(f"{path} is a Git LFS pointer, not the weights", remedy="fetch the file itself: git lfs pull")
+    if start.startswith(b"<"):
+        raise ConfigError(f"{path} is a web page, not the weights", remedy="download it again, by the link of the file itself")
+
+
+def _torch(path: Path) -> tuple[Mapping[str, Any], object]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # The whole text advises to switch the restriction off.
+        what = re.search(r"GLOBAL (\S+)", str(error))
+        raise ConfigError(
+            f"{path} was not loaded: it holds {f'{what[1]}, which is code' if what else 'something other than weights'}",
+            expected="tensors, and plain lists and dictionaries of them",
+            remedy="where it was made, save the weights alone: torch.save(model.state_dict(), FILE)",
+        ) from error
+    except Exception as error:  # a damaged file makes the unpickler stumble in any way
+        raise _damaged(path, error) from error
+    class_names: object = None
+    while isinstance(content, Mapping):
+        class_names = content.get("class_names", class_names)
+        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            return {name: value for name, value in content.items() if name != "class_names"}, class_names
+        content = inner
+    raise ConfigError(f"{path} holds a {type(content).__name__}", expected="name to tensor, as torch.save(model.state_dict(), FILE) writes")
+
+
+def _safetensors(path: Path) -> tuple[Mapping[str, Any], object]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata.get("class_names", "null"))  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _npz(path: Path) -> tuple[Mapping[str, Any], object]:
+    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and leave it open
+        raise _damaged(path, ValueError("it is no archive"))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            class_names = arrays.pop("class_names", None)
+            state = {name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)) for name, array in arrays.items()}
+            return state, None if class_names is None else class_names.tolist()
+    except (ValueError, OSError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+_READERS: Mapping[str, Callable[[Path], tuple[Mapping[str, Any], object]]] = {
+    ".pth": _torch,
+    ".pt": _torch,
+    ".bin": _torch,
+    ".tar": _torch,
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+}
+
+
+def _names(value: object, path: Path) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{path}: class_names is a {type(value).__name__}", expected="a list of names, in the order of the outputs")
+    return tuple(value)
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    expected = f"a whole {path.suffix} file that holds plain arrays"
+    return ConfigError(f"{path} cannot be read: {reason}", expected=expected, remedy="copy or download it again")
+
+
+def _hint(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    if len(wanted.keys() & found.keys()) * 2 > len(wanted):
+        return "it is nearly this network: take the variant (size, number of classes) that the checkpoint was trained for"
+    last = list(wanted)[-1]
+    for name in found:
+        if name.endswith(f".{last}"):
+            return f"its names begin with {name.removesuffix(last)!r}: save it without"
+    parts = dict.fromkeys(name.partition(".")[0] for name in found)
+    return f"this is another network, with the parts {_listed(list(parts))}: choose the model that it belongs to"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,121 @@
+"""A resident network: in eval mode, frozen, in-place operations off, with the names that methods ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vidattr.errors import ConfigError, unknown
+from vidattr.view import View
+
+Unfold = Callable[[Tensor, int], Tensor]
+
+
+class Network:
+    """One network on one device, as every method and metric sees it.
+
+    Args:
+        module: Maps (N, C, T, H, W) float32 to (N, K) logits, each clip on its own. A network whose output is a
+            probability returns its logarithm, which is a logit as good as any.
+        view: Its preprocessing.
+        classes: Names of its K outputs, in order.
+        layer: Name of the module whose output is the last convolutional feature volume; None: there is none.
+        unfold: Turns the output of `layer`-like modules into (N, c, t, h, w), given N; None: it has that shape already.
+            A CNN-LSTM folds time into the batch, a transformer folds space and time into tokens: this undoes it.
+        max_batch: The largest number of clips in one forward pass.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        view: View,
+        classes: tuple[str, ...],
+        *,
+        layer: str | None = None,
+        unfold: Unfold | None = None,
+        max_batch: int = 8,
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.view, self.classes, self.layer, self.max_batch = view, classes, layer, max_batch
+        self._unfold = unfold
+        for part in module.modules():
+            if hasattr(part, "inplace"):
+                setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
+        # cuDNN's recurrent kernels refuse a backward pass in eval mode; the plain ones do not.
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> Network:
+        """Moves the network and returns it."""
+        self.module.to(device)
+        return self
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
+        if not self._recurrent:
+            return self._checked(self.module(frames))
+        with torch.backends.cudnn.flags(enabled=False):
+            return self._checked(self.module(frames))
+
+    def _checked(self, logits: Tensor) -> Tensor:
+        if logits.ndim != 2:
+            raise ConfigError(
+                f"the network returned a tensor of shape {tuple(logits.shape)}",
+                expected="(N, K) logits, one row a clip",
+                remedy="wrap it in a module that returns them",
+            )
+        return logits
+
+    @torch.no_grad()
+    def probabilities(self, frames: Tensor) -> Tensor:
+        """Returns the (N, K) class probabilities, in chunks of `max_batch`."""
+        return torch.cat([self(chunk).softmax(1) for chunk in torch.split(frames, self.max_batch)])
+
+    def activations(self, frames: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
+        """Runs the network and cuts its graph at `layer`: what lies before is not differentiated.
+
+        Returns:
+            The (N, K) logits and the layer's raw output, a leaf that they depend on; `volume` gives it its axes.
+        """
+        leaves: list[Tensor] = []
+
+        def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            leaves.append(output.detach().requires_grad_())
+            return leaves[-1]
+
+        name = self.layer if layer is None else layer
+        with torch.enable_grad(), self.hooked(name, cut):
+            logits = self(frames)
+        if len(leaves) != 1:
+            raise ConfigError(f"layer {name!r} ran {len(leaves)} times in one forward pass", expected="a layer that runs once")
+        return logits, leaves[0]
+
+    def volume(self, tensor: Tensor, clips: int) -> Tensor:
+        """Returns a layer's output, or its gradient, as (N, c, t, h, w)."""
+        volume = tensor if self._unfold is None or tensor.ndim == 5 else self._unfold(tensor, clips)
+        if volume.ndim != 5 or volume.shape[0] != clips:
+            raise ConfigError(f"the layer's output has shape {tuple(tensor.shape)}", expected="features (N, c, t, h, w)")
+        return volume
+
+    @contextmanager
+    def hooked(self, layer: str | None, hook: Callable[[nn.Module, object, Tensor], Tensor | None]) -> Iterator[None]:
+        """Puts a forward hook on the module called `layer` and takes it away again, whatever happens."""
+        modules = dict(self.module.named_modules())
+        if layer is None:
+            raise ConfigError("this network names no convolutional feature layer", remedy="say method.layer=<module name>")
+        if layer not in modules:
+            raise unknown("layer", layer, [name for name in modules if name])
+        handle = modules[layer].register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()

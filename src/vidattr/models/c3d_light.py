@@ -1,0 +1,72 @@
+"""A light C3D: three 3×3×3 convolutions, 0.3 million parameters, trained on UCF101."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vidattr.models._checkpoint import fill, head_size, located, read
+from vidattr.models._network import Network
+from vidattr.types import hashed
+from vidattr.view import Geometry, Sampling, View
+
+
+class C3DLight(nn.Module):
+    """Three times 3×3×3 convolution, BatchNorm, ReLU, 2×2×2 max-pool; global average pool; one linear layer."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = (
+            nn.Sequential(nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU(), nn.MaxPool3d(2))
+            for inputs, outputs in ((3, 32), (32, 64), (64, 128))
+        )
+        self.dropout = nn.Dropout(0.3)
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.fc = nn.Linear(128, classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps (N, 3, T, H, W) to (N, K) logits; T, H, W of at least 8."""
+        x = self.conv3(self.conv2(self.conv1(frames)))
+        logits: Tensor = self.fc(self.pool(self.dropout(x)).flatten(1))
+        return logits
+
+
+def _view() -> View:
+    return View(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15, max_value=255.0)
+
+
+@dataclass(frozen=True)
+class UCF101C3DLight:
+    """The light C3D trained on UCF101; unlike the light R(2+1)D it takes values in 0..255.
+
+    Its features are the output of `conv3`, (N, 128, 1, 28, 28) for ten frames of 224 × 224: time is pooled away.
+
+    Attributes:
+        weights: The checkpoint file.
+        input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..255. The network is fully
+            convolutional: `input.size=[112, 112]` is cheaper.
+    """
+
+    version: ClassVar[int] = 1
+
+    weights: str | None = hashed(None)
+    input: View = field(default_factory=_view)
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None where none is named."""
+        return None if self.weights is None else located(self.weights)
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU.
+
+        Raises:
+            ConfigError: No weights are named, or they do not fit.
+        """
+        checkpoint = read(located(self.weights))
+        classes = head_size(checkpoint, "fc.weight")
+        module = C3DLight(classes)
+        fill(module, checkpoint)
+        return Network(module, self.input, checkpoint.classes(classes), layer="conv3")

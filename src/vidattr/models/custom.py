@@ -1,0 +1,138 @@
+"""Any network of the user's own: a function or class that makes an `nn.Module`, named by its import path."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vidattr.errors import ConfigError
+from vidattr.models._checkpoint import anonymous, fill, located, read
+from vidattr.models._network import Network
+from vidattr.types import hashed
+from vidattr.view import View
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A network of the user's own.
+
+    The run key knows the code by its name only: when the builder changes, run with `--force` or another `save_label`.
+
+    Attributes:
+        target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
+            (N, C, T, H, W) float32 to (N, K) logits. The current folder is on the import path.
+        arguments: Keyword arguments of the builder.
+        weights: A checkpoint file; None: the builder loads what it needs.
+        input: Preprocessing.
+        layer: Name of the module whose output is the last convolutional feature volume, (N, c, t, h, w), or
+            (N·T, c, h, w) where frames are folded into the batch; None: there is none.
+        classes: A text file with one class name a line, in the order of the outputs; None: the checkpoint's own, if any.
+    """
+
+    version: ClassVar[int] = 1
+
+    target: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = hashed(None)
+    input: View = field(default_factory=View)
+    layer: str | None = None
+    classes: str | None = hashed(None)
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None where the builder brings its own weights."""
+        return None if self.weights is None else located(self.weights)
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU, after one blank clip went through it.
+
+        Raises:
+            ConfigError: The builder is not found or makes no module, the weights do not fit, or the output is not (N, K).
+        """
+        with _current_folder_importable():
+            module = _builder(self.target)(**self.arguments)
+        if not isinstance(module, nn.Module):
+            raise ConfigError(f"{self.target} returned a {type(module).__name__}", expected="an nn.Module")
+        path = self.weights_file()
+        checkpoint = None if path is None else read(path)
+        if checkpoint is not None:
+            fill(module, checkpoint)
+        outputs = self._outputs(module.eval())
+        names = anonymous(outputs) if checkpoint is None else checkpoint.classes(outputs)
+        if self.classes is not None:
+            names = _class_names(Path(self.classes).expanduser(), outputs)
+        return Network(module, self.input, names, layer=self.layer, unfold=_unfold)
+
+    def _outputs(self, module: nn.Module) -> int:
+        """Returns K, from the network's answer to one blank clip."""
+        blank = torch.zeros(1, 3, self.input.frames, *self.input.size)
+        try:
+            with torch.no_grad():
+                logits = module(blank)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"{self.target} refused a clip of shape {tuple(blank.shape)}: {error}",
+                expected="a network that takes (N, C, T, H, W)",
+                remedy="set model.input.frames and model.input.size, or wrap it in a module that takes such clips",
+            ) from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+            found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise ConfigError(
+                f"{self.target} returned {found} for one clip",
+                expected="a tensor of shape (N, K), the logits",
+                remedy="wrap it in a module that returns them",
+            )
+        return logits.shape[1]
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    # Last, so that a file of the user's cannot stand in for an installed module.
+    folder = os.getcwd()
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _builder(target: str | None) -> Any:
+    name, colon, attribute = (target or "").partition(":")
+    if not (name and colon and attribute):
+        raise ConfigError(f"model.target is {target!r}", remedy="say model.target=package.module:builder")
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"cannot import {name!r} for model.target={target}: {error}",
+            expected=f"a module, installed or in the current folder {os.getcwd()}",
+            remedy="check the name, or run where the module is",
+        ) from error
+    builder = getattr(module, attribute, None)
+    if not callable(builder):
+        raise ConfigError(f"{name} ({module.__file__}) has no function or class {attribute!r}", remedy="check model.target")
+    return builder
+
+
+def _class_names(path: Path, count: int) -> tuple[str, ...]:
+    if not path.is_file():
+        raise ConfigError(f"model.classes={path}: no such file", expected="a text file, one class name a line")
+    names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    if len(names) != count:
+        raise ConfigError(f"{path} names {len(names)} classes", expected=f"{count} names, one for each output")
+    return names
+
+
+def _unfold(features: Tensor, clips: int) -> Tensor:
+    return features.view(clips, -1, *features.shape[1:]).transpose(1, 2) if features.ndim == 4 else features

@@ -1,0 +1,95 @@
+"""A light R(2+1)D: three residual (2+1)D blocks, 0.3 million parameters, trained on UCF101."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vidattr.models._checkpoint import fill, head_size, located, read
+from vidattr.models._network import Network
+from vidattr.types import hashed
+from vidattr.view import Geometry, Sampling, View
+
+
+class Block(nn.Module):
+    """A residual block of one (2+1)D convolution: ReLU(BN(temporal(ReLU(BN(spatial(x))))) + BN(1×1×1(x))).
+
+    Between i input and o output channels there are ⌊27·i·o / (9·i + 3·o)⌋, as many as make the pair as large as one 3×3×3
+    convolution (Tran et al., CVPR 2018, Sec. 3.5). Unlike the paper, a block has one such pair, not two.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        middle = 27 * inputs * outputs // (9 * inputs + 3 * outputs)
+        self.spatial_conv = nn.Conv3d(inputs, middle, (1, 3, 3), padding=(0, 1, 1), bias=False)
+        self.bn1 = nn.BatchNorm3d(middle)
+        self.temporal_conv = nn.Conv3d(middle, outputs, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.bn2 = nn.BatchNorm3d(outputs)
+        self.shortcut = nn.Sequential(nn.Conv3d(inputs, outputs, 1, bias=False), nn.BatchNorm3d(outputs))
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, inputs, t, h, w) to (N, outputs, t, h, w)."""
+        inner = self.relu(self.bn1(self.spatial_conv(x)))
+        out: Tensor = self.relu(self.bn2(self.temporal_conv(inner)) + self.shortcut(x))
+        return out
+
+
+class R2Plus1DLight(nn.Module):
+    """Three stages of a block and a 2×2×2 max-pool, global average pool, one linear layer."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = (
+            nn.Sequential(Block(inputs, outputs), nn.MaxPool3d(2)) for inputs, outputs in ((3, 32), (32, 64), (64, 128))
+        )
+        self.dropout = nn.Dropout(0.3)
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.classifier = nn.Linear(128, classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps (N, 3, T, H, W) to (N, K) logits; T, H, W of at least 8."""
+        x = self.conv3(self.conv2(self.conv1(frames)))
+        logits: Tensor = self.classifier(self.pool(self.dropout(x)).flatten(1))
+        return logits
+
+
+def _view() -> View:
+    return View(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15)
+
+
+@dataclass(frozen=True)
+class UCF101R2Plus1DLight:
+    """The light R(2+1)D trained on UCF101.
+
+    Its features are the output of `conv3`, (N, 128, 1, 28, 28) for ten frames of 224 × 224: time is pooled away.
+
+    Attributes:
+        weights: The checkpoint file.
+        input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..1. The network is fully
+            convolutional: `input.size=[112, 112]` is seven times cheaper.
+    """
+
+    version: ClassVar[int] = 1
+
+    weights: str | None = hashed(None)
+    input: View = field(default_factory=_view)
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None where none is named."""
+        return None if self.weights is None else located(self.weights)
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU.
+
+        Raises:
+            ConfigError: No weights are named, or they do not fit.
+        """
+        checkpoint = read(located(self.weights))
+        classes = head_size(checkpoint, "classifier.weight")
+        module = R2Plus1DLight(classes)
+        fill(module, checkpoint)
+        return Network(module, self.input, checkpoint.classes(classes), layer="conv3")

@@ -1,0 +1,104 @@
+"""torchvision's three video ResNets with 18 layers: R(2+1)D-18, R3D-18 and MC3-18, trained on Kinetics-400."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torchvision.models import WeightsEnum
+from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, mc3_18, r2plus1d_18, r3d_18
+
+from vidattr.errors import ConfigError
+from vidattr.models._checkpoint import Checkpoint, anonymous, fill, head_size, located, read
+from vidattr.models._network import Network
+from vidattr.types import hashed
+from vidattr.view import Geometry, View
+
+
+class Architecture(StrEnum):
+    """Where time is convolved: factored in every block, in every block, or in the first stage only."""
+
+    r2plus1d_18 = auto()
+    r3d_18 = auto()
+    mc3_18 = auto()
+
+
+_BUILD = {Architecture.r2plus1d_18: r2plus1d_18, Architecture.r3d_18: r3d_18, Architecture.mc3_18: mc3_18}
+_RELEASED: dict[Architecture, WeightsEnum] = {
+    Architecture.r2plus1d_18: R2Plus1D_18_Weights.KINETICS400_V1,
+    Architecture.r3d_18: R3D_18_Weights.KINETICS400_V1,
+    Architecture.mc3_18: MC3_18_Weights.KINETICS400_V1,
+}
+_RANDOM_SEED = 0  # of `weights=random`
+
+
+def _kinetics_view() -> View:
+    # Height by width: with the two swapped a landscape frame is squeezed into a portrait one before the crop.
+    return View(
+        frames=16,
+        size=[112, 112],
+        geometry=Geometry.crop,
+        resize=[128, 171],
+        mean=[0.43216, 0.394666, 0.37645],
+        std=[0.22803, 0.22145, 0.216989],
+    )
+
+
+@dataclass(frozen=True)
+class TorchvisionResNet:
+    """A video ResNet-18 (Tran et al., CVPR 2018, arXiv 1711.11248) as torchvision builds it.
+
+    Its features are the output of `layer4`, (N, 512, T/8, 7, 7) for frames of 112 × 112; a global average pool and one
+    linear layer follow. It is not the R(2+1)D-18 of the 3D-ResNets repository, which is five times cheaper.
+
+    Attributes:
+        architecture: Which of the three.
+        weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
+            measuring speed; else a checkpoint file, of any number of classes.
+        input: Preprocessing: (128, 171) by resizing, the centre 112 × 112, and the mean and deviation of Kinetics-400.
+    """
+
+    version: ClassVar[int] = 1
+
+    architecture: Architecture = Architecture.r2plus1d_18
+    weights: str = hashed("kinetics400")
+    input: View = field(default_factory=_kinetics_view)
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None where the weights are known by name."""
+        return None if self.weights in ("kinetics400", "random") else located(self.weights)
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU.
+
+        Raises:
+            ConfigError: The weights cannot be had, or do not fit.
+        """
+        if self.weights == "random":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_RANDOM_SEED)
+                module = _BUILD[self.architecture]()
+            return Network(module, self.input, anonymous(module.fc.out_features), layer="layer4")
+        path = self.weights_file()
+        checkpoint = self._released() if path is None else read(path)
+        classes = head_size(checkpoint, "fc.weight")
+        module = _BUILD[self.architecture](num_classes=classes)
+        fill(module, checkpoint)
+        kinetics = _RELEASED[self.architecture].meta["categories"]
+        return Network(module, self.input, checkpoint.classes(classes, known=kinetics), layer="layer4")
+
+    def _released(self) -> Checkpoint:
+        weights = _RELEASED[self.architecture]
+        name = Path(weights.url).name
+        try:
+            state = weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError) as error:  # no network, no such page, or another hash
+            raise ConfigError(
+                f"cannot download {name}: {error}",
+                expected=f"{weights.url}, or the file in {Path(torch.hub.get_dir()) / 'checkpoints'}",
+                remedy=f"fetch it on another machine and say model.weights={name}",
+            ) from error
+        return Checkpoint(Path(name), state)

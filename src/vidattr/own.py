@@ -1,0 +1,83 @@
+"""`vidattr explain`: your own videos, any network and method, no dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidattr import compose
+from vidattr.errors import ClipError, ConfigError
+from vidattr.runner import Job, run, run_folder
+
+
+def explain_videos(
+    arguments: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = (), quiet: bool = False
+) -> tuple[list[Job], list[dict[str, Any]]]:
+    """Explains videos afresh, whatever is stored of clips of their names.
+
+    Args:
+        arguments: Paths of videos and frame folders, and overrides, in any order; what has a `=` and is no file is an override.
+        folder: Config folder.
+        add: More config folders.
+        quiet: No progress bar.
+
+    Returns:
+        What became of each cell, and a row per cell and video: five likeliest classes, what was explained, the files.
+
+    Raises:
+        ConfigError: No video was named, or an override is wrong.
+    """
+    videos = [one for one in arguments if "=" not in one or Path(one).exists()]
+    overrides = [one for one in arguments if one not in videos]
+    if not videos:
+        raise ConfigError("no video was named", expected="vidattr explain VIDEO... [KEY=VALUE]...")
+    names = ",".join("'" + str(Path(one).resolve()).replace("\\", "\\\\").replace("'", "\\'") + "'" for one in videos)
+    ours = ["dataset=clips", f"dataset.files=[{names}]"]
+    if not any(one.startswith("target=") for one in overrides):
+        ours.append("target=predicted")
+    cells = compose.cells([*ours, *overrides], folder=folder, add=add)
+    clips = [clip.id for clip in cells[0].dataset.index().clips]
+    for cell in cells:
+        store = run_folder(cell)
+        store.check()
+        for path in [
+            *(store.map_path(clip) for clip in clips),
+            *(store.picture(clip, s) for clip in clips for s in (".png", ".gif", ".mp4")),
+        ]:
+            path.unlink(missing_ok=True)
+    jobs = run(cells, quiet=quiet)
+    return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
+
+
+def _row(job: Job, clip: str) -> dict[str, Any] | None:
+    if not job.folder.map_path(clip).is_file():
+        return None
+    try:
+        found = job.folder.load(clip)
+    except ClipError:
+        return None
+    pictures = [path for suffix in (".png", ".gif", ".mp4") if (path := job.folder.picture(clip, suffix)).is_file()]
+    return {
+        "clip": clip,
+        "method": job.cell.title,
+        "model": job.cell.names["model"],
+        "target": found.name,
+        "probability": found.probability,
+        "top": [{"class": name, "probability": p} for name, p in found.top],
+        "map": str(job.folder.map_path(clip)),
+        "pictures": [str(path) for path in pictures],
+    }
+
+
+def text(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the findings for people."""
+    lines: list[str] = []
+    for clip in dict.fromkeys(row["clip"] for row in rows):
+        mine = [row for row in rows if row["clip"] == clip]
+        lines.append(f"{clip}, by {mine[0]['model']}:")
+        lines += [f"  {one['probability']:6.3f}  {one['class']}" for one in mine[0]["top"]]
+        for row in mine:
+            lines.append(f"  {row['method']} explains {row['target']!r} (p = {row['probability']:.3f})")
+            lines += [f"    {path}" for path in (*row["pictures"], row["map"])]
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""What a run would do, before it does it: cells, clips, passes, disk; and the configuration of every cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vidattr.batches import clips_of
+from vidattr.compose import Cell
+from vidattr.identity import key, run_identity
+from vidattr.runner import check_folders, run_folder
+from vidattr.store import free_bytes
+
+
+def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
+    """Returns a row per cell: its key and folder, clips present and missing, forward passes and bytes still to come.
+
+    A pass is one clip through the network, forward, or forward and backward. Bytes are those of the maps alone until a map
+    with its extras and pictures is there to be measured.
+    """
+    check_folders(cells)
+    rows = []
+    for cell in cells:
+        folder = run_folder(cell)
+        folder.check()
+        clips, problems = clips_of(cell, shard)
+        missing = {clip.id for clip in clips} - folder.stored()
+        view = cell.model.input
+        sizes = [path.stat().st_size for path in (folder.path / "maps").glob("[!.]*.safetensors")]
+        each = sum(sizes) / len(sizes) if sizes else 4 * view.frames * view.size[0] * view.size[1]
+        rows.append(
+            {
+                "cell": cell.title,
+                "dataset": cell.names["dataset"],
+                "model": cell.names["model"],
+                "key": key(run_identity(cell)),
+                "folder": str(folder.path),
+                "clips": len(clips),
+                "present": len(clips) - len(missing),
+                "missing": len(missing),
+                "problems": len(problems),
+                "passes": len(missing) * (1 + cell.method.passes),
+                "bytes": round(len(missing) * each),
+                "free_bytes": free_bytes(folder.path),
+            }
+        )
+    return rows
+
+
+def text(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the plan for people."""
+    names = ("cell", "dataset", "model", "key", "clips", "present", "missing", "problems", "passes")
+    table = [[*names, "maps"], *([*(str(row[name]) for name in names), _size(row["bytes"])] for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    total = sum(row["bytes"] for row in rows)
+    free = min(row["free_bytes"] for row in rows)
+    lines.append(f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free")
+    return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def configuration(cells: Sequence[Cell], as_json: bool) -> str:
+    """Returns the composed configuration of every cell, as YAML documents or one JSON list."""
+    found = []
+    for cell in cells:
+        config = {str(name): node for name, node in cell.config.items() if name != "hydra"}
+        plain = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        assert isinstance(plain, dict)
+        found.append({"cell": cell.title, "key": key(run_identity(cell)), "folder": str(run_folder(cell).path), **plain})
+    if as_json:
+        return json.dumps(found, indent=2)
+    documents = []
+    for one in found:
+        lines = [
+            f"# {one.pop('cell')}  key {one.pop('key')}  folder {one.pop('folder')}",
+            OmegaConf.to_yaml(OmegaConf.create(one)).rstrip(),
+        ]
+        documents.append("\n".join(lines))
+    return "\n---\n".join(documents)

@@ -1,0 +1,281 @@
+"""Runs cells: every network loaded once, every clip decoded once, every method on the batch, every map written whole.
+
+A batch is a fixed stretch of the clip list. Resuming computes those batches again of which a map is missing, in the same
+company, and writes only what is not there: so a run that was killed ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from vidattr import __version__, gallery
+from vidattr.batches import Decoded, Ready, by_network, clips_of, prepare, read_ahead, stretches
+from vidattr.compose import Cell
+from vidattr.errors import ClipError, ConfigError, VidattrError
+from vidattr.identity import key, run_identity
+from vidattr.models._network import Network
+from vidattr.runtime import within_memory
+from vidattr.store import RunFolder, StoredMap
+from vidattr.types import Clip, Sample
+
+
+@dataclass
+class Job:
+    """One cell on its way: where its maps go, which clips it still wants, what went wrong."""
+
+    cell: Cell
+    folder: RunFolder
+    missing: set[str] = field(default_factory=set)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    present: int = 0
+    written: int = 0
+    failed: VidattrError | None = None
+
+    def fail(self, clip: str, stage: str, error: Exception) -> None:
+        """Notes that a clip failed; the others go on."""
+        found = getattr(error, "found", str(error))
+        self.errors.append({"clip": clip, "stage": stage, "error": found, "to_do": getattr(error, "remedy", None)})
+        self.missing.discard(clip)
+
+
+def run_folder(cell: Cell) -> RunFolder:
+    """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`."""
+    identity = run_identity(cell)
+    label = cell.label or f"{cell.names['dataset']}-{key(identity)}"
+    return RunFolder(Path(cell.config.paths.out) / cell.names["method"] / cell.names["model"] / label, identity)
+
+
+def made_by(device: torch.device) -> dict[str, Any]:
+    """Returns what a reader would want to know of the machine that made a run."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "vidattr": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": gpu or platform.machine(),
+        "command": sys.argv[1:],
+    }
+
+
+def check_folders(cells: Sequence[Cell]) -> None:
+    """Raises ConfigError where two cells would share a folder, or a folder holds another run: before anything is loaded."""
+    seen: dict[Path, Cell] = {}
+    for cell in cells:
+        folder = run_folder(cell)
+        other = seen.setdefault(folder.path, cell)
+        if other is not cell and run_identity(other) != folder.identity:
+            raise ConfigError(
+                f"two different cells would write to {folder.path}", remedy="leave save_label out: each gets a name of its own"
+            )
+
+
+def run(
+    cells: Sequence[Cell],
+    *,
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
+    fail_fast: bool = False,
+    quiet: bool = False,
+) -> list[Job]:
+    """Runs every cell and returns what became of each.
+
+    Args:
+        cells: What to run; cells of one dataset and model share the network and the decoded clips.
+        shard: (i, n): only every n-th clip, starting with the i-th.
+        force: Move old folders aside and start afresh.
+        fail_fast: Stop at the first clip that fails.
+        quiet: No progress bar.
+
+    Raises:
+        ConfigError: Something is wrong that concerns a whole cell, found before any clip was explained.
+        VidattrError: The disk is full; what was written stays.
+    """
+    if not force:
+        for cell in cells:
+            run_folder(cell).check()
+    done: list[Job] = []
+    for group in by_network(cells):
+        jobs = _open(group, shard, force)
+        done += jobs
+        clips, problems = clips_of(group[0], shard)
+        for job in jobs:
+            job.errors += problems
+            stored = job.folder.stored()
+            job.missing = {clip.id for clip in clips} - stored
+            job.present = len(clips) - len(job.missing)
+        try:
+            _run_group(jobs, clips, fail_fast=fail_fast, quiet=quiet)
+        except OSError as error:
+            raise _explained(error, jobs[0].folder.path) from error
+        finally:
+            for job in jobs:
+                job.folder.write_errors(job.errors, "" if shard == (1, 1) else f".{shard[0]}-of-{shard[1]}")
+    return done
+
+
+def _open(group: Sequence[Cell], shard: tuple[int, int], force: bool) -> list[Job]:
+    jobs: dict[Path, Job] = {}
+    for cell in group:
+        folder = run_folder(cell)
+        if folder.path not in jobs:
+            folder.open(made_by(cell.runtime.torch_device()), force=force)
+            jobs[folder.path] = Job(cell, folder)
+    return list(jobs.values())
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return VidattrError(
+            f"the disk is full: {path}", remedy="make room and run the same command again; what was written is whole and stays"
+        )
+    return error
+
+
+class _Resident:
+    """The network of a group, loaded when the first clip needs it."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+
+    @cached_property
+    def network(self) -> Network:
+        return self.cell.runtime.resident(self.cell.model.load())
+
+
+def _run_group(jobs: Sequence[Job], clips: Sequence[Clip], *, fail_fast: bool, quiet: bool, overwrite: bool = False) -> None:
+    """Runs all methods of one dataset and model; what is missing decides which batches are read."""
+    first = jobs[0].cell
+    sheets = gallery.sheets(jobs)
+    batches = stretches(clips, first.runtime.clips)
+    wanted = [batch for batch in batches if overwrite or any(_wants(jobs, clip, sheets) for clip in batch)]
+    resident = _Resident(first)
+    title = f"{first.names['dataset']} · {first.names['model']}"
+    bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
+    with bar, ThreadPoolExecutor(first.runtime.workers, thread_name_prefix="draw") as pool:
+        drawing: list[Future[None]] = []
+
+        def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> Future[None]:
+            return pool.submit(gallery.draw, found, clip, sample, sheets, overwrite)
+
+        try:
+            for decoded in read_ahead(wanted, first):
+                drawing = [*_settled(drawing, keep=first.runtime.workers), *_do_batch(resident, jobs, decoded, draw)]
+                bar.update(len(decoded))
+                if fail_fast and any(job.errors for job in jobs):
+                    break
+            _settled(drawing, keep=0)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _settled(drawing: list[Future[None]], keep: int) -> list[Future[None]]:
+    """Waits until at most `keep` drawings are under way, and raises what one of them raised."""
+    split = max(0, len(drawing) - keep)
+    for future in drawing[:split]:
+        future.result()
+    return drawing[split:]
+
+
+def _wants(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
+    return any(clip.id in job.missing for job in jobs) or gallery.lacks(jobs, clip, sheets)
+
+
+def _do_batch(
+    resident: _Resident,
+    jobs: Sequence[Job],
+    decoded: Sequence[Decoded],
+    draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], Future[None]],
+) -> list[Future[None]]:
+    """Explains one batch with every method that lacks a clip of it; maps are written at once, pictures in the background."""
+    good: list[tuple[Clip, Sample]] = []
+    for clip, sample in decoded:
+        if isinstance(sample, Sample):
+            good.append((clip, sample))
+        else:
+            _fail_all(jobs, clip.id, "read", sample)
+    ready: Ready | None = None
+    if any(clip.id in job.missing for job in jobs for clip, _ in good):
+        ready, failures = prepare(resident.network, good, jobs[0].cell)
+        for failure in failures:
+            _fail_all(jobs, *failure)
+    found = {id(job): _maps(resident, job, ready, good) for job in jobs}
+    return [draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample) for clip, sample in good]
+
+
+def _fail_all(jobs: Sequence[Job], clip: str, stage: str, error: Exception) -> None:
+    for job in jobs:
+        job.fail(clip, stage, error)
+
+
+def _maps(resident: _Resident, job: Job, ready: Ready | None, good: Sequence[tuple[Clip, Sample]]) -> dict[str, StoredMap]:
+    """Returns the batch's maps of one method: computed and written where one is missing, read back otherwise."""
+    maps: dict[str, StoredMap] = {}
+    if ready is not None and job.failed is None and any(clip.id in job.missing for clip in ready.clips):
+        try:
+            maps = explain_batch(resident.network, job.cell, ready)
+        except ConfigError as error:  # this method cannot explain this network: the other methods go on
+            job.failed = error
+            job.fail("", "method", error)
+        for name in maps.keys() & job.missing:
+            job.folder.save(name, maps[name])
+            job.missing.remove(name)
+            job.written += 1
+    for clip, _ in good:
+        if clip.id not in maps and job.folder.map_path(clip.id).is_file():
+            try:
+                maps[clip.id] = job.folder.load(clip.id)
+            except ClipError as error:
+                job.fail(clip.id, "load", error)
+    return maps
+
+
+def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
+    """Draws the pictures of all stored maps anew; no map is computed.
+
+    Raises:
+        ConfigError: A cell was never run.
+    """
+    done: list[Job] = []
+    for group in by_network(cells):
+        jobs = [Job(cell, run_folder(cell)) for cell in group]
+        for job in jobs:
+            job.folder.check()
+            job.present = len(job.folder.stored())
+            if not job.present:
+                raise ConfigError(f"no maps in {job.folder.path}", remedy="`vidattr run` with the same overrides first")
+        clips, _ = clips_of(group[0])
+        _run_group(jobs, clips, fail_fast=False, quiet=quiet, overwrite=True)
+        done += jobs
+    return done
+
+
+def explain_batch(network: Network, cell: Cell, ready: Ready) -> dict[str, StoredMap]:
+    """Runs one method on one batch and brings maps and extras back to the host, once."""
+    found = within_memory(network, lambda: cell.method(network, ready.query))
+    maps = found.map.float().cpu()
+    extras = {name: value.cpu() for name, value in found.extras.items()} if cell.runtime.extras else {}
+    targets = ready.query.target.tolist()
+    return {
+        clip.id: StoredMap(
+            map=maps[row],
+            numbers=ready.samples[row].numbers,
+            target=targets[row],
+            name=ready.names[row],
+            probability=ready.probability[row],
+            top=ready.top[row],
+            extras={name: value[row] for name, value in extras.items()},
+        )
+        for row, clip in enumerate(ready.clips)
+    }

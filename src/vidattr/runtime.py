@@ -1,0 +1,85 @@
+"""On what and how fast a run goes: device, batch sizes, workers. Nothing here changes a number."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import torch
+
+from vidattr.errors import ConfigError
+from vidattr.models._network import Network
+
+R = TypeVar("R")
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Run-time knobs.
+
+    Attributes:
+        device: auto takes the GPU where there is one.
+        max_batch: The largest number of clips in one forward pass; halved by itself when memory runs out.
+        clips: How many clips are read, explained and written together.
+        workers: Threads that decode ahead and write behind.
+        extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
+    """
+
+    device: Device = Device.auto
+    max_batch: int = 8
+    clips: int = 4
+    workers: int = 2
+    extras: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch", "clips", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"runtime.{name}={getattr(self, name)}", expected="a positive number")
+
+    def torch_device(self) -> torch.device:
+        """Returns the device to use; raises ConfigError where `cuda` is asked for and there is none."""
+        if self.device is Device.cuda and not torch.cuda.is_available():
+            raise ConfigError(
+                "runtime.device=cuda, but torch sees no CUDA device",
+                expected="a GPU and a CUDA build of torch",
+                remedy="runtime.device=cpu, or see `vidattr doctor`",
+            )
+        if self.device is Device.auto:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device.value)
+
+    def resident(self, network: Network) -> Network:
+        """Puts a network on the device, once, with this run's batch size."""
+        network.max_batch = self.max_batch
+        return network.to(self.torch_device())
+
+
+def within_memory(network: Network | None, work: Callable[[], R]) -> R:
+    """Does `work`, halving the network's `max_batch` each time the device runs out of memory.
+
+    The smaller batch stays: what did not fit once will not fit again. With a batch of one the error is the user's to mend.
+    """
+    while True:
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            if network is None or network.max_batch == 1:
+                raise ConfigError(
+                    "out of memory with one clip in a forward pass",
+                    remedy="a smaller model.input.size, fewer runtime.clips, or a larger device",
+                ) from error
+            network.max_batch = max(1, network.max_batch // 2)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

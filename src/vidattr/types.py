@@ -1,0 +1,211 @@
+"""The records that pass from room to room, and what a plug-in must offer.
+
+Axes, everywhere: **N** clips, **C** colour channels, **T** frames, **H** rows, **W** columns, **K** classes, **M** maps
+(one per method under judgement), **A** preservation ratios, **c t h w** feature channels and their grid. Boxes are
+(x0, y0, x1, y1) in pixels, x to the right, y down, the far edges exclusive: a box around one pixel (x, y) is (x, y, x+1, y+1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from vidattr.models._network import Network
+    from vidattr.view import View
+
+Box = tuple[float, float, float, float]
+Pixels = NDArray[np.uint8]
+
+
+def unkeyed(default: Any) -> Any:
+    """Returns a dataclass field that never changes a number (a folder, a subset of clips) and stays out of the run key."""
+    return field(default=default, metadata={"identity": "skip"})
+
+
+def hashed(default: Any) -> Any:
+    """Returns a dataclass field that names a file and enters the run key by the sha256 of its content, never by its path."""
+    return field(default=default, metadata={"identity": "sha256"})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a dataset, before anything of it is decoded.
+
+    Attributes:
+        id: Unique in the dataset and safe as a file name; the clip's seed and its files derive from it.
+        source: A video file, a folder of numbered frames, or a function from nothing to (T, H, W, 3) uint8 RGB frames.
+        label: Name of its class, "" where it is not known.
+        video: The video it was cut from: clips of one video are not independent, and intervals are clustered by it.
+        boxes: Frame number (1-based) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation order.
+        box_size: (width, height) of the frames that the boxes were drawn on; None: the size of the source.
+        segment: First and last frame number (1-based, inclusive) that show the class; None where this is not known.
+        span: First and last frame number that belong to the clip; None: the whole source.
+    """
+
+    id: str
+    source: Path | Callable[[], Pixels]
+    label: str = ""
+    video: str = ""
+    boxes: Mapping[int, tuple[Box, ...]] = field(default_factory=dict)
+    box_size: tuple[int, int] | None = None
+    segment: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A clip that a dataset names but cannot offer: missing, unlabelled, or with an unreadable annotation."""
+
+    clip: str
+    message: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a dataset found on disk: the clips, in a fixed order, and what is wrong with the others."""
+
+    clips: Sequence[Clip]
+    problems: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded clip, at the network's size, still in bytes.
+
+    Attributes:
+        pixels: (T, H, W, 3) uint8 RGB, resized, cropped or letter-boxed as the network takes it.
+        numbers: The T frame numbers (1-based) that were picked from the source.
+        boxes: For each of the T frames its boxes, in pixels of `pixels`; boxes that left the view are dropped.
+        segment: For each of the T frames whether it lies in the clip's segment; None where there is no segment.
+    """
+
+    pixels: Pixels
+    numbers: tuple[int, ...]
+    boxes: tuple[tuple[Box, ...], ...]
+    segment: tuple[bool, ...] | None
+
+
+@dataclass(frozen=True)
+class Query:
+    """All that a method may know: frames, the class to explain, and one seed per clip. Never the truth."""
+
+    frames: Tensor  # (N, C, T, H, W) float32 on the network's device, exactly as the network takes it
+    target: Tensor  # (N,) int64 on the network's device
+    seeds: tuple[int, ...]  # N, one per clip
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known about one clip and never shown to a method; boxes and segment as in `Sample`."""
+
+    clip: str
+    label: str
+    video: str
+    boxes: tuple[tuple[Box, ...], ...]
+    segment: tuple[bool, ...] | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One float per voxel, raw: no min-max, no colour, no clipping that the paper does not have.
+
+    Attributes:
+        map: (N, T, H, W) float32 on the network's device; larger = more important for the target.
+        extras: What else the method knows, by name, each with a leading axis of N clips.
+    """
+
+    map: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a table sums up one score of a metric over clips.
+
+    Attributes:
+        title: Heading in the table.
+        score: Name of the per-clip score; NaN where the clip cannot be judged.
+        weight: Name of the per-clip weight (say, the number of judged frames); None: every clip counts once.
+        by: None: one (weighted) mean over the clips; "label": the mean over classes of the class means; "video": over videos.
+        better: "higher" or "lower".
+        interval: "bootstrap" over videos, or "wilson" for a share of hits.
+    """
+
+    title: str
+    score: str
+    weight: str | None = None
+    by: str | None = None
+    better: str = "higher"
+    interval: str = "bootstrap"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a metric says of M maps of the same N clips.
+
+    Attributes:
+        columns: Name to (M, N) float64: one number per map and clip.
+        curves: Name to (M, N, S): one curve per map and clip, kept and plotted.
+        reference: Name to {score name: value}: what a trivial answer would have scored on these very clips, each (N,);
+            chance, always-first and the like, which a table shows as rows of their own.
+    """
+
+    columns: Mapping[str, Tensor]
+    curves: Mapping[str, Tensor] = field(default_factory=dict)
+    reference: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+class Dataset(Protocol):
+    """A frozen dataclass whose fields are the keys of one `configs/dataset/*.yaml`."""
+
+    version: ClassVar[int]
+
+    def index(self) -> Index:
+        """Returns the clips found on disk, sorted by id, and the problems; raises ConfigError where the root is missing."""
+
+
+class Model(Protocol):
+    """A frozen dataclass whose fields are the keys of one `configs/model/*.yaml`."""
+
+    version: ClassVar[int]
+
+    @property
+    def input(self) -> View:
+        """How pixels become this network's input; a field of the dataclass."""
+
+    def load(self) -> Network:
+        """Returns the network with its weights, on the CPU; raises ConfigError where the weights do not fit."""
+
+
+class Method(Protocol):
+    """A frozen dataclass whose fields are the keys of one `configs/method/*.yaml`."""
+
+    version: ClassVar[int]
+
+    @property
+    def passes(self) -> int:
+        """How many clips go through the network, forward or forward and backward, to explain one."""
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips; nothing leaves the device, and no clip's map depends on its neighbours."""
+
+
+class Metric(Protocol):
+    """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`."""
+
+    version: ClassVar[int]
+    needs_network: ClassVar[bool]
+
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor) -> Scores:
+        """Judges M maps of each of N clips, `maps` being (M, N, T, H, W); `model` is None unless `needs_network`."""
+
+    def summary(self) -> tuple[Column, ...]:
+        """Returns the columns of this metric's table."""

@@ -1,0 +1,263 @@
+"""What every choice in `configs/method` must keep, whatever it computes; a new YAML is covered without a word here."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import toys
+from conftest import ROOT
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from vidattr.compose import build
+from vidattr.errors import ConfigError
+from vidattr.models._network import Network
+from vidattr.types import Explanation, Method, Query
+
+CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
+CLASS_AGNOSTIC = {"random", "center"}
+MODELS: dict[str, Callable[..., Network]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
+each_config = pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+each_model = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+
+
+def load(name: str, **fields: object) -> Method:
+    node = OmegaConf.load(ROOT / "configs" / "method" / f"{name}.yaml")
+    return build({**OmegaConf.to_container(node), **fields}, f"method={name}")  # type: ignore[dict-item]
+
+
+def explain(name: str, make: Callable[..., Network], query: Query, **kwargs: Any) -> Explanation:
+    """Explains, or skips the one combination that is undefined: a method that needs another head than the network has."""
+    try:
+        return load(name)(make(**kwargs), query)
+    except ConfigError as error:
+        if make is toys.conv_net:
+            raise
+        pytest.skip(str(error).splitlines()[0])
+
+
+def same(one: Explanation, other: Explanation, rtol: float = 0.0) -> None:
+    assert one.extras.keys() == other.extras.keys()
+    for found, expected in [(one.map, other.map), *((one.extras[key], other.extras[key]) for key in one.extras)]:
+        torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol)
+
+
+def take(query: Query, rows: list[int]) -> Query:
+    return Query(query.frames[rows], query.target[rows], tuple(query.seeds[i] for i in rows))
+
+
+def rows_of(result: Explanation, rows: list[int]) -> Explanation:
+    return Explanation(result.map[rows], {key: value[rows] for key, value in result.extras.items()})
+
+
+def test_there_is_a_yaml_for_every_method_here() -> None:
+    modules = {path.stem for path in (ROOT / "src" / "vidattr" / "methods").glob("[!_]*.py")}
+    assert {str(OmegaConf.load(path)._target_).split(".")[2] for path in CONFIGS} == modules
+
+
+@each_config
+def test_yaml_spells_out_every_field_and_says_what_it_is(name: str) -> None:
+    text = (ROOT / "configs" / "method" / f"{name}.yaml").read_text().splitlines()
+    assert text[0].startswith("# ")
+    assert text[1].startswith(("# Paper: ", "# Source: "))
+    node = OmegaConf.load(ROOT / "configs" / "method" / f"{name}.yaml")
+    method = load(name)
+    assert list(node) == ["_target_", *(field.name for field in dataclasses.fields(method))]  # type: ignore[arg-type]
+    assert isinstance(type(method).version, int)
+
+
+@each_config
+@each_model
+@pytest.mark.parametrize("size", [toys.SIZE, (3, 1, 5, 9), (3, 3, 16, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_map_is_one_finite_float_per_voxel(name: str, make: Callable[..., Network], size: tuple[int, ...], dtype: torch.dtype) -> None:
+    def cast(**kwargs: Any) -> Network:
+        model = make(size=size, **kwargs)
+        model.module.to(dtype)
+        return model
+
+    query = toys.query(2, size=size, dtype=dtype)
+    result = load(name)(cast(), query) if make is toys.conv_net else explain(name, cast, query)
+    assert result.map.shape == (2, *size[1:])
+    assert result.map.dtype == torch.float32
+    assert not result.map.requires_grad
+    for extra in result.extras.values():
+        assert len(extra) == 2
+        assert extra.isfinite().all()
+        assert not extra.requires_grad
+    assert result.map.isfinite().all()
+    if "attribution" in result.extras:
+        assert result.extras["attribution"].shape == query.frames.shape
+
+
+@each_config
+@each_model
+def test_same_question_same_answer(name: str, make: Callable[..., Network]) -> None:
+    same(explain(name, make, toys.query()), explain(name, make, toys.query()))
+
+
+@each_config
+@each_model
+@pytest.mark.parametrize("max_batch", [1, 3, 1000])
+def test_answer_does_not_depend_on_chunks(name: str, make: Callable[..., Network], max_batch: int) -> None:
+    query = toys.query(5)
+    same(explain(name, make, query, max_batch=max_batch), explain(name, make, query, max_batch=8), rtol=1e-12)
+
+
+@each_config
+@each_model
+def test_answer_does_not_depend_on_neighbours_or_order(name: str, make: Callable[..., Network]) -> None:
+    query = toys.query(5)
+    together = explain(name, make, query)
+    for rows in ([2], [4, 0, 3]):
+        same(explain(name, make, take(query, rows)), rows_of(together, rows), rtol=1e-12)
+
+
+@each_config
+@each_model
+def test_no_chunk_is_larger_than_allowed(name: str, make: Callable[..., Network]) -> None:
+    model = make(max_batch=3)
+    sizes: list[int] = []
+    model.module.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
+    try:
+        load(name)(model, toys.query(7))
+    except ConfigError as error:
+        pytest.skip(str(error).splitlines()[0])
+    assert all(size <= 3 for size in sizes)
+    assert sizes or name in CLASS_AGNOSTIC
+
+
+def state(model: Network, query: Query) -> dict[str, Any]:
+    modules = list(model.module.modules())
+    return {
+        "parameters": [(p.clone(), p.requires_grad, p.grad) for p in model.module.parameters()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in modules],
+        "training": [m.training for m in modules],
+        "random": torch.get_rng_state(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "grad mode": torch.is_grad_enabled(),
+        "frames": query.frames.clone(),
+        "joined a graph": (query.frames.requires_grad, query.frames.grad),
+        "cudnn": torch.backends.cudnn.enabled,
+    }
+
+
+def unchanged(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor):
+        return torch.equal(before, after)
+    if isinstance(before, (list, tuple)):
+        return all(unchanged(b, a) for b, a in zip(before, after, strict=True))
+    return bool(before == after)
+
+
+@each_config
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_left_behind(name: str, fails: bool) -> None:
+    model = toys.network(toys.Raising(), layer="features") if fails else toys.conv_net()
+    query = toys.query(2)
+    before = state(model, query)
+    if fails and name not in CLASS_AGNOSTIC:
+        with pytest.raises(RuntimeError, match="out of luck"):
+            load(name)(model, query)
+    else:
+        load(name)(model, query)
+    after = state(model, query)
+    assert [key for key in before if not unchanged(before[key], after[key])] == []
+
+
+@each_config
+@each_model
+def test_the_class_that_was_asked_for_is_explained(name: str, make: Callable[..., Network]) -> None:
+    query = toys.query(3)
+    logits = make()(query.frames)
+    likely, unlikely = (Query(query.frames, pick(1), query.seeds) for pick in (logits.argmax, logits.argmin))
+    of_likely, of_unlikely = explain(name, make, likely).map, explain(name, make, unlikely).map
+    for one, other in zip(of_likely, of_unlikely, strict=True):
+        if name in CLASS_AGNOSTIC:
+            assert torch.equal(one, other)
+        else:
+            assert not torch.allclose(one, other, rtol=1e-2)
+
+
+@each_config
+@pytest.mark.parametrize("module", [toys.Constant, toys.Unmoved])
+def test_a_constant_network_gets_a_flat_map(name: str, module: type) -> None:
+    model = toys.network(module(), layer="features")
+    try:
+        found = load(name)(model, toys.query()).map
+    except ConfigError:
+        assert module is toys.Unmoved  # has no head to read weights from
+        return
+    if name not in CLASS_AGNOSTIC:
+        assert torch.equal(found, torch.zeros_like(found))
+
+
+@each_config
+def test_works_for_a_caller_who_wants_no_gradients_and_for_frames_that_have_one(name: str) -> None:
+    expected = explain(name, toys.conv_net, toys.query())
+    with torch.no_grad():
+        same(explain(name, toys.conv_net, toys.query()), expected)
+    query = toys.query()
+    query.frames.requires_grad_()
+    result = explain(name, toys.conv_net, query)
+    same(result, expected)
+    assert not result.map.requires_grad
+    assert query.frames.grad is None
+
+
+@each_config
+@each_model
+def test_nothing_leaves_the_device(name: str, make: Callable[..., Network], request: pytest.FixtureRequest) -> None:
+    model, query, method = make(max_batch=3), toys.query(), load(name)
+    request.getfixturevalue("no_host_copies")
+    try:
+        method(model, query)
+    except ConfigError as error:
+        pytest.skip(str(error).splitlines()[0])
+
+
+# No dead options: each field, changed, changes the answer, given the fields that it needs beside it.
+
+NEEDS: dict[str, dict[str, object]] = {"blur_sigma": {"baseline": "blur"}}
+
+
+def changed(value: object, kind: object) -> list[object]:
+    """Returns other values that a field might take."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, enum.Enum):
+        return [member.name for member in type(value) if member is not value]
+    if isinstance(value, (int, float)):
+        return [value * 2]
+    raise AssertionError(f"say in this test how a field like {value!r} ({kind}) is changed")
+
+
+@each_config
+def test_every_field_matters(name: str, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "own.png"), np.full((4, 4, 3), 40, dtype=np.uint8))
+    # Two wide frames on a coarse grid, so that every way of pooling and of upsampling shows.
+    size = (3, 6, 8, 12)
+    model, query = toys.network(toys.Curved(), layer="features", size=size), toys.query(2, size=size)
+    special = {"layer": ["stem"], "baseline_file": [str(tmp_path / "own.png")], "baseline": ["zero", "blur", "black"]}
+    for field in dataclasses.fields(load(name)):  # type: ignore[arg-type]
+        beside = {"baseline": "image"} if field.name == "baseline_file" else NEEDS.get(field.name, {})
+        default = load(name) if field.name == "baseline_file" else load(name, **beside)
+        before = default(model, query).map
+        value = getattr(default, field.name)
+        for other in special.get(field.name) or changed(value, field.type):
+            if other == value:
+                continue
+            try:
+                after = load(name, **{**beside, field.name: other})(model, query).map
+            except ConfigError as error:
+                assert f"{field.name}={other}" in str(error)
+                continue
+            assert not torch.allclose(after, before, rtol=1e-4, atol=0), f"{field.name}={other} is a dead option"

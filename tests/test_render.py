@@ -1,0 +1,445 @@
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from vidattr import _drawing as draw
+from vidattr import _encoding as encode
+from vidattr.errors import ConfigError
+from vidattr.render import Render, Scale, Scene, Signed, Style, animation, comparison, grid, overlay, write, write_comparison
+
+EXACT = Render(opacity=1.0, percentile=100.0)
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"
+
+
+def blob(T: int = 5, H: int = 24, W: int = 32) -> tuple[np.ndarray, np.ndarray, tuple]:
+    """A bright disc that crosses a textured ground, a map that follows it, and its box on every frame."""
+    y, x = np.mgrid[:H, :W]
+    ground = np.stack([90 + 40 * np.sin(x / 5), 80 + 30 * np.cos(y / 7), 110 + 0 * x], -1).astype(np.uint8)
+    frames, maps, boxes = np.repeat(ground[None], T, 0), np.zeros((T, H, W), np.float32), []
+    for t in range(T):
+        cx, cy = 5 + (W - 10) * t // max(T - 1, 1), H // 2
+        far = np.hypot(x - cx, y - cy)
+        frames[t, far < 4] = (240, 200, 60)
+        maps[t] = np.exp(-(far**2) / 20) * (t + 1) / T
+        boxes.append(((cx - 4.0, cy - 4.0, cx + 5.0, cy + 5.0),))
+    return frames, maps, tuple(boxes)
+
+
+def scene(T: int = 5, H: int = 24, W: int = 32, **changes: object) -> tuple[Scene, np.ndarray]:
+    frames, maps, boxes = blob(T, H, W)
+    plain = Scene("clip.a_1", frames, tuple(range(3, 3 + T)), "tiny", "disc", 0.93, "disc", 0.93, "disc", boxes)
+    return replace(plain, **changes), maps
+
+
+def read_gif(content: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(content))
+    frames = []
+    for t in range(image.n_frames):
+        image.seek(t)
+        frames.append(np.asarray(image.convert("RGB")))
+    return np.stack(frames)
+
+
+def read_mp4(content: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(content)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+# the configuration
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_config_names_every_field(file):
+    node = OmegaConf.load(file)
+    assert node.pop("_target_") == "vidattr.render.Render"
+    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Render), node))
+    assert isinstance(made, Render)
+    assert set(node) == set(Render.__dataclass_fields__)
+    if file.stem == "default":
+        assert made == Render()
+
+
+def test_unknown_colour_map_lists_the_choices():
+    with pytest.raises(ConfigError, match=r"(?s)'jett'.*inferno.*jet.*turbo.*viridis.*did you mean jet"):
+        Render(colormap="jett")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("opacity", 1.2),
+        ("gamma", 0.0),
+        ("percentile", 20),
+        ("columns", 0),
+        ("tile", 2),
+        ("animation_tile", 0),
+        ("fps", 0.0),
+        ("fps", float("nan")),
+    ],
+)
+def test_values_out_of_range(field, value):
+    with pytest.raises(ConfigError, match=f"render.{field}="):
+        Render(**{field: value})
+
+
+# one scale per clip
+
+
+def test_one_scale_for_the_whole_clip():
+    map = np.zeros((3, 4, 4))
+    map[0], map[1] = 4.0, 2.0
+    assert Scale.of(map, EXACT).apply(map)[:, 0, 0].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_scale_does_not_depend_on_the_unit():
+    _, map = scene()
+    for unit in (1e-30, 1e-8, 1e8):
+        np.testing.assert_allclose(Scale.of(map * unit, Render()).apply(map * unit), Scale.of(map, Render()).apply(map), atol=1e-5)
+
+
+def test_extreme_voxels_do_not_darken_the_others():
+    map = np.linspace(0, 1, 4000).reshape(10, 20, 20)
+    wild = map.copy()
+    wild[-1, -1, -1] = 1e4
+    assert Scale.of(wild, Render(percentile=99)).high == pytest.approx(0.99, abs=1e-3)
+    assert Scale.of(wild, EXACT).high == 1e4
+
+
+def test_a_single_voxel_is_seen():
+    map = np.zeros((4, 20, 20))
+    map[2, 3, 5] = 1e-9
+    shown = Scale.of(map, Render(percentile=99)).apply(map)
+    assert shown[2, 3, 5] == 1
+    assert shown.sum() == 1
+
+
+def test_signed_maps():
+    map = np.linspace(-3, 1, 64).reshape(4, 4, 4)
+    positive = Scale.of(map, EXACT).apply(map)
+    assert (positive[map <= 0] == 0).all()
+    np.testing.assert_allclose(positive[map > 0], map[map > 0], rtol=1e-6)
+    np.testing.assert_allclose(Scale.of(map, replace(EXACT, signed=Signed.range)).apply(map), (map + 3) / 4, atol=1e-6)
+    assert Scale.of(map - 2, EXACT).flaw == "no positive evidence"
+    assert Scale.of(map - 2, replace(EXACT, signed=Signed.range)).flaw == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "flaw"),
+    [(0.0, "flat map"), (0.3, "flat map"), (-2.0, "flat map"), (np.nan, "map not finite"), (np.inf, "map not finite")],
+)
+def test_a_map_without_contrast_is_drawn_flat_and_named_so(value, flaw):
+    clip, map = scene()
+    map[:] = value
+    if value == 0.3:
+        map[1] = np.nextafter(np.float32(0.3), np.float32(1))  # a rounding error is no contrast
+    assert Scale.of(map, Render()).flaw == flaw
+    np.testing.assert_array_equal(overlay(clip.pixels, map, Render()), clip.pixels)
+    other = np.full_like(map, np.nan if np.isfinite(value) else 0.0)
+    assert not np.array_equal(grid(clip, map, "m", Render()), grid(clip, other, "m", Render()))  # the legend says which flaw it is
+    pages = animation(clip, map, "m", Render())
+    assert pages.shape[0] == len(map)
+
+
+def test_one_bad_voxel_is_named():
+    _, map = scene()
+    map[0, 0, 0] = np.nan
+    assert Scale.of(map, Render()).flaw == "map not finite"
+
+
+def test_ends_of_the_scale():
+    assert Scale(6.8e-20, 0.891).ends() == ("0", "0.89")
+    assert Scale(3e-9, 2e-8).ends() == ("3e-09", "2e-08")
+    assert str(Scale(-1.0, 1.0)) == "-1 to 1"
+
+
+# blending
+
+
+def test_no_heat_leaves_the_frame_and_full_heat_is_the_top_colour():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    map = np.zeros((2, 5, 7))
+    map[1, 2:] = 1
+    out = overlay(frames, map, EXACT)
+    np.testing.assert_array_equal(out[map == 0], frames[map == 0])
+    assert (out[map == 1] == (128, 0, 0)).all()  # the dark red at the end of jet
+    half = overlay(frames, map, replace(EXACT, opacity=0.5))
+    np.testing.assert_allclose(half[map == 1], 0.5 * frames[map == 1] + 0.5 * np.array([128, 0, 0]), atol=0.51)
+
+
+@pytest.mark.parametrize("colormap", ["jet", "turbo", "viridis"])
+@pytest.mark.parametrize(("gamma", "opacity"), [(0.8, 1.0), (2.0, 0.6)])
+def test_blending_follows_the_demo(colormap, gamma, opacity):
+    rng = np.random.default_rng(1)
+    frames, map = rng.integers(0, 256, (2, 6, 9, 3), np.uint8), rng.random((2, 6, 9))
+    map.flat[:2] = 0, 1
+    out = overlay(frames, map, Render(percentile=100, gamma=gamma, opacity=opacity, colormap=colormap))
+    for at in np.ndindex(map.shape):
+        level = np.full((1, 1), round(map[at] * 255), np.uint8)
+        colour = cv2.applyColorMap(level, getattr(cv2, f"COLORMAP_{colormap.upper()}"))[0, 0, ::-1].astype(float)
+        weight = opacity * map[at] ** gamma
+        np.testing.assert_allclose(out[at], (1 - weight) * frames[at] + weight * colour, atol=1)
+
+
+def test_cut_out_keeps_what_matters_and_blackens_the_rest():
+    frames = np.full((1, 2, 2, 3), 200, np.uint8)
+    map = np.array([[[0.0, 0.5], [0.8, 1.0]]])
+    out = overlay(frames, map, replace(EXACT, style=Style.cutout))
+    np.testing.assert_allclose(out[..., 0], 200 * (1 - (1 - map**2) ** 2.4), atol=0.51)
+
+
+def test_a_map_of_another_shape_is_refused():
+    clip, map = scene()
+    with pytest.raises(ValueError, match="does not lie on"):
+        overlay(clip.pixels, map[:, ::2], Render())
+
+
+# layouts
+
+
+@pytest.mark.parametrize(("T", "H", "W"), [(1, 24, 24), (3, 40, 10), (8, 16, 16), (10, 12, 30)])
+def test_grid_holds_every_frame_over_its_heat(T, H, W):
+    clip, map = scene(T, H, W, boxes=())
+    plain = Render(tile=16, columns=4)
+    page, heat = grid(clip, map, "m", plain), overlay(clip.pixels, map, plain)
+    x = [draw.MARGIN + t % 4 * (W + draw.GAP) for t in range(T)]
+    first = next(y for y in range(len(page)) if np.array_equal(page[y : y + H, x[0] : x[0] + W], clip.pixels[0]))
+    block = draw.line_height(draw.SMALL) + 2 * H + 3 * draw.GAP
+    for t in range(T):
+        y = first + t // 4 * block
+        np.testing.assert_array_equal(page[y : y + H, x[t] : x[t] + W], clip.pixels[t])
+        np.testing.assert_array_equal(page[y + H + draw.GAP : y + 2 * H + draw.GAP, x[t] : x[t] + W], heat[t])
+
+
+def test_small_frames_are_enlarged_and_large_ones_left():
+    frames = blob(2, 20, 40)[0]
+    assert draw.enlarge(frames, 160).shape == (2, 80, 160, 3)
+    assert draw.enlarge(frames, 30) is frames
+
+
+def test_nothing_touches_the_margins_however_long_the_names():
+    clip, map = scene(
+        2, clip="v_" + "Long" * 60, model="model_" * 20, target="a very long class é" * 9, predicted="x" * 300, label="y" * 300
+    )
+    maps = {"method_" * 20: map, "flat": map * 0, "negative": -map - 1}
+    long = "method_" * 20
+    pages = [grid(clip, map, long, Render()), comparison(clip, maps, Render()), animation(clip, map, long, Render())[0]]
+    for page in pages:
+        inner = page.copy()
+        inner[draw.MARGIN // 2 : -draw.MARGIN // 2, draw.MARGIN : -draw.MARGIN] = draw.PAPER
+        assert (inner == draw.PAPER).all()
+
+
+def test_captions_say_what_was_explained():
+    clip, map = scene()
+    page = grid(clip, map, "m", Render())
+    for change in (
+        {"probability": 0.5},
+        {"target": "ring"},
+        {"label": ""},
+        {"model": "other"},
+        {"clip": "b"},
+        {"numbers": (9, 8, 7, 6, 5)},
+    ):
+        assert not np.array_equal(page, grid(replace(clip, **change), map, "m", Render()))
+    assert not np.array_equal(page, grid(clip, map, "n", Render()))
+
+
+@pytest.mark.parametrize(("words", "width"), [("v_CliffDiving_g05_c07", 90), ("é" * 50, 60), ("a", 40)])
+def test_shortened_text_fits_and_keeps_both_ends(words, width):
+    short = draw.shorten(words, 13, width)
+    assert draw.text_width(short, 13) <= width
+    assert short[0] == words[0]
+    assert short[-1] == words[-1]
+    assert (short == words) == (draw.text_width(words, 13) <= width)
+
+
+def test_text_flows_into_lines_that_fit():
+    pieces = ["grad_cam", "a_model_of_some_length", "explains disc (p = 0.93)", "labelled ring"]
+    lines = draw.flow(pieces, 13, 260)
+    assert len(lines) > 1
+    assert all(draw.text_width(line, 13) <= 260 for line in lines)
+    assert "  ·  ".join(lines) == "  ·  ".join(pieces)
+
+
+def test_boxes_lie_on_their_pixels():
+    tile = np.full((40, 80, 3), 100, np.uint8)
+    draw.outline(tile, [(5.0, 3.0, 20.0, 10.0)], 20, 40)  # twice enlarged: 10…39 by 6…19
+    white = np.argwhere((tile == 255).all(-1))
+    assert white.min(0).tolist() == [6, 10]
+    assert white.max(0).tolist() == [19, 39]
+    assert len(white) == 2 * (30 + 14) - 4
+    assert (tile[8:18, 12:38] == 100).all()
+    black = np.argwhere((tile == 0).all(-1))
+    assert black.min(0).tolist() == [5, 9]
+    assert black.max(0).tolist() == [20, 40]
+
+
+def test_boxes_are_drawn_on_frames_and_heat_where_asked_for():
+    clip, map = scene(2)
+    plain = Render(tile=16)
+    with_boxes, without = (grid(clip, map, "m", replace(plain, boxes=drawn)) for drawn in (True, False))
+    before = clip.pixels.copy()
+    changed = np.argwhere((with_boxes != without).any(-1))
+    x0, x1 = clip.boxes[0][0][0], clip.boxes[1][0][2]
+    assert changed[:, 1].min() >= draw.MARGIN
+    assert changed[:, 1].min() == draw.MARGIN + max(x0 - 1, 0)
+    assert (without == grid(replace(clip, boxes=()), map, "m", plain)).all()
+    assert changed[changed[:, 0] < len(with_boxes) - 40][:, 1].max() == draw.MARGIN + 32 + draw.GAP + min(x1, 31)
+    np.testing.assert_array_equal(clip.pixels, before)
+
+
+def test_a_frame_may_have_no_box_or_several():
+    clip, map = scene(3)
+    boxes = ((), clip.boxes[1] * 2, clip.boxes[2])
+    page = grid(replace(clip, boxes=boxes), map, "m", Render())
+    assert page.shape == grid(clip, map, "m", Render()).shape
+
+
+def test_comparison_has_a_row_per_method_each_on_its_own_scale():
+    clip, map = scene(12, 16, 16, boxes=())
+    render = Render(tile=16, columns=5)
+    page = comparison(clip, {"a": map, "b": map * 1000, "flat": map * 0 + 3}, render)
+    picked = [0, 3, 6, 8, 11]  # evenly spread over 12, both ends among them
+    rows = [clip.pixels[picked], *[overlay(clip.pixels, map, render)[picked]] * 2, clip.pixels[picked]]
+    strips = [
+        np.concatenate([np.pad(t, ((0, 0), (0, draw.GAP), (0, 0)), constant_values=255) for t in row], 1)[:, : -draw.GAP] for row in rows
+    ]
+    h, w = strips[0].shape[:2]
+    spots = [(y, x) for y in range(len(page) - h) for x in range(160) if np.array_equal(page[y : y + h, x : x + w], strips[0])]
+    assert len(spots) == 2  # the frames, and the flat map drawn as frames
+    (y, x), (last, _) = spots
+    assert last == y + 3 * (16 + draw.GAP)
+    for row, strip in enumerate(strips):
+        at = y + row * (16 + draw.GAP)
+        np.testing.assert_array_equal(page[at : at + h, x : x + w], strip)
+
+
+def test_animation_marks_the_frame_in_the_curve():
+    clip, map = scene(6)
+    pages = animation(clip, map, "m", Render())
+    chart = pages[:, -draw.MARGIN - 40 : -draw.MARGIN]
+    marked = [(page == draw.ACCENT).all(-1) for page in chart]
+    starts = [np.argwhere(spot)[:, 1].min() for spot in marked]
+    assert starts == sorted(set(starts))
+    heights = [len(set(np.argwhere(spot)[:, 0])) for spot in marked]
+    means = map.mean((1, 2))
+    np.testing.assert_allclose(heights, 40 * means / means.max(), atol=1.01)
+
+
+def test_curve_goes_below_zero():
+    page = draw.sheet(50, 60)
+    draw.bars(page, 0, 5, 60, 40, np.array([1.0, -1.0]), active=1)
+    rows = np.argwhere((page == draw.ACCENT).all(-1))[:, 0]
+    assert (rows.min(), rows.max()) == (25, 44)
+
+
+# files
+
+
+@pytest.mark.parametrize("T", [1, 6])
+def test_gif_reads_back(T):
+    clip, map = scene(T)
+    pages = animation(clip, map, "m", Render())
+    content = encode.gif(pages, 5)
+    back = read_gif(content)
+    assert back.shape == pages.shape
+    assert (back[0, :4] == 255).all()  # paper stays white
+    soft = [cv2.blur(x[0].astype(np.float32), (9, 9)) for x in (back, pages)]  # the eye's view of a dither
+    assert np.abs(soft[0] - soft[1]).mean() < 2
+    assert np.abs(soft[0] - soft[1]).max() < 40
+    if T > 1:
+        image = Image.open(io.BytesIO(content))
+        assert image.info["duration"] == 200
+        assert image.info["loop"] == 0
+
+
+def test_gif_keeps_the_colours_of_the_heat():
+    ramp = cv2.applyColorMap(np.tile(np.arange(256, dtype=np.uint8), (8, 1)), cv2.COLORMAP_JET)[:, :, ::-1]
+    picture = np.full((2, 120, 256, 3), 128, np.uint8)  # mostly grey, as a frame may be
+    picture[:, :8] = ramp
+    back = read_gif(encode.gif(picture, 5))
+    soft = [cv2.blur(x[0, :8].astype(np.float32), (17, 8)) for x in (back, picture)]
+    assert np.abs(soft[0] - soft[1]).mean() < 12
+
+
+@pytest.mark.parametrize("T", [1, 6])
+def test_mp4_reads_back(T):
+    clip, map = scene(T)
+    pages = animation(clip, map, "m", Render())
+    back = read_mp4(encode.mp4(pages, 5))
+    assert len(back) == T
+    back = back[:, : pages.shape[1], : pages.shape[2]]
+    assert np.abs(back.astype(float) - pages).mean() < 4
+
+
+def test_mp4_pads_to_even_sides():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 33, 47, 3), np.uint8)
+    back = read_mp4(encode.mp4(frames // 4 + 90, 12.5))
+    assert back.shape == (3, 34, 48, 3)
+    with av.open(io.BytesIO(encode.mp4(frames, 12.5))) as container:
+        assert container.streams.video[0].average_rate == 12.5
+
+
+def test_png_reads_back_to_the_bit():
+    page = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode.png(page)))), page)
+
+
+def test_write_makes_what_is_asked_for_and_missing(tmp_path):
+    clip, map = scene(2)
+    names = {"png": "clip.a_1.png", "gif": "clip.a_1.gif", "mp4": "clip.a_1.mp4"}
+    folder = tmp_path / "visual"
+    assert {p.name for p in write(folder, clip, map, "m", Render(mp4=False))} == {names["png"], names["gif"]}
+    (folder / names["gif"]).write_bytes(b"mine")
+    assert write(folder, clip, map, "m", Render()) == [folder / names["mp4"]]
+    assert (folder / names["gif"]).read_bytes() == b"mine"
+    assert write(folder, clip, map, "m", Render()) == []
+    assert len(write(folder, clip, map, "m", Render(), overwrite=True)) == 3
+    assert read_gif((folder / names["gif"]).read_bytes()).shape[0] == 2
+    assert {p.name for p in folder.iterdir()} == set(names.values())
+
+
+def test_write_comparison(tmp_path):
+    clip, map = scene(2)
+    assert write_comparison(tmp_path, clip, {"a": map}, Render(comparison=False)) == []
+    assert write_comparison(tmp_path, clip, {"a": map}, Render()) == [tmp_path / "clip.a_1.png"]
+    assert write_comparison(tmp_path, clip, {"a": map}, Render()) == []
+    assert write_comparison(tmp_path, clip, {"a": map}, Render(), overwrite=True) == [tmp_path / "clip.a_1.png"]
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    clip, map = scene(2)
+    whole_write = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> int:
+        if ".gif" in path.name:
+            whole_write(path, content[: len(content) // 2])
+            raise OSError("no space left on device")
+        return whole_write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path, clip, map, "m", Render())
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.a_1.png"]
+
+
+def test_threads_draw_the_same_bytes(tmp_path):
+    clips = [scene(2, clip=f"clip_{i}", target=f"class {i}") for i in range(8)]
+    for clip, map in clips:
+        write(tmp_path / "one", clip, map, "m", Render())
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda pair: write(tmp_path / "many", *pair, "m", Render()), clips))
+    files = sorted(p.name for p in (tmp_path / "one").iterdir())
+    assert len(files) == 24
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()

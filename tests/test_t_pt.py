@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vidattr.errors import ConfigError
+from vidattr.metrics.t_pt import FrameScore, TemporalPointing
+from vidattr.types import Query, Truth
+
+T, F = True, False
+
+
+def judge(metric: TemporalPointing, segments: list[tuple[bool, ...] | None], maps: Tensor) -> tuple[Tensor, dict[str, list[float]]]:
+    """The scores (M, N) and each reference's (N)."""
+    N, length = maps.shape[1:3]
+    truth = [Truth(str(n), "", str(n), ((),) * length, segment) for n, segment in enumerate(segments)]
+    query = Query(torch.zeros(N, 3, 1, 1, 1), torch.zeros(N, dtype=torch.int64), tuple(range(N)))
+    scores = metric(None, query, truth, maps)
+    return scores.columns["t_pt"], {name: columns["t_pt"].tolist() for name, columns in scores.reference.items()}
+
+
+def frames(*values: float) -> Tensor:
+    """One map of one clip whose frames hold one number each."""
+    return torch.tensor(values, dtype=torch.float32).view(1, 1, -1, 1, 1).repeat(1, 1, 1, 2, 3)
+
+
+def test_a_clip_hits_iff_its_best_frame_lies_in_the_segment() -> None:
+    segment = (F, T, T, F)
+    assert judge(TemporalPointing(), [segment], frames(0, 0, 1, 0))[0] == 1
+    assert judge(TemporalPointing(), [segment], frames(1, 0, 0, 0))[0] == 0
+
+
+def test_released_polarity_inverts_the_truth_and_its_references() -> None:
+    segment = (T, F, F, F)
+    hit, reference = judge(TemporalPointing(polarity="released"), [segment], frames(1, 0, 0, 0))
+    assert hit == 0
+    assert reference == {"chance": [0.75], "always_first": [0.0], "always_last": [1.0]}
+    assert judge(TemporalPointing(), [segment], frames(1, 0, 0, 0))[1] == {"chance": [0.25], "always_first": [1.0], "always_last": [0.0]}
+
+
+def test_sum_and_mean_differ_from_maximum() -> None:
+    maps = torch.zeros(1, 1, 2, 4, 4)
+    maps[0, 0, 0, 0, 0] = 3  # one high voxel
+    maps[0, 0, 1] = 1  # a whole frame of low ones
+    hits = {score: float(judge(TemporalPointing(frame_score=score), [(T, F)], maps)[0]) for score in FrameScore}
+    assert hits == {FrameScore.sum: 0, FrameScore.max: 1, FrameScore.mean: 0}
+
+
+def test_ties_score_their_expected_hit_and_a_constant_map_chance() -> None:
+    assert judge(TemporalPointing(), [(T, F, F, T)], frames(0, 1, 1, 1))[0] == pytest.approx(1 / 3)
+    hit, reference = judge(TemporalPointing(), [(T, F, F, F, F)], frames(*[0.1] * 5))
+    assert hit == pytest.approx(reference["chance"][0]) == pytest.approx(0.2)
+
+
+def test_what_cannot_be_judged_is_nan_there_and_in_the_references() -> None:
+    segments = [(T, F), None, (T, T), (F, F), (T, F)]
+    maps = frames(1, 0).repeat(1, 5, 1, 1, 1)
+    maps[0, 4, 1, 0, 0] = torch.nan
+    hits, reference = judge(TemporalPointing(), segments, maps)
+    assert hits.isnan().tolist() == [[False, True, True, True, True]]
+    for values in reference.values():
+        assert torch.tensor(values).isnan().tolist() == [False, True, True, True, False]
+
+
+def test_random_maps_score_their_chance() -> None:
+    maps = torch.rand(1, 4000, 5, 1, 1, generator=torch.Generator().manual_seed(2))
+    hits, reference = judge(TemporalPointing(), [(T, T, F, F, F)] * 4000, maps)
+    assert float(hits.mean()) == pytest.approx(reference["chance"][0], abs=4 * (0.4 * 0.6 / 4000) ** 0.5)
+
+
+@pytest.mark.usefixtures("no_host_copies")
+@pytest.mark.parametrize("score", list(FrameScore))
+def test_nothing_leaves_the_device(score: FrameScore) -> None:
+    truth = [Truth("a", "", "a", ((),) * 2, (T, F)), Truth("b", "", "b", ((),) * 2, None)]
+    query = Query(torch.zeros(2, 3, 1, 1, 1), torch.zeros(2, dtype=torch.int64), (0, 1))
+    TemporalPointing(frame_score=score)(None, query, truth, torch.zeros(3, 2, 2, 2, 2))
+
+
+def test_the_interval_is_wilsons_and_the_title_says_the_polarity() -> None:
+    (column,) = TemporalPointing(polarity="released").summary()
+    assert (column.score, column.interval, column.better) == ("t_pt", "wilson", "higher")
+    assert "released" in column.title
+    assert TemporalPointing(polarity="true").summary() == TemporalPointing().summary()
+
+
+@pytest.mark.parametrize("polarity", [False, "left"])
+def test_another_polarity_is_refused(polarity: bool | str) -> None:
+    with pytest.raises(ConfigError, match="polarity"):
+        TemporalPointing(polarity=polarity)
