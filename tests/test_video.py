@@ -170,7 +170,7 @@ def test_every_frame_is_the_one_its_number_says(tmp_path: Path, name: str, codec
     path = encode(tmp_path / name, grey(LEVELS), codec)
     found = read(Clip("a", path), View(frames=24, size=[48, 64]))
     assert found.numbers == tuple(range(1, 25))
-    assert found.pixels.mean((1, 2, 3)) == pytest.approx(LEVELS, abs=3)
+    assert found.pixels.mean((1, 2, 3)) == pytest.approx(LEVELS, abs=4.5)  # neighbours differ by 10
     assert found.boxes == ((),) * 24
     assert found.segment is None
 
@@ -232,11 +232,14 @@ def test_a_container_that_is_wrong_about_its_length_is_sampled_by_what_is_there(
 
 
 def test_a_cut_off_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    whole = encode(tmp_path / "a.avi", np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8)).read_bytes()
-    cut = tmp_path / "cut.avi"
-    cut.write_bytes(whole[: len(whole) // 2])
-    numbers = read(Clip("a", cut), View(frames=24)).numbers
-    assert 6 < numbers[-1] < 18
+    path = encode(tmp_path / "a.avi", np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8))
+    whole = read(Clip("a", path), View(frames=24))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = read(Clip("a", path), View(frames=24))
+    left = cut.numbers[-1]
+    assert 2 < left < 24
+    before = cut.numbers.index(left)  # the last frame may be half there
+    assert all(np.array_equal(cut.pixels[i], whole.pixels[n - 1]) for i, n in enumerate(cut.numbers[:before]))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"RIFF\x00\x00\x00\x00AVI LIST"])
@@ -290,9 +293,8 @@ def test_a_rotated_video_is_shown_upright_by_both_decoders(tmp_path: Path, monke
     by_pyav = read(Clip("a", path), view).pixels[0]
     monkeypatch.setattr(video, "_pyav", lambda path: video._opencv(path))
     assert np.array_equal(by_pyav, read(Clip("a", path), view).pixels[0])
-    bright = np.argwhere(np.array([[by_pyav[: height // 2, : width // 2].mean(), by_pyav[: height // 2, width // 2 :].mean()],
-                                   [by_pyav[height // 2 :, : width // 2].mean(), by_pyav[height // 2 :, width // 2 :].mean()]]) > 150)  # fmt: skip
-    assert bright.tolist() == [{90: [1, 0], 180: [1, 1], -90: [0, 1]}[degrees]]
+    quarters = by_pyav[..., 0].reshape(2, height // 2, 2, width // 2).mean((1, 3))
+    assert np.argwhere(quarters > 150).tolist() == [{90: [1, 0], 180: [1, 1], -90: [0, 1]}[degrees]]
 
 
 def test_threads_read_the_same_as_one(tmp_path: Path) -> None:

@@ -136,13 +136,19 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy array; its `values` are set by the pickle's state."""
+    """Stands for a numpy array; its `values` come as arguments (protocol 5) or as the pickle's state (before)."""
 
     values: NDArray[Any]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
         self.values = dtype.read(data).reshape(shape, order="F" if fortran else "C")
+
+    @classmethod
+    def of(cls, data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str, *_: object) -> _Array:
+        array = cls()
+        array.values = dtype.read(data).reshape(shape, order="F" if order == "F" else "C")
+        return array
 
 
 class _Unpickler(pickle.Unpickler):
@@ -152,9 +158,13 @@ class _Unpickler(pickle.Unpickler):
         # As Python 3 writes bytes in protocol 2.
         ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
         **{
-            (module, name): stand_in
-            for module in ("numpy.core.multiarray", "numpy._core.multiarray")  # numpy 1 and 2
-            for name, stand_in in (("_reconstruct", lambda *_: _Array()), ("scalar", lambda dtype, data: dtype.read(data)[0]))
+            (f"numpy.{core}.{module}", name): stand_in
+            for core in ("core", "_core")  # numpy 1 and 2
+            for module, name, stand_in in (
+                ("multiarray", "_reconstruct", lambda *_: _Array()),
+                ("multiarray", "scalar", lambda dtype, data: dtype.read(data)[0]),
+                ("numeric", "_frombuffer", _Array.of),
+            )
         },
     }
 

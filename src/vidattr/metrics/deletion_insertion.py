@@ -90,8 +90,7 @@ class DeletionInsertion:
 
         groups = 1 if self.order is Order.volume else maps.shape[2]
         ranks = rank(maps, query.seeds, groups)
-        size = ranks[0, 0].numel() // groups
-        cuts = [k * size // self.steps for k in range(1, self.steps)]
+        cuts = boundaries(maps[0, 0].numel() // groups, self.steps)[1:-1]
         # One row per distinct clip: (map, clip, voxels that are taken, taken from where, the others from where).
         plan = [(0, n, 0, end, end) for end in range(len(clips)) for n in range(N)]
         plan += [(m, n, cut, *ends) for ends in ((deleted, 0), (0, base)) for m in range(M) for n in range(N) for cut in cuts]
@@ -128,6 +127,11 @@ class DeletionInsertion:
         )
 
 
+def boundaries(voxels: int, steps: int) -> list[int]:
+    """Returns how many voxels are taken at step k = 0 … steps: ⌊k·voxels/steps⌋, whether or not it divides."""
+    return [k * voxels // steps for k in range(steps + 1)]
+
+
 def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     """Returns each voxel's place (M, N, T, H, W) int32 by decreasing saliency, 0 first, within its clip or frame.
 
@@ -144,7 +148,7 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     places = torch.arange(flat.shape[-1], dtype=torch.int32, device=maps.device).expand_as(flat[0])
     ranks = torch.empty_like(flat, dtype=torch.int32)
     for voxels, out in zip(flat, ranks, strict=True):  # one map at a time bounds the sort's memory
-        order = voxels.gather(-1, shuffle).argsort(-1, descending=True, stable=True)
+        order = voxels.gather(-1, shuffle).argsort(dim=-1, descending=True, stable=True)
         out.scatter_(-1, shuffle.gather(-1, order), places)
     return ranks.view_as(maps)
 

@@ -122,25 +122,21 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
 def head_size(checkpoint: Checkpoint, key: str) -> int:
     """Returns the number of classes that a checkpoint was trained for: the rows of its head's weight `key`.
 
-    Raises:
-        ConfigError: There is no such weight, so this is a checkpoint of another network.
+    Where there is no such weight, this is another network's checkpoint; the answer is then 1, and `fill` lists what differs.
     """
     weight = checkpoint.state.get(key)
-    if weight is None or weight.ndim == 0:
-        raise ConfigError(
-            f"{checkpoint.path} has no head {key!r}; it has {_listed(list(checkpoint.state))}",
-            expected="a checkpoint of this network",
-            remedy="choose the model that it was trained for, or another model.weights=FILE",
-        )
-    return weight.shape[0]
+    return 1 if weight is None or weight.ndim == 0 else weight.shape[0]
 
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "not there"
         raise ConfigError(f"the weights {path} are {what}", remedy="say model.weights=FILE")
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise _damaged(path, error) from error
     if start.startswith(b"version https://git-lfs"):
         raise ConfigError(f"{path} is a Git LFS pointer, not the weights", remedy="fetch the file itself: git lfs pull")
     if start.startswith(b"<"):
@@ -219,10 +215,9 @@ def _damaged(path: Path, error: Exception) -> ConfigError:
 def _hint(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     if len(wanted.keys() & found.keys()) * 2 > len(wanted):
         return "it is nearly this network: take the variant (size, number of classes) that the checkpoint was trained for"
-    last = list(wanted)[-1]
-    for name in found:
-        if name.endswith(f".{last}"):
-            return f"its names begin with {name.removesuffix(last)!r}: save it without"
+    prefixes = [name.removesuffix(last) for last in list(wanted)[-1:] for name in found if name.endswith(f".{last}")]
+    if prefixes:
+        return f"its names begin with {prefixes[0]!r}: save it without"
     parts = dict.fromkeys(name.partition(".")[0] for name in found)
     return f"this is another network, with the parts {_listed(list(parts))}: choose the model that it belongs to"
 

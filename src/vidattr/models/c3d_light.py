@@ -47,7 +47,7 @@ class UCF101C3DLight:
     Attributes:
         weights: The checkpoint file.
         input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..255. The network is fully
-            convolutional: `input.size=[112, 112]` is cheaper.
+            convolutional, so that any `input.size` runs: 112 × 112 is cheaper, and less often right.
     """
 
     version: ClassVar[int] = 1

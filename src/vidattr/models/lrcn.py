@@ -104,7 +104,7 @@ def from_keras(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     for keras, own in names.items():
         if keras in state:
             tensor = state.pop(keras)
-            found[own] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.t()
+            found[own] = tensor if tensor.ndim == 1 else tensor.movedim((-1, -2), (0, 1))
     if "lstm.bias_ih_l0" in found:
         found["lstm.bias_hh_l0"] = torch.zeros_like(found["lstm.bias_ih_l0"])
     return found | state

@@ -70,7 +70,7 @@ class UCF101R2Plus1DLight:
     Attributes:
         weights: The checkpoint file.
         input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..1. The network is fully
-            convolutional: `input.size=[112, 112]` is seven times cheaper.
+            convolutional, so that any `input.size` runs: 112 × 112 is seven times cheaper, and much less often right.
     """
 
     version: ClassVar[int] = 1

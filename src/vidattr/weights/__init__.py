@@ -1,1 +1,26 @@
 """Weights of the two small networks that the package brings along, with their training logs."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from vidattr.models._checkpoint import located
+
+
+def weights_path(weights: str, name: str) -> Path | None:
+    """Returns the file that a small network's `weights` stands for.
+
+    Args:
+        weights: "package", "random", or a file's path.
+        name: The network's name in this folder.
+
+    Returns:
+        The file, or None for "random".
+
+    Raises:
+        ConfigError: The path is empty.
+    """
+    if weights == "random":
+        return None
+    return Path(str(files(__name__) / f"{name}.safetensors")) if weights == "package" else located(weights or None)

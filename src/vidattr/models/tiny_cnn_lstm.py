@@ -1,0 +1,100 @@
+"""A small CNN-LSTM for 64 × 64 clips, whose weights come with the package."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vidattr.datasets.synthetic import CLASSES
+from vidattr.models._checkpoint import fill, head_size, read
+from vidattr.models._network import Network
+from vidattr.types import hashed
+from vidattr.view import View
+from vidattr.weights import weights_path
+
+_WIDTHS = (16, 32, 64, 64)
+_SIDES = (5, 3, 3, 3)
+_STRIDES = (2, 2, 2, 1)
+_HIDDEN = 32
+_RANDOM_SEED = 0  # of `weights=random`
+
+
+class CNNLSTM(nn.Module):
+    """Four convolutions and the average of each frame, an LSTM over the frames, a softmax at each step: 75 thousand parameters.
+
+    The features are the last convolution's, of one frame each: (N·T, 64, H/8, W/8). Time is mixed by the LSTM alone, and
+    forwards only, with no detached state: step s depends on the frames up to s, and so does the gradient, in full.
+    Every step has its say in the mean probability, so an early frame counts through all later steps.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for outputs, side, stride in zip(_WIDTHS, _SIDES, _STRIDES, strict=True):
+            convolution = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+            layers.append(nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU()))
+            inputs = outputs
+        self.cnn = nn.Sequential(*layers)
+        # An object covers few cells of the average; without this it would hardly differ from frame to frame.
+        self.norm = nn.BatchNorm1d(inputs)
+        self.lstm = nn.LSTM(inputs, _HIDDEN, batch_first=True)
+        self.head = nn.Linear(_HIDDEN, classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps (N, 3, T, H, W) to (N, K) logarithms of the mean over time of the class probabilities."""
+        clips, _, time = frames.shape[:3]
+        features = self.cnn(frames.transpose(1, 2).flatten(0, 1))  # all frames of all clips in one pass
+        steps, _ = self.lstm(self.norm(features.mean((2, 3))).unflatten(0, (clips, time)))
+        scores: Tensor = self.head(steps)
+        return scores.log_softmax(2).logsumexp(1) - math.log(time)
+
+
+def _unfold(features: Tensor, clips: int) -> Tensor:
+    return features.unflatten(0, (clips, -1)).transpose(1, 2)
+
+
+def _view() -> View:
+    return View(frames=16, size=[64, 64], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
+
+
+@dataclass(frozen=True)
+class TinyCNNLSTM:
+    """A small CNN-LSTM (after Donahue et al., CVPR 2015, arXiv 1411.4389) for the synthetic clips.
+
+    As in the paper, each step makes its own prediction and the clip's is their mean.
+
+    Attributes:
+        weights: "package": trained by the recipe `tiny`; "random": untrained; else a checkpoint file.
+        input: Preprocessing; the size may be changed, at a loss.
+    """
+
+    version: ClassVar[int] = 1
+
+    weights: str = hashed("package")
+    input: View = field(default_factory=_view)
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None for random weights."""
+        return weights_path(self.weights, "tiny_cnn_lstm")
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
+        path = self.weights_file()
+        if path is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_RANDOM_SEED)
+                return self._network(CNNLSTM(len(CLASSES)), CLASSES)
+        checkpoint = read(path)
+        count = head_size(checkpoint, "head.weight")
+        module = CNNLSTM(count)
+        fill(module, checkpoint)
+        return self._network(module, checkpoint.classes(count, known=CLASSES))
+
+    def _network(self, module: CNNLSTM, classes: tuple[str, ...]) -> Network:
+        return Network(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32)

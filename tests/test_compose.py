@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from vidattr.compose import build, cells, config_dir, part
+from vidattr.errors import ConfigError
+from vidattr.methods.grad_cam import GradCAM
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLES = ("dataset", "model", "method", "metric")
+
+
+def test_one_point_is_one_cell_with_its_objects_made() -> None:
+    (cell,) = cells(["method=grad_cam", "method.score=prob", "seed=7"])
+    assert isinstance(cell.method, GradCAM)
+    assert cell.method.score == "prob"
+    assert (cell.names["method"], cell.title, cell.config.seed) == ("grad_cam", "grad_cam", 7)
+
+
+def test_lists_and_globs_span_a_grid_in_order() -> None:
+    found = cells(["method=glob(grad*,exclude=grad_cam_3d)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"])
+    names = [(cell.names["method"], str(cell.method.score), cell.names["dataset"]) for cell in found]
+    assert len(names) == len(set(names)) == 3 * 2 * 2
+    assert names[:3] == [
+        ("grad_cam", "logit", "synthetic"),
+        ("grad_cam", "logit", "synthetic_texture"),
+        ("grad_cam", "prob", "synthetic"),
+    ]
+    assert found[0].title == "grad_cam (score=logit)"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("method=gradcam", ["unknown method 'gradcam'", "grad_cam"]),
+        ("method.scor=prob", ["method=grad_cam", "unknown option 'scor'", "did you mean score?"]),
+        ("method.score=propability", ["score", "logit, prob, logprob"]),
+        ("limti=3", ["unknown option 'limti'", "did you mean limit?"]),
+        ("+method.speed=3", ["unknown option 'speed'"]),
+        ("runtime.max_batch=many", ["max_batch", "Integer"]),
+        ("runtime.max_batch=0", ["max_batch=0", "positive"]),
+        ("model.input.size=[112]", ["size has 1 values", "2 values"]),
+        ("method.score=interval(0,1)", ["an interval has no end"]),
+        ("method=glob(nothing*)", ["matches nothing"]),
+        ("method", ["method"]),
+        ("seed=(1", ["seed=(1"]),
+    ],
+)
+def test_a_wrong_override_says_what_was_found_and_what_there_is(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cells([override])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_typo_in_the_last_cell_is_found_before_the_first_is_used() -> None:
+    with pytest.raises(ConfigError, match="random"):
+        cells(["method=grad_cam,random", "method.score=prob"])
+
+
+def test_a_users_own_folder_adds_choices(tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text(
+        "_target_: vidattr.methods.grad_cam.GradCAM\nlayer: null\nscore: prob\npool: space\nrelu: true\ntime_upsample: repeat\n"
+    )
+    (cell,) = cells(["method=mine"], add=[tmp_path])
+    assert isinstance(cell.method, GradCAM)
+    assert str(cell.method.score) == "prob"
+
+
+def test_a_config_folder_without_run_yaml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no run\.yaml"):
+        config_dir(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["vidattr.methods.grad_cam.Nothing", "vidattr.nowhere.X", "os.path.join", "", "X"])
+def test_a_target_that_is_no_dataclass_is_refused(target: str) -> None:
+    with pytest.raises(ConfigError):
+        build({"_target_": target}, "method=mine")
+
+
+def test_one_part_can_be_made_from_python() -> None:
+    assert part("method", "grad_cam", {"score": "logprob"}).score == "logprob"
+    assert part("model", "r3d_18", {"input": {"size": [64, 80]}}).input.size == [64, 80]
+    with pytest.raises(ConfigError, match="did you mean score"):
+        part("method", "grad_cam", {"scores": "prob"})
+    with pytest.raises(ConfigError, match="unknown method"):
+        part("method", "nothing", {})
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_code_and_yaml_are_in_bijection(role: str) -> None:
+    targets = set()
+    for path in sorted((ROOT / "configs" / role).glob("*.yaml")):
+        text = path.read_text()
+        head = text.splitlines()[:2]
+        assert all(line.startswith("# ") for line in head), f"{path} must open with what it is and where it is from"
+        assert head[1].split(":")[0] in ("# Paper", "# Source"), path
+        node = OmegaConf.load(path)
+        targets.add(str(node._target_).rsplit(".", 2)[1])
+        known = {field.name for field in fields(part(role, path.stem, {}))}
+        assert set(map(str, node)) - {"_target_"} == known, f"{path} must list every field of its dataclass"
+    modules = {path.stem for path in (ROOT / "src" / "vidattr" / f"{role}s").glob("[!_]*.py")}
+    assert targets == modules
+
+
+def test_help_and_a_wrong_verb_do_not_import_torch() -> None:
+    code = "import sys, vidattr, vidattr.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules or 'hydra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from vidattr import statistics
+from vidattr.statistics import cluster_band, cluster_bootstrap, group_means, judged, mean, paired_difference, wilson
+
+NAN = math.nan
+
+
+def videos(n: int, each: int) -> list[str]:
+    return [f"v{i // each:03d}" for i in range(n)]
+
+
+def test_means_by_hand() -> None:
+    values, weights = [1.0, 0.0, 0.5, NAN, 1.0], [1.0, 3.0, 4.0, 9.0, 0.0]
+    assert judged(values, weights).tolist() == [True, True, True, False, False]
+    assert mean(values) == pytest.approx(2.5 / 4)
+    assert mean(values, weights) == pytest.approx(3 / 8)
+    assert mean(values, weights, ["a", "a", "b", "c", "c"]) == pytest.approx((1 / 4 + 1 / 2) / 2)
+    means, names = group_means(values, weights, ["b", "b", "a", "c", "c"])
+    assert (means.tolist(), names.tolist()) == ([0.5, 0.25], ["a", "b"])
+
+
+def test_nothing_judged_is_nan_everywhere() -> None:
+    nothing = [NAN, NAN]
+    assert math.isnan(mean(nothing))
+    assert np.isnan(cluster_bootstrap(nothing, None, ["a", "b"], seed=0)).all()
+    difference = paired_difference(nothing, [1.0, 2.0], None, ["a", "b"], seed=0)
+    assert np.isnan([difference.value, difference.low, difference.high, difference.p]).all()
+    assert np.isnan(wilson(0, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662), (49, 100, 0.3942, 0.5865)],
+)
+def test_wilson_against_published_values(hits: int, n: int, low: float, high: float) -> None:
+    assert wilson(hits, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_ends_are_where_the_share_lies_on_the_border_of_its_test() -> None:
+    # The defining property: at either end p, |p̂ − p| = z √(p(1−p)/n).
+    for p in wilson(7, 31):
+        assert abs(7 / 31 - p) == pytest.approx(1.959963984540054 * math.sqrt(p * (1 - p) / 31))
+
+
+def test_bootstrap_resamples_videos_and_not_clips() -> None:
+    generator = np.random.default_rng(3)
+    per_video = generator.normal(size=40)
+    low, high = cluster_bootstrap(np.repeat(per_video, 25), None, videos(1000, 25), seed=1)
+    # Ten copies of each clip say no more than one: the interval is that of 40 numbers.
+    assert high - low == pytest.approx(2 * 1.96 * per_video.std() / math.sqrt(40), rel=0.1)
+    assert cluster_bootstrap(per_video, None, videos(40, 1), seed=1) == pytest.approx((low, high))
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(7)
+    names, covered = videos(120, 3), 0
+    for trial in range(300):
+        values = np.repeat(generator.normal(size=40), 3) + 0.3 * generator.normal(size=120)
+        low, high = cluster_bootstrap(values, None, names, seed=trial, draws=400)
+        covered += low <= 0 <= high
+    assert 0.90 <= covered / 300 <= 0.98  # 95 %, a little less for 40 videos, ± 2 standard errors
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_bootstrap_against_a_literal_twin(by_class: bool) -> None:
+    generator = np.random.default_rng(5)
+    values, weights = generator.random(30), generator.integers(0, 4, 30).astype(float)
+    values[4] = NAN
+    clusters, classes = np.array(videos(30, 3)), np.array([f"k{i // 10}" for i in range(30)])
+    keep = np.isfinite(values) & (weights > 0)
+    names = sorted(set(clusters[keep]))
+    means = []
+    for picks in np.random.default_rng(9).integers(len(names), size=(500, len(names))):
+        clips = [i for pick in picks for i in np.flatnonzero(keep & (clusters == names[pick]))]
+        groups = sorted(set(classes[clips])) if by_class else [None]
+        shares = []
+        for group in groups:
+            mine = [i for i in clips if group is None or classes[i] == group]
+            shares.append(sum(weights[i] * values[i] for i in mine) / sum(weights[i] for i in mine))
+        means.append(sum(shares) / len(shares))
+    expected = np.percentile(means, [2.5, 97.5])
+    groups_given = classes if by_class else None
+    assert cluster_bootstrap(values, weights, clusters, groups_given, seed=9, draws=500) == pytest.approx(tuple(expected))
+
+
+def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, names = np.random.default_rng(0).random(60), videos(60, 2)
+    whole = cluster_bootstrap(values, None, names, seed=4)
+    p = paired_difference(values, values[::-1] + 0.1, None, names, seed=4)
+    monkeypatch.setattr(statistics, "_BLOCK", 97)
+    assert cluster_bootstrap(values, None, names, seed=4) == pytest.approx(whole, rel=1e-12)
+    assert paired_difference(values, values[::-1] + 0.1, None, names, seed=4).p == p.p
+
+
+def test_one_video_has_no_interval_and_no_evidence() -> None:
+    values = [0.1, 0.9, 0.4]
+    assert np.isnan(cluster_bootstrap(values, None, ["v"] * 3, seed=0)).all()
+    assert np.isnan(np.array(cluster_band(np.ones((3, 4)), ["v"] * 3, seed=0))).all()
+    difference = paired_difference(values, [0.0, 0.0, 0.0], None, ["v"] * 3, seed=0)
+    assert difference.value == pytest.approx(1.4 / 3)
+    assert math.isnan(difference.low)
+    assert difference.p == 1
+
+
+def test_results_follow_the_seed() -> None:
+    values, names = np.random.default_rng(0).random(50), videos(50, 2)
+    assert cluster_bootstrap(values, None, names, seed=1) == cluster_bootstrap(values, None, names, seed=1)
+    assert cluster_bootstrap(values, None, names, seed=1) != cluster_bootstrap(values, None, names, seed=2)
+
+
+def test_band_is_the_bootstrap_of_every_point() -> None:
+    curves, names = np.random.default_rng(2).random((30, 5)), videos(30, 3)
+    curves[7, 2] = NAN
+    low, high = cluster_band(curves, names, seed=6)
+    whole = np.delete(curves, 7, 0)
+    for s in range(5):
+        assert cluster_bootstrap(whole[:, s], None, np.delete(names, 7), seed=6) == pytest.approx((low[s], high[s]))
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_p_is_exact_for_few_videos(by_class: bool) -> None:
+    generator = np.random.default_rng(8)
+    a, b, weights = generator.random(24), generator.random(24), generator.integers(1, 4, 24).astype(float)
+    b[5] = NAN
+    clusters = np.array(videos(24, 4))
+    classes = np.array([f"k{i % 3}" for i in range(24)]) if by_class else None
+    d = np.where(np.isfinite(b), a - b, NAN)
+    observed = mean(d, weights, classes)
+    names = sorted(set(clusters))
+    as_large = 0
+    for signs in product((1, -1), repeat=len(names)):
+        flipped = d * np.array([signs[names.index(c)] for c in clusters])
+        as_large += abs(mean(flipped, weights, classes)) >= abs(observed) - 1e-12
+    result = paired_difference(a, b, weights, clusters, classes, seed=0)
+    assert result.value == pytest.approx(observed)
+    assert result.p == as_large / 2 ** len(names)
+    assert (result.low, result.high) == cluster_bootstrap(d, weights, clusters, classes, seed=0)
+
+
+def test_p_of_many_videos_is_near_the_exact_one_and_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, names = np.random.default_rng(1).normal(0.2, 1, 14), videos(14, 1)
+    drawn = paired_difference(a, np.zeros(14), None, names, seed=0).p
+    monkeypatch.setattr(statistics, "EXACT_UP_TO", 14)
+    exact = paired_difference(a, np.zeros(14), None, names, seed=0).p
+    assert 0.02 < exact < 0.5
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 10_000))
+    assert paired_difference(np.ones(40), np.zeros(40), None, videos(40, 1), seed=0).p == 1 / 10_001
+
+
+def test_equal_scores_have_p_1_and_p_is_uniform_without_a_difference() -> None:
+    values = np.random.default_rng(0).random(30)
+    assert paired_difference(values, values, None, videos(30, 1), seed=0).p == 1
+    generator = np.random.default_rng(4)
+    ps = [paired_difference(generator.normal(size=10), np.zeros(10), None, videos(10, 1), seed=0).p for _ in range(400)]
+    assert np.mean(np.array(ps) <= 0.1) == pytest.approx(0.1, abs=0.05)
