@@ -41,10 +41,10 @@ class Recorder(nn.Module):
         return torch.zeros(len(frames), 2, dtype=frames.dtype)
 
 
-def additive(seed: int = 1, low: float = 0.05) -> tuple[Network, Tensor]:
-    weight = torch.rand(SIZE[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def additive(max_batch: int = 8) -> tuple[Network, Tensor]:
+    weight = torch.rand(SIZE[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weight *= 0.9 / weight.sum()
-    return toys.network(Probability(weight, low), size=SIZE), weight
+    return toys.network(Probability(weight, 0.05), size=SIZE, max_batch=max_batch), weight
 
 
 def ones(clips: int = 1, first_seed: int = 0) -> Query:
@@ -105,7 +105,7 @@ def test_28_boundaries_cut_a_volume_evenly_whether_or_not_it_divides(voxels: int
 
 @pytest.mark.parametrize(("maps", "clips"), [(1, 1), (3, 2)])
 def test_only_distinct_clips_pass_the_network_54_per_map_and_3_per_clip(maps: int, clips: int) -> None:
-    counting = toys.Counting(toys.ConvNet())
+    counting = toys.Counting(toys.Constant())
     model = toys.network(counting, max_batch=7)
     query = toys.query(clips)
     judge(DeletionInsertion(), model, query, toys.seeded(maps, clips, *toys.SIZE[1:]))
@@ -182,7 +182,7 @@ def test_ranks_descend_and_break_ties_by_the_clips_own_permutation(groups: int) 
 
 def test_a_constant_map_is_a_random_order_and_both_score_the_expected_line() -> None:
     clips = 400
-    model, _ = additive()
+    model, _ = additive(max_batch=4096)
     noise = torch.rand(1, clips, *SIZE[1:], generator=torch.Generator().manual_seed(0))
     maps = torch.cat([torch.zeros_like(noise), noise])
     scores = judge(TO_ZERO, model, ones(clips), maps)

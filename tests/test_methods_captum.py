@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import toys
 from torch import Tensor
 
+import toys
 from vidattr.api import read_clip
 from vidattr.methods._ops import Polarity, Reduce
 from vidattr.methods.grad_cam import GradCAM, Pool

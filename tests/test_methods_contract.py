@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import toys
-from conftest import ROOT
 from omegaconf import OmegaConf
 from torch import Tensor
 
+import toys
+from conftest import ROOT
 from vidattr.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network

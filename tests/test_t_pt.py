@@ -53,6 +53,12 @@ def test_ties_score_their_expected_hit_and_a_constant_map_chance() -> None:
     assert hit == pytest.approx(reference["chance"][0]) == pytest.approx(0.2)
 
 
+def test_frames_are_summed_in_double_precision() -> None:
+    maps = torch.ones(1, 1, 2, 50, 50)
+    maps[0, 0, 1, 0, 0] += torch.finfo(torch.float32).eps  # lost in a sum of 2500 in single precision: a tie
+    assert judge(TemporalPointing(), [(F, T)], maps)[0] == 1
+
+
 def test_what_cannot_be_judged_is_nan_there_and_in_the_references() -> None:
     segments = [(T, F), None, (T, T), (F, F), (T, F)]
     maps = frames(1, 0).repeat(1, 5, 1, 1, 1)

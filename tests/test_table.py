@@ -115,8 +115,9 @@ def test_the_best_follows_the_direction_and_is_no_reference() -> None:
     values = {e.row: e.value for e in made.entries if e.column == "Area" and e.group != "reference"}
     assert [e.row for e in made.entries if e.best and e.column == "Area"] == [min(values, key=lambda row: values[row])]
     assert [e.row for e in made.entries if e.best and e.column == "Hit rate"] == ["step & co"]
-    sure = build({"a": scores(1)}, (HIT,), references={"sure": scores(1, 9.0)}, baseline=None, seed=0, caption="")
-    assert [e.row for e in sure.entries if e.best] == ["a"]
+    for shift in (0.0, 9.0):
+        sure = build({"a": scores(1)}, (HIT,), references={"sure": scores(1, shift)}, baseline=None, seed=0, caption="")
+        assert [e.row for e in sure.entries if e.best] == ["a"]
     tied = build({"a": scores(1), "b": scores(1)}, (HIT,), references={}, baseline=None, seed=0, caption="")
     assert [e.best for e in tied.entries] == [True, True]
 

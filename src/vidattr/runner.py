@@ -68,11 +68,13 @@ def made_by(device: torch.device) -> dict[str, Any]:
     }
 
 
-def check_folders(cells: Sequence[Cell]) -> None:
+def check_folders(cells: Sequence[Cell], force: bool = False) -> None:
     """Raises ConfigError where two cells would share a folder, or a folder holds another run: before anything is loaded."""
     seen: dict[Path, Cell] = {}
     for cell in cells:
         folder = run_folder(cell)
+        if not force:
+            folder.check()
         other = seen.setdefault(folder.path, cell)
         if other is not cell and run_identity(other) != folder.identity:
             raise ConfigError(
@@ -101,9 +103,7 @@ def run(
         ConfigError: Something is wrong that concerns a whole cell, found before any clip was explained.
         VidattrError: The disk is full; what was written stays.
     """
-    if not force:
-        for cell in cells:
-            run_folder(cell).check()
+    check_folders(cells, force)
     done: list[Job] = []
     for group in by_network(cells):
         jobs = _open(group, shard, force)

@@ -154,9 +154,9 @@ class RunFolder:
 
         tensors = {"map": found.map.contiguous(), "numbers": torch.tensor(found.numbers, dtype=torch.int64)}
         tensors |= {f"extras.{name}": value.contiguous().clone() for name, value in found.extras.items()}
-        metadata = {"target": str(found.target), "name": found.name, "probability": repr(found.probability), "top": json.dumps(found.top)}
+        facts = {"target": found.target, "name": found.name, "probability": found.probability, "top": found.top}
         with whole(self.map_path(clip)) as part:
-            save_file(tensors, part, metadata)
+            save_file(tensors, part, {"vidattr": json.dumps(facts)})  # one entry: safetensors writes several in any order
 
     def load(self, clip: str, *, extras: bool = False) -> StoredMap:
         """Reads the map of one clip; raises ClipError where the file is damaged."""
@@ -165,15 +165,15 @@ class RunFolder:
         path = self.map_path(clip)
         try:
             with safe_open(path, "pt") as file:
-                meta = file.metadata()
+                meta = json.loads(file.metadata()["vidattr"])
                 names = [name for name in file.keys() if name.startswith("extras.")] if extras else []  # noqa: SIM118
                 return StoredMap(
                     map=file.get_tensor("map"),
                     numbers=tuple(file.get_tensor("numbers").tolist()),
-                    target=int(meta["target"]),
+                    target=meta["target"],
                     name=meta["name"],
-                    probability=float(meta["probability"]),
-                    top=tuple((str(name), float(p)) for name, p in json.loads(meta["top"])),
+                    probability=meta["probability"],
+                    top=tuple((str(name), float(p)) for name, p in meta["top"]),
                     extras={name.removeprefix("extras."): file.get_tensor(name) for name in names},
                 )
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from enum import StrEnum, auto
 
@@ -70,8 +71,13 @@ def scores(model: Network, frames: Tensor, target: Tensor, score: Score) -> Tens
 
 
 def chunks(model: Network, frames: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields frames and targets, at most `max_batch` clips at a time."""
-    return zip(torch.split(frames, model.max_batch), torch.split(target, model.max_batch), strict=True)
+    """Yields frames and targets in as few chunks of at most `max_batch` clips as it takes, as even as they can be.
+
+    Even, because a lone last clip would go through other kernels than its fellows: they round differently, and where a
+    clip has equal values side by side (black bars, a black baseline) a max-pool then picks another one.
+    """
+    count = math.ceil(len(frames) / model.max_batch)
+    return zip(torch.tensor_split(frames, count), torch.tensor_split(target, count), strict=True)
 
 
 def derivative(score: Tensor, leaf: Tensor) -> Tensor:
@@ -100,7 +106,7 @@ def probe_gradients(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Differentiates the score at several points around each clip.
 
-    All clips × probes are one list that is cut into chunks of `max_batch`: ⌈N·probes / max_batch⌉ passes, whatever N is,
+    All clips × probes are one list that is cut into chunks of at most `max_batch`: ⌈N·probes / max_batch⌉ passes, whatever N is,
     and no more than one chunk of probes in memory. A caller that adds the gradients up one by one, as they come, does so
     in the same order for every chunk size, so that chunks leave no trace in the sum.
 
@@ -115,8 +121,9 @@ def probe_gradients(
         i, k and the gradient (C, T, H, W) there, in that order.
     """
     pairs = [(i, k) for i in range(len(target)) for k in range(probes)]
-    for start in range(0, len(pairs), model.max_batch):
-        chunk = pairs[start : start + model.max_batch]
+    count = math.ceil(len(pairs) / model.max_batch)
+    for c in range(count):
+        chunk = pairs[c * len(pairs) // count : (c + 1) * len(pairs) // count]  # even, as in `chunks`
         points = torch.stack([probe(i, k) for i, k in chunk])
         gradients = input_gradients(model, points, torch.stack([target[i] for i, _ in chunk]), score)
         for (i, k), gradient in zip(chunk, gradients, strict=True):

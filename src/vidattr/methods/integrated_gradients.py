@@ -92,9 +92,11 @@ class IntegratedGradients:
         frames = query.frames.detach()
         start = _BASELINES[self.baseline](self, model, frames).expand_as(frames)
         way = frames - start
+        first = _OFFSETS[self.rule] / self.steps
+        fractions = torch.linspace(first, first + 1 - 1 / self.steps, self.steps, dtype=frames.dtype, device=frames.device)
 
         def point(i: int, k: int) -> Tensor:
-            return start[i] + (k + _OFFSETS[self.rule]) / self.steps * way[i]
+            return start[i] + fractions[k] * way[i]
 
         total = torch.zeros_like(frames)
         for i, _, gradient in probe_gradients(model, query.target, self.score, self.steps, point):

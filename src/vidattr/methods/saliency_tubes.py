@@ -48,6 +48,40 @@ _UPSAMPLE: dict[Upsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
 
 @dataclass(frozen=True)
 class SaliencyTubes:
+    """Saliency Tubes (Stergiou et al., ICIP 2019), class activation mapping (Zhou et al., CVPR 2016) in space and time.
+
+    Of a network that ends in z = W · mean_thw(A) + b, cam(t, i, j) = Σ_c W_{y,c} · A_c(t, i, j); the map is cam, resized to
+    the frames. The mean of cam plus b_y is the logit z_y. The released code cuts nothing off at 0 and resizes by a cubic
+    spline (`upsample=spline3`), which overshoots between distant values.
+
+    Volume and weights are found by themselves (`gap_linear_head`), whatever the network calls them.
+
+    Attributes:
+        relu: Whether what speaks against the class is cut off, as Grad-CAM does.
+        upsample: trilinear or spline3.
+
+    The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
+    """
+
     version: ClassVar[int] = 1
+
     relu: bool = False
     upsample: Upsample = Upsample.trilinear
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips by one forward pass each.
+
+        Raises:
+            ConfigError: The network does not end in a global average and one linear layer.
+        """
+        layer, weight, _ = gap_linear_head(model, query.frames)
+        cam = torch.cat([_cam(model, x, layer, weight[y]) for x, y in chunks(model, query.frames, query.target)])
+        cam = cam.relu() if self.relu else cam
+        T, H, W = query.frames.shape[2:]
+        return Explanation(_UPSAMPLE[self.upsample](cam, (T, H, W)).float(), {"cam": cam})
+
+
+def _cam(model: Network, frames: Tensor, layer: str, weight: Tensor) -> Tensor:
+    """Returns Σ_c weight_c · A_c (N, t, h, w), with the weights (N, c) of each clip's own class."""
+    _, leaf = model.activations(frames, layer)
+    return torch.einsum("nc,ncthw->nthw", weight, model.volume(leaf.detach(), len(frames)))

@@ -108,7 +108,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in found if name not in wanted]
     shapes = [(name, tuple(found[name].shape), tuple(wanted[name].shape)) for name in wanted if name in found]
-    misshaped = [f"{name} {file}, network {own}" for name, file, own in shapes if file != own]
+    misshaped = [f"{name} is {file}, not {own}" for name, file, own in shapes if file != own]
     if not (missing or unexpected or misshaped):
         module.load_state_dict(dict(found), strict=False)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -58,7 +59,12 @@ class Custom:
             ConfigError: The builder is not found or makes no module, the weights do not fit, or the output is not (N, K).
         """
         with _current_folder_importable():
-            module = _builder(self.target)(**self.arguments)
+            builder = _builder(self.target)
+            try:
+                inspect.signature(builder).bind(**self.arguments)
+            except TypeError as error:
+                raise ConfigError(f"model.arguments={self.arguments}: {error}", expected=f"what {self.target} takes") from error
+            module = builder(**self.arguments)
         if not isinstance(module, nn.Module):
             raise ConfigError(f"{self.target} returned a {type(module).__name__}", expected="an nn.Module")
         path = self.weights_file()
