@@ -31,9 +31,11 @@ from vidattr.errors import ConfigError, VidattrError, unknown
 if TYPE_CHECKING:
     from vidattr.render import Render
     from vidattr.runtime import Runtime
+    from vidattr.train import Recipe
     from vidattr.types import Dataset, Method, Metric, Model
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
+"""What a cell is made of."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def cells(
     Raises:
         ConfigError: An unknown choice or option, a wrong type, two cells that would share a folder.
     """
-    search = [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in add)}]"] if add else []
+    search = _search(add)
     found = []
     with hydra(config_dir(folder)):
         try:
@@ -169,6 +171,10 @@ def cells(
     return found
 
 
+def _search(add: Sequence[Path]) -> list[str]:
+    return [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in add)}]"] if add else []
+
+
 def _compose(primary: str, point: list[str], search: list[str]) -> DictConfig:
     try:
         return compose(primary, overrides=[*search, *point], return_hydra_config=True)
@@ -179,6 +185,9 @@ def _compose(primary: str, point: list[str], search: list[str]) -> DictConfig:
 def _explained(primary: str, point: list[str], search: list[str], error: Exception) -> ConfigError:
     """Turns Hydra's complaint into ours: what was not found, and what there is."""
     text = str(error)
+    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        return ConfigError(f"{ambiguous.group(1)} names several values", expected="one: nothing is swept here", remedy="quote it to mean a string")
     missing = re.search(r"Could not find '([^']+)/([^']+)'", text)
     if missing:
         role, name = missing.groups()
@@ -186,7 +195,7 @@ def _explained(primary: str, point: list[str], search: list[str], error: Excepti
     key = re.search(r"full_key: (\S+)", str(error.__cause__ or error)) or re.search(r"Could not override '([^']+)'", text)
     if key:
         parent, _, leaf = key.group(1).rpartition(".")
-        groups = [item for item in point if item.partition("=")[0] in (*ROLES, "paths")]
+        groups = [item for item in point if item.partition("=")[0] in (*ROLES, "paths", "recipe")]
         config = compose(primary, overrides=[*search, *groups], return_hydra_config=True)
         role = parent.partition(".")[0]
         where = f"{role}={config.hydra.runtime.choices[role]}" if role in config.hydra.runtime.choices else "configuration"
@@ -207,6 +216,18 @@ def _cell(config: DictConfig, varying: list[str]) -> Cell:
     extra = [item for item in varying if item.partition("=")[0] not in ("dataset", "model", "metric", "method")]
     title = names["method"] + (f" ({', '.join(item.removeprefix('method.') for item in extra)})" if extra else "")
     return Cell(config=config, names=names, title=title, metric=parts.pop("metric", None), **parts)
+
+
+def training(overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()) -> tuple[Recipe, Model, Runtime]:
+    """Composes what `vidattr train` needs: a recipe, a model and the runtime.
+
+    Raises:
+        ConfigError: An unknown choice or option, a wrong type, or a sweep.
+    """
+    with hydra(config_dir(folder)):
+        config = _compose("train", list(overrides), _search(add))
+        roles = config.hydra.runtime.choices
+        return tuple(build(config[role], f"{role}={roles[role]}") for role in ("recipe", "model", "runtime"))  # type: ignore[return-value]
 
 
 def part(role: str, name: str, fields: dict[str, Any], *, folder: Path | None = None) -> Any:

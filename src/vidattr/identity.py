@@ -55,13 +55,16 @@ def describe(part: Any) -> dict[str, Any]:
         if rule == "skip":
             continue
         value = getattr(part, field.name)
-        found[field.name] = _content(part, value) if rule == "sha256" else _plain(value)
+        found[field.name] = _content(part, field.name, value) if rule == "sha256" else _plain(value)
     return found
 
 
-def _content(part: Any, value: Any) -> Any:
-    """Returns the sha256 of the file that a hashed field stands for, or the field itself where it is a name, not a file."""
-    resolve = getattr(part, "weights_file", None)
+def _content(part: Any, name: str, value: Any) -> Any:
+    """Returns the sha256 of the file that a hashed field stands for, or the field itself where it is a name, not a file.
+
+    A plug-in whose field may be a name for a file says which by a method `<field>_file`.
+    """
+    resolve = getattr(part, f"{name}_file", None)
     path = resolve() if resolve is not None else (Path(value) if value else None)
     if path is None or not Path(path).is_file():
         return value

@@ -131,7 +131,7 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
             logits = network(frames)
             loss = cross_entropy(logits, labels)
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             rate.step()
             losses.append(loss.detach())
@@ -152,7 +152,7 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
 @torch.no_grad()
 def accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
     """Returns the share of clips, (N, T, H, W, 3) uint8, whose class (N,) the network ranks first."""
-    chunks = zip(pixels.split(network.max_batch), labels.split(network.max_batch), strict=True)
+    chunks = zip(torch.split(pixels, network.max_batch), torch.split(labels, network.max_batch), strict=True)
     return torch.cat([network(network.view.normalise(chunk)).argmax(1) == wanted for chunk, wanted in chunks]).float().mean().item()
 
 
@@ -186,7 +186,7 @@ def _batches(footage: _Footage, network: Network, recipe: Recipe, random: torch.
     """Yields the clips in random order as the network takes them, augmented, and their labels."""
     device = footage.labels.device
     order = torch.randperm(len(footage.labels), generator=random)
-    for batch in order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch):
+    for batch in torch.split(order[: len(order) // recipe.batch * recipe.batch], recipe.batch):
         chosen = batch.to(device)
         pixels = footage.pixels[chosen]
         for axis in recipe.flips:

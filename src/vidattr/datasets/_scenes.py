@@ -8,6 +8,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -15,65 +16,35 @@ from numpy.typing import NDArray
 
 from vidattr.types import Box, Pixels
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 RIM = 0.16  # width of the dark outline, in radii of the shape
 RIM_SHADE = 0.45  # brightness of the outline, relative to the fill
+TURN = 2 * np.pi
 GRAIN = 5  # largest change of a pixel from frame to frame, in grey levels
 
 
-def _disc(x: Array, y: Array) -> Array:
-    return np.hypot(x, y) - np.float32(0.88)
-
-
-def _square(x: Array, y: Array) -> Array:
-    return np.maximum(abs(x), abs(y)) - np.float32(0.7)
-
-
-def _triangle(x: Array, y: Array) -> Array:
-    # An equilateral triangle is where three half-planes, 120 degrees apart, meet.
-    slope = np.float32(np.sqrt(0.75))
-    return np.maximum(y, np.maximum(slope * x, -slope * x) - y / 2) - np.float32(0.5)
-
-
-def _cross(x: Array, y: Array) -> Array:
-    x, y = abs(x), abs(y)
-    return np.minimum(np.maximum(x - np.float32(0.92), y), np.maximum(x, y - np.float32(0.92))) - np.float32(0.32)
-
-
-def _ring(x: Array, y: Array) -> Array:
-    return abs(np.hypot(x, y) - np.float32(0.72)) - np.float32(0.24)
-
-
-def _bar(x: Array, y: Array) -> Array:
-    return np.maximum(abs(x) - np.float32(0.95), abs(y) - np.float32(0.27))
-
-
-def _crescent(x: Array, y: Array) -> Array:
-    return np.maximum(np.hypot(x, y) - np.float32(0.95), np.float32(0.8) - np.hypot(x - np.float32(0.5), y))
-
-
-# Each maps points, in radii from the shape's centre, to about their distance from its outline: negative inside.
+# Each maps points, in radii from the shape's centre, to about their distance from its outline: negative inside. No shape
+# leaves the unit circle. An equilateral triangle is where three half-planes, 120 degrees apart, meet.
 Distance = Callable[[Array, Array], Array]
-SHAPES: dict[str, Distance] = {"disc": _disc, "square": _square, "triangle": _triangle, "cross": _cross}
-DISTRACTORS: dict[str, Distance] = {"ring": _ring, "bar": _bar, "crescent": _crescent}
-
-
-def _waves(points: Array) -> Array:
-    return np.sin(np.float32(2 * np.pi) * points)
-
-
-def _dots(x: Array, y: Array) -> Array:
-    # Discs of a third of the period around the points of a square lattice.
-    return np.float32(0.33) - np.hypot((x % 1) - np.float32(0.5), (y % 1) - np.float32(0.5))
-
+SHAPES: dict[str, Distance] = {
+    "disc": lambda x, y: np.hypot(x, y) - 0.88,
+    "square": lambda x, y: np.maximum(abs(x), abs(y)) - 0.7,
+    "triangle": lambda x, y: np.maximum(y, 0.75**0.5 * abs(x) - y / 2) - 0.5,
+    "cross": lambda x, y: np.minimum(np.maximum(abs(x) - 0.62, abs(y)), np.maximum(abs(x), abs(y) - 0.62)) - 0.3,
+}
+DISTRACTORS: dict[str, Distance] = {
+    "ring": lambda x, y: abs(np.hypot(x, y) - 0.72) - 0.24,
+    "bar": lambda x, y: np.maximum(abs(x) - 0.95, abs(y) - 0.27),
+    "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 0.95, 0.8 - np.hypot(x - 0.5, y)),
+}
 
 # Each maps points, in periods of the texture, to a number that is positive on one of its two colours.
 TEXTURES: dict[str, Distance] = {
-    "horizontal_stripes": lambda x, y: _waves(y) + 0 * x,
-    "vertical_stripes": lambda x, y: _waves(x) + 0 * y,
-    "checks": lambda x, y: _waves(x) * _waves(y),
-    "dots": lambda x, y: 3 * _dots(x, y),
+    "horizontal_stripes": lambda x, y: np.sin(TURN * y) + 0 * x,
+    "vertical_stripes": lambda x, y: np.sin(TURN * x) + 0 * y,
+    "checks": lambda x, y: np.sin(TURN * x) * np.sin(TURN * y),
+    "dots": lambda x, y: 1 - 3 * np.hypot(x % 1 - 0.5, y % 1 - 0.5),
 }
 
 
@@ -112,22 +83,22 @@ class Sprite:
             The share of each pixel that it covers, (F, P, P) from 0 to 1; the share that is fill and not outline; and
             the (column, row) of each window's corner in the (size, size) frame, (F, 2).
         """
-        time = (np.array(self.frames(count), np.float32)[:, None] + np.float32(0.5)) / np.float32(count)
+        time = (np.array(self.frames(count))[:, None] + 0.5) / count
         margin = self.radius + 1 / size
-        room = np.float32(1 - 2 * margin)
+        room = 1 - 2 * margin
         # Bouncing between two walls is uniform motion folded into a triangle wave.
         centre = margin + abs((self.start - margin + self.velocity * time + room) % (2 * room) - room)
-        reach = int(np.ceil(self.radius * size)) + 1
+        edge = self.radius * size
+        reach = int(np.ceil(edge)) + 1
         corner = np.floor(centre * size).astype(np.int64) - reach
-        pixels = np.arange(2 * reach + 1, dtype=np.float32) + np.float32(0.5)
-        offset = (pixels + corner[..., None] - size * centre[..., None]) / np.float32(self.radius * size)  # (F, 2, P)
+        pixels = np.arange(2 * reach + 1) + 0.5
+        offset = (pixels + corner[..., None] - size * centre[..., None]) / edge  # (F, 2, P)
         x, y = offset[:, 0, None, :], offset[:, 1, :, None]
         angle = (self.angle + self.spin * time)[..., None]
         cos, sin = np.cos(angle), np.sin(angle)
         distance = self.distance(cos * x + sin * y, cos * y - sin * x)
-        edge = np.float32(self.radius * size)
-        cover = np.clip(np.float32(0.5) - distance * edge, 0, 1)
-        fill = np.clip(np.float32(0.5) - (distance + np.float32(RIM)) * edge, 0, 1)
+        cover = np.clip(0.5 - distance * edge, 0, 1)
+        fill = np.clip(0.5 - (distance + RIM) * edge, 0, 1)
         return cover, fill, corner
 
     def boxes(self, size: int, count: int) -> dict[int, tuple[Box, ...]]:
@@ -160,7 +131,7 @@ class Scene:
         shape: Name of the object's shape.
         target: The object.
         distractors: Shapes of no class, shown in the whole clip.
-        texture: Two colours, periods per frame side, and the phase of the background; its name is a key of `TEXTURES`.
+        background: Paints one frame, (size, size, 3) from 0 to 255, that all frames share.
         grain: Seed of the noise that differs from frame to frame.
     """
 
@@ -172,29 +143,29 @@ class Scene:
 
     def draw(self, size: int, count: int, *, with_object: bool = True) -> Pixels:
         """Returns the (count, size, size, 3) uint8 RGB frames, with the object or without it."""
-        canvas = np.repeat(self.background(size)[None], count, 0)
+        canvas = np.repeat(self.background(size)[None].astype(np.float32), count, 0)
         for sprite in (*self.distractors, self.target) if with_object else self.distractors:
             sprite.paint(canvas)
         grain = np.random.default_rng(self.grain).integers(-GRAIN, GRAIN, (count, size, size, 1), np.int8, endpoint=True)
         canvas += grain
-        return np.clip(canvas + np.float32(0.5), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
 
 
 def _colour(random: Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Array:
     rgb = colorsys.hsv_to_rgb(random.uniform(), random.uniform(*saturation), random.uniform(*value))
-    return 255 * np.array(rgb, np.float32)
+    return 255 * np.array(rgb)
 
 
 def _sprite(random: Generator, distance: Distance, shown: tuple[float, float] = (0.0, 1.0)) -> Sprite:
-    heading = random.uniform(0, 2 * np.pi)
+    heading = random.uniform(0, TURN)
     speed = random.uniform(0.5, 1.3)
     return Sprite(
         distance=distance,
         colour=_colour(random, (0.55, 0.9), (0.85, 1.0)),
         radius=random.uniform(0.11, 0.15),
-        start=random.uniform(0.15, 0.85, 2).astype(np.float32),
-        velocity=np.array([speed * np.cos(heading), speed * np.sin(heading)], np.float32),
-        angle=random.uniform(0, 2 * np.pi),
+        start=random.uniform(0.15, 0.85, 2),
+        velocity=speed * np.array([np.cos(heading), np.sin(heading)]),
+        angle=random.uniform(0, TURN),
         spin=random.uniform(-2, 2),
         shown=shown,
     )
@@ -203,13 +174,13 @@ def _sprite(random: Generator, distance: Distance, shown: tuple[float, float] = 
 def _plain(random: Generator) -> Callable[[int], Array]:
     """Returns a grey background with a faint tint and soft clouds."""
     base = _colour(random, (0.05, 0.2), (0.3, 0.55))
-    waves = random.uniform(-1.5, 1.5, (4, 2)).astype(np.float32)
-    phases = random.uniform(0, 1, 4).astype(np.float32)
+    waves = random.uniform(-1.5, 1.5, (4, 2))
+    phases = random.uniform(0, 1, 4)
 
     def paint(size: int) -> Array:
-        axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-        clouds = sum(_waves(wave[0] * axis[None, :] + wave[1] * axis[:, None] + phase) for wave, phase in zip(waves, phases, strict=True))
-        return base + np.float32(6) * np.asarray(clouds, np.float32)[..., None]
+        axis = (np.arange(size) + 0.5) / size
+        clouds = np.sin(TURN * (waves[:, 0] * axis[None, :, None] + waves[:, 1] * axis[:, None, None] + phases)).sum(2, keepdims=True)
+        return np.asarray(base + 6 * clouds)
 
     return paint
 
@@ -219,14 +190,14 @@ def _textured(random: Generator, name: str) -> Callable[[int], Array]:
     dark = _colour(random, (0.2, 0.5), (0.25, 0.4))
     light = _colour(random, (0.1, 0.4), (0.55, 0.75))
     periods = random.uniform(5, 8)
-    phase = random.uniform(0, 1, 2).astype(np.float32)
+    phase = random.uniform(0, 1, 2)
 
     def paint(size: int) -> Array:
-        axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(periods / size)
+        axis = (np.arange(size) + 0.5) * (periods / size)
         level = TEXTURES[name](axis[None, :] + phase[0], axis[:, None] + phase[1])
         # The steepest slope of `level` is about 2 pi a period: this makes an edge one to two pixels wide.
-        share = np.clip(np.float32(0.5) + level * np.float32(size / periods / 8), 0, 1)[..., None]
-        return dark + share * (light - dark)
+        share = np.clip(0.5 + level * (size / periods / 8), 0, 1)[..., None]
+        return np.asarray(dark + share * (light - dark))
 
     return paint
 

@@ -97,7 +97,7 @@ class DeletionInsertion:
         chunks = []
         for part in torch.split(torch.tensor(plan, device=x.device), model.max_batch):
             m, n, cut, inside, outside = part.unbind(1)
-            taken = (ranks[m, n] < cut.view(-1, 1, 1, 1)).unsqueeze(1)
+            taken = (ranks[m, n] < cut.int().view(-1, 1, 1, 1)).unsqueeze(1)
             mixed = torch.where(taken, clips[inside, n], clips[outside, n])
             chunks.append(model.probabilities(mixed).gather(1, query.target[n].unsqueeze(1)).squeeze(1).double())
         f = torch.cat(chunks)

@@ -38,7 +38,7 @@ _FRAME_SCORES: dict[FrameScore, Callable[[Tensor], Tensor]] = {
 class TemporalPointing:
     """Scores a clip 1 iff the frame with the highest score lies in its segment; several such frames score their expected hit.
 
-    The truth is the segment itself. Unlike the paper, whose released splice list and loaders disagree about which side of
+    Unlike the released code, the truth is the segment itself: there, splice list and loaders disagree about which side of
     the splice shows the action, so that every answer was judged against the background (`polarity=released`).
     A clip whose segment is unknown is NaN, and so is one with all or none of its frames in the segment: it cannot be
     missed, or cannot be hit, whatever the map.
@@ -69,14 +69,14 @@ class TemporalPointing:
         # A clip without a segment looks like one that never shows its class: NaN by the same rule.
         segment = torch.tensor([clip.segment or (False,) * T for clip in truth], device=maps.device)
         right = ~segment if self.polarity == "released" else segment
-        open_ended = segment.any(1) & ~segment.all(1)
+        decidable = segment.any(1) & ~segment.all(1)
         # In double precision: frames that are equal must stay equal, and a sum over a frame is long.
         hit = expected_hit(_FRAME_SCORES[self.frame_score](maps.double()), right)
-        judged = maps.isfinite().flatten(2).all(2) & open_ended
+        judged = maps.isfinite().flatten(2).all(2) & decidable
         reference = {"chance": right.double().mean(1), "always_first": right[:, 0].double(), "always_last": right[:, -1].double()}
         return Scores(
             {"t_pt": hit.where(judged, torch.nan)},
-            reference={name: {"t_pt": score.where(open_ended, torch.nan)} for name, score in reference.items()},
+            reference={name: {"t_pt": score.where(decidable, torch.nan)} for name, score in reference.items()},
         )
 
     def summary(self) -> tuple[Column, ...]:

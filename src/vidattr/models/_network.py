@@ -67,9 +67,10 @@ class Network:
             return self._checked(self.module(frames))
 
     def _checked(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 2:
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            found = f"tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise ConfigError(
-                f"the network returned a tensor of shape {tuple(logits.shape)}",
+                f"the network returned a {found}",
                 expected="(N, K) logits, one row a clip",
                 remedy="wrap it in a module that returns them",
             )

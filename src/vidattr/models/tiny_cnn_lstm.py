@@ -50,13 +50,13 @@ class CNNLSTM(nn.Module):
         """Maps (N, 3, T, H, W) to (N, K) logarithms of the mean over time of the class probabilities."""
         clips, _, time = frames.shape[:3]
         features = self.cnn(frames.transpose(1, 2).flatten(0, 1))  # all frames of all clips in one pass
-        steps, _ = self.lstm(self.norm(features.mean((2, 3))).unflatten(0, (clips, time)))
+        steps, _ = self.lstm(self.norm(features.mean((2, 3))).view(clips, time, -1))
         scores: Tensor = self.head(steps)
-        return scores.log_softmax(2).logsumexp(1) - math.log(time)
+        return torch.log_softmax(scores, 2).logsumexp(1) - math.log(time)
 
 
 def _unfold(features: Tensor, clips: int) -> Tensor:
-    return features.unflatten(0, (clips, -1)).transpose(1, 2)
+    return features.view(clips, -1, *features.shape[1:]).transpose(1, 2)
 
 
 def _view() -> View:

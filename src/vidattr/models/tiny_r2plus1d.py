@@ -62,7 +62,7 @@ class R2Plus1D(nn.Module):
         self.block2 = Residual(middle, last, (1, 2))
         self.head = nn.Linear(last, classes)
         for norm in (self.block2.second[-1], self.block2.skip[-1]):
-            nn.init.constant_(norm.weight, _FIRST_SCALE)
+            nn.init.constant_(norm.get_parameter("weight"), _FIRST_SCALE)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Maps (N, 3, T, H, W) to (N, K) logits; T a multiple of 2, H and W of 8."""

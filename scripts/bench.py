@@ -1,0 +1,186 @@
+"""Speed, as ratios measured side by side in one process: ours against captum, a plain loop, and the bare network.
+
+    python scripts/bench.py [--quick] [--json]
+
+Each pair runs in turn, A B A B …, and the median of the ratios is printed: a machine whose speed drifts cancels out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from captum.attr import IntegratedGradients as CaptumIG
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import Tensor, nn
+
+import vidattr
+from vidattr import compose, runner
+from vidattr.metrics.deletion_insertion import DeletionInsertion
+from vidattr.models._network import Network
+from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
+from vidattr.types import Query, Truth
+
+Row = dict[str, object]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Times one call, the device's queue emptied before and after."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def pair(name: str, ours: Callable[[], object], other: Callable[[], object], rounds: int) -> Row:
+    """Times two ways to the same thing in turn, after one warm-up each."""
+    ours(), other()
+    times = [(seconds(ours), seconds(other)) for _ in range(rounds)]
+    return {
+        "what": name,
+        "ours_s": statistics.median(a for a, _ in times),
+        "other_s": statistics.median(b for _, b in times),
+        "ratio": statistics.median(a / b for a, b in times),
+        "rounds": rounds,
+    }
+
+
+def query_of(network: Network, clips: int) -> Query:
+    """Makes seeded noise clips of the network's own size."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(clips, 3, network.view.frames, *network.view.size, generator=generator).to(network.device)
+    return Query(frames, torch.zeros(clips, dtype=torch.int64, device=network.device), tuple(range(clips)))
+
+
+def against_captum(name: str, network: Network, layer: nn.Module, rounds: int, steps: int) -> list[Row]:
+    """Integrated gradients and Grad-CAM, ours and captum's, of the same clips with the same numbers as a result."""
+    query = query_of(network, 2)
+    black = network.view.colour(query.frames, 0.0).expand_as(query.frames[:1])
+    ig = vidattr.load_method("integrated_gradients", steps=steps)
+    theirs = CaptumIG(network.module)
+
+    def captum_ig() -> Tensor:
+        return theirs.attribute(
+            query.frames, black, query.target, n_steps=steps, method="riemann_left", internal_batch_size=network.max_batch
+        )
+
+    cam = vidattr.load_method("grad_cam", pool="spacetime")
+    layer_cam = LayerGradCam(network.module, layer)
+
+    def captum_cam() -> Tensor:
+        small = layer_cam.attribute(query.frames, query.target, relu_attributions=True)
+        return LayerAttribution.interpolate(small, query.frames.shape[2:], "trilinear")
+
+    return [
+        pair(f"integrated gradients, {steps} steps, against captum ({name})", lambda: ig(network, query), captum_ig, rounds),
+        pair(f"Grad-CAM against captum ({name})", lambda: cam(network, query), captum_cam, rounds),
+    ]
+
+
+def deletion_loop(network: Network, query: Query, ranks: Tensor, steps: int) -> Tensor:
+    """Deletion and insertion the plain way: one clip, one step, one forward pass, 29 + 29 of them."""
+    blurred = torch.zeros_like(query.frames)
+    out = []
+    with torch.no_grad():
+        for clip in range(len(query.frames)):
+            for start, end in ((query.frames, torch.zeros_like(query.frames)), (blurred, query.frames)):
+                for k in range(steps + 1):
+                    chosen = ranks[clip] < k * ranks[clip].numel() // steps
+                    out.append(network(torch.where(chosen, end[clip], start[clip])[None]).softmax(1)[0, 0])
+    return torch.stack(out)
+
+
+def deletion_insertion(name: str, network: Network, rounds: int) -> Row:
+    """The metric against a loop with one forward pass a step."""
+    query = query_of(network, 1)
+    maps = torch.rand(1, 1, *query.frames.shape[2:], device=network.device)
+    order = maps[0].flatten(1).argsort(1, descending=True).argsort(1).view(1, *query.frames.shape[2:])
+    empty: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * query.frames.shape[2]
+    truth = [Truth("clip", "", "clip", empty, None)]
+    metric = DeletionInsertion()
+    return pair(
+        f"deletion/insertion against one forward a step ({name})",
+        lambda: metric(network, query, truth, maps),
+        lambda: deletion_loop(network, query, order, metric.steps),
+        rounds,
+    )
+
+
+def whole_run(rounds: int) -> Row:
+    """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
+    overrides = ["model=r3d_18", "model.weights=random", "method=integrated_gradients", "method.steps=8", "target=predicted"]
+    overrides += ["dataset.clips=8", "runtime.clips=4", "runtime.max_batch=4"]
+    (cell,) = compose.cells(overrides)
+    network = cell.runtime.resident(cell.model.load())
+    frames = query_of(network, 4).frames
+    ratios, ours, others = [], [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            (cell,) = compose.cells([*overrides, f"paths.out={folder}"])
+            resident = network
+            object.__setattr__(cell, "model", _Loaded(cell.model, resident))
+            ours.append(seconds(lambda cell=cell: runner.run([cell], quiet=True)))
+        others.append(seconds(lambda: [_passes(network, frames) for _ in range(2)]))
+        ratios.append(ours[-1] / others[-1])
+    return {
+        "what": "whole run, pictures included, against its network passes (r3d_18, 8 clips, 8 steps)",
+        "ours_s": statistics.median(ours),
+        "other_s": statistics.median(others),
+        "ratio": statistics.median(ratios),
+        "rounds": rounds,
+    }
+
+
+class _Loaded:
+    """A model that is loaded already, so that what is timed is the run and not the making of the network."""
+
+    def __init__(self, model: object, network: Network) -> None:
+        self._model, self._network = model, network
+
+    def load(self) -> Network:
+        return self._network
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+
+def _passes(network: Network, frames: Tensor) -> None:
+    """The passes of four clips: probabilities, eight forward and backward, and the two of the completeness check."""
+    with torch.no_grad():
+        for _ in range(3):
+            network(frames)
+    for _ in range(8):
+        x = frames.clone().requires_grad_()
+        torch.autograd.grad(network(x)[:, 0].sum(), x)
+
+
+def light() -> Network:
+    """The light R(2+1)D with random weights: speed does not ask what a network knows."""
+    torch.manual_seed(0)
+    model = UCF101R2Plus1DLight()
+    raise SystemExit(f"no builder for {model}")
+
+
+def main() -> None:
+    """Runs all pairs and prints a line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round of each")
+    parser.add_argument("--json", action="store_true", help="print for programs")
+    arguments = parser.parse_args()
+    print(arguments, file=sys.stderr)
+    print(json.dumps([]), Path("."), resource.RUSAGE_SELF)
+
+
+if __name__ == "__main__":
+    main()

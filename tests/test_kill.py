@@ -1,0 +1,88 @@
+"""Killed at random moments, twenty times: whole files, nothing computed twice, the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+CLIPS, BATCH = 12, 2
+ARGUMENTS = (
+    "method=gradient,integrated_gradients",
+    f"dataset.clips={CLIPS}",
+    "dataset.frames=16",
+    "dataset.size=64",
+    f"runtime.clips={BATCH}",
+    "runtime.workers=1",
+    "save_label=x",
+    "model.weights=random",
+)
+
+
+def run(folder: Path, log: Path) -> None:
+    """The child: a run that notes each batch that it computes, and which maps were missing then."""
+    import torch
+
+    from vidattr import cli, runner
+
+    torch.set_num_threads(1)
+    real = runner.explain_batch
+
+    def noted(network, cell, ready):
+        wanted = [clip.id for clip in ready.clips if not runner.run_folder(cell).map_path(clip.id).exists()]
+        with log.open("a") as file:
+            file.write(json.dumps({"method": cell.title, "wanted": wanted}) + "\n")
+        return real(network, cell, ready)
+
+    runner.explain_batch = noted
+    os.chdir(folder)
+    sys.argv = ["vidattr", "run", *ARGUMENTS, "--quiet"]
+    cli.main()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "run.json"}
+
+
+def test_a_run_survives_being_killed_twenty_times(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vidattr.runner", "vidattr.cli"])
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed.mkdir()
+    killed.mkdir()
+    clock = time.monotonic()
+    process = context.Process(target=run, args=(undisturbed, tmp_path / "undisturbed.log"))
+    process.start()
+    process.join()
+    lasted = time.monotonic() - clock
+    assert process.exitcode == 0
+    assert len((tmp_path / "undisturbed.log").read_text().splitlines()) == 2 * CLIPS // BATCH
+
+    log = tmp_path / "killed.log"
+    kills = 0
+    for moment in np.random.default_rng(0).uniform(0.1, 0.6, 20):
+        process = context.Process(target=run, args=(killed, log))
+        process.start()
+        process.join(moment * lasted)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+            process.join()
+        for path in killed.rglob("*.safetensors"):  # whole at every moment, not only in the end
+            if not path.name.startswith("."):
+                assert path.read_bytes() == (undisturbed / path.relative_to(killed)).read_bytes()
+    process = context.Process(target=run, args=(killed, log))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert kills >= 3, "the run was over before it could be killed"
+    assert contents(killed) == contents(undisturbed)
+    computed = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    assert all(line["wanted"] for line in computed), "a batch was computed of which no map was missing"
+    assert len(computed) <= 2 * CLIPS // BATCH + kills
