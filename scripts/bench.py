@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one process: ours against captum, a plain loop, and the bare network.
 
-    python scripts/bench.py [--quick] [--json]
+    python scripts/bench.py [--rounds N] [--json]
 
 Each pair runs in turn, A B A B …, and the median of the ratios is printed: a machine whose speed drifts cancels out.
 """
@@ -11,11 +11,11 @@ import argparse
 import json
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from typing import cast
 
 import torch
 from captum.attr import IntegratedGradients as CaptumIG
@@ -26,8 +26,8 @@ import vidattr
 from vidattr import compose, runner
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models._network import Network
-from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
-from vidattr.types import Query, Truth
+from vidattr.models.r2plus1d_light import R2Plus1DLight
+from vidattr.types import Model, Query, Truth
 
 Row = dict[str, object]
 
@@ -117,29 +117,23 @@ def deletion_insertion(name: str, network: Network, rounds: int) -> Row:
     )
 
 
-def whole_run(rounds: int) -> Row:
+def whole_run(network: Network, rounds: int) -> Row:
     """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
-    overrides = ["model=r3d_18", "model.weights=random", "method=integrated_gradients", "method.steps=8", "target=predicted"]
-    overrides += ["dataset.clips=8", "runtime.clips=4", "runtime.max_batch=4"]
-    (cell,) = compose.cells(overrides)
-    network = cell.runtime.resident(cell.model.load())
-    frames = query_of(network, 4).frames
-    ratios, ours, others = [], [], []
-    for _ in range(rounds):
+    clips, batch, steps = 8, 4, 8
+    overrides = ["model=r3d_18", "model.weights=random", "method=integrated_gradients", f"method.steps={steps}", "target=predicted"]
+    overrides += [f"dataset.clips={clips}", f"runtime.clips={batch}", f"runtime.max_batch={batch}"]
+    frames = query_of(network, batch).frames
+
+    def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (cell,) = compose.cells([*overrides, f"paths.out={folder}"])
-            resident = network
-            object.__setattr__(cell, "model", _Loaded(cell.model, resident))
-            ours.append(seconds(lambda cell=cell: runner.run([cell], quiet=True)))
-        others.append(seconds(lambda: [_passes(network, frames) for _ in range(2)]))
-        ratios.append(ours[-1] / others[-1])
-    return {
-        "what": "whole run, pictures included, against its network passes (r3d_18, 8 clips, 8 steps)",
-        "ours_s": statistics.median(ours),
-        "other_s": statistics.median(others),
-        "ratio": statistics.median(ratios),
-        "rounds": rounds,
-    }
+            runner.run([replace(cell, model=cast(Model, _Loaded(cell.model, network)))], quiet=True)
+
+    def bare() -> None:
+        for _ in range(clips // batch):
+            passes(network, frames, steps)
+
+    return pair(f"whole run, pictures included, against its network passes (r3d_18, {clips} clips, {steps} steps)", run, bare, rounds)
 
 
 class _Loaded:
@@ -155,12 +149,12 @@ class _Loaded:
         return getattr(self._model, name)
 
 
-def _passes(network: Network, frames: Tensor) -> None:
-    """The passes of four clips: probabilities, eight forward and backward, and the two of the completeness check."""
+def passes(network: Network, frames: Tensor, steps: int) -> None:
+    """What integrated gradients cannot do without: probabilities, `steps` forward and backward, two for completeness."""
     with torch.no_grad():
         for _ in range(3):
             network(frames)
-    for _ in range(8):
+    for _ in range(steps):
         x = frames.clone().requires_grad_()
         torch.autograd.grad(network(x)[:, 0].sum(), x)
 
@@ -168,18 +162,39 @@ def _passes(network: Network, frames: Tensor) -> None:
 def light() -> Network:
     """The light R(2+1)D with random weights: speed does not ask what a network knows."""
     torch.manual_seed(0)
-    model = UCF101R2Plus1DLight()
-    raise SystemExit(f"no builder for {model}")
+    view = compose.part("model", "ucf101_r2plus1d_light", {"input": {"size": [112, 112]}}).input
+    return Network(R2Plus1DLight(101), view, tuple(f"class {k}" for k in range(101)), layer="conv3", max_batch=4)
 
 
 def main() -> None:
-    """Runs all pairs and prints a line each."""
+    """Runs all pairs, prints each as it is done, and the peak memory of it all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of each")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each pair is measured")
     parser.add_argument("--json", action="store_true", help="print for programs")
     arguments = parser.parse_args()
-    print(arguments, file=sys.stderr)
-    print(json.dumps([]), Path("."), resource.RUSAGE_SELF)
+    r3d = vidattr.load_model("r3d_18", weights="random", max_batch=4)
+    networks = [("light R(2+1)D, 10×112²", light(), 25), ("r3d_18, 16×112²", r3d, 8)]
+    rows: list[Row] = []
+    for name, network, steps in networks:
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        layer = network.module.get_submodule(str(network.layer))
+        for row in (*against_captum(name, network, layer, arguments.rounds, steps), deletion_insertion(name, network, arguments.rounds)):
+            rows.append(row)
+            tell(row, arguments.json)
+    rows.append(whole_run(r3d, arguments.rounds))
+    tell(rows[-1], arguments.json)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    if arguments.json:
+        print(json.dumps({"device": device, "torch": torch.__version__, "peak_gib": peak, "rows": rows}, indent=2))
+    else:
+        print(f"{device}, torch {torch.__version__}, peak memory {peak:.1f} GiB; a ratio below 1 means that vidattr is faster")
+
+
+def tell(row: Row, as_json: bool) -> None:
+    """Prints one row for people."""
+    if not as_json:
+        print(f"{row['ratio']:6.2f}  {row['ours_s']:8.3f} s : {row['other_s']:8.3f} s  {row['what']}", flush=True)
 
 
 if __name__ == "__main__":

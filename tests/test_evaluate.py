@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Command
 from safetensors.torch import load_file, save_file
+
+from conftest import Command
 
 SMALL = ("dataset.clips=8", "dataset.frames=16", "dataset.size=64", "--quiet")
 PLAIN = (*SMALL, "render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")

@@ -168,6 +168,16 @@ def test_image_baseline_that_cannot_be(tmp_path: Path) -> None:
         IntegratedGradients(baseline_file=str(tmp_path / "own.png"))
 
 
+def test_chunks_are_even() -> None:
+    # A lone last probe would go through other kernels than its fellows, which round otherwise.
+    counting = toys.Counting(toys.Linear())
+    SmoothGrad(n=25)(toys.network(counting, max_batch=8), toys.query(1))
+    assert sorted(counting.batches) == [6, 6, 6, 7]
+    counting.batches.clear()
+    Gradient()(toys.network(counting, max_batch=4), toys.query(5))
+    assert sorted(counting.batches) == [2, 3]
+
+
 @pytest.mark.parametrize(("clips", "max_batch"), [(3, 4), (1, 8), (3, 1), (5, 100)])
 def test_cost_is_what_the_points_need(clips: int, max_batch: int) -> None:
     counting = toys.Counting(toys.Linear())

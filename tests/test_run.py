@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command
 from safetensors.torch import load_file
 
+from conftest import Command
 from vidattr import store
 from vidattr.batches import clip_seed
 from vidattr.compose import cells
@@ -71,7 +71,9 @@ def test_a_map_does_not_depend_on_batch_chunk_order_or_shard(vidattr: Command, t
     for path in maps(tmp_path / "whole"):
         ours = load_file(path)["map"]
         for other in ("single", "parts"):
-            torch.testing.assert_close(load_file(tmp_path / other / path.relative_to(tmp_path / "whole"))["map"], ours, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                load_file(tmp_path / other / path.relative_to(tmp_path / "whole"))["map"], ours, rtol=1e-4, atol=1e-6
+            )
     assert len(maps(tmp_path / "parts")) == 6
 
 

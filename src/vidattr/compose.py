@@ -93,8 +93,8 @@ def build(node: DictConfig | dict[str, Any], where: str) -> Any:
         raise ConfigError(f"{where}: {target} is no dataclass", expected="a frozen dataclass whose fields are the YAML's keys")
     try:
         schema = OmegaConf.structured(cls)
-        for node in (schema, *(item for item in schema.values() if OmegaConf.is_config(item))):
-            OmegaConf.set_readonly(node, False)  # frozen is what the finished object is, not what it is made from
+        for part_of in (schema, *(item for item in schema.values() if OmegaConf.is_config(item))):
+            OmegaConf.set_readonly(part_of, False)  # frozen is what the finished object is, not what it is made from
         return OmegaConf.to_object(OmegaConf.merge(schema, values))
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, VidattrError):
@@ -187,7 +187,9 @@ def _explained(primary: str, point: list[str], search: list[str], error: Excepti
     text = str(error)
     ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
     if ambiguous:
-        return ConfigError(f"{ambiguous.group(1)} names several values", expected="one: nothing is swept here", remedy="quote it to mean a string")
+        return ConfigError(
+            f"{ambiguous.group(1)} names several values", expected="one: nothing is swept here", remedy="quote it to mean a string"
+        )
     missing = re.search(r"Could not find '([^']+)/([^']+)'", text)
     if missing:
         role, name = missing.groups()
@@ -227,7 +229,7 @@ def training(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
     with hydra(config_dir(folder)):
         config = _compose("train", list(overrides), _search(add))
         roles = config.hydra.runtime.choices
-        return tuple(build(config[role], f"{role}={roles[role]}") for role in ("recipe", "model", "runtime"))  # type: ignore[return-value]
+        return tuple(build(config[role], f"{role}={roles[role]}") for role in ("recipe", "model", "runtime"))
 
 
 def part(role: str, name: str, fields: dict[str, Any], *, folder: Path | None = None) -> Any:

@@ -162,11 +162,11 @@ def _sprite(random: Generator, distance: Distance, shown: tuple[float, float] = 
     return Sprite(
         distance=distance,
         colour=_colour(random, (0.55, 0.9), (0.85, 1.0)),
-        radius=random.uniform(0.11, 0.15),
+        radius=random.uniform(0.145, 0.185),
         start=random.uniform(0.15, 0.85, 2),
         velocity=speed * np.array([np.cos(heading), np.sin(heading)]),
         angle=random.uniform(0, TURN),
-        spin=random.uniform(-2, 2),
+        spin=random.uniform(-1, 1),
         shown=shown,
     )
 

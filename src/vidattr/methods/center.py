@@ -22,6 +22,11 @@ class Center:
 
     version: ClassVar[int] = 1
 
+    @property
+    def passes(self) -> int:
+        """None: no network is asked."""
+        return 0
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Returns N times the same map without asking the network anything."""
         clips, _, T, H, W = query.frames.shape

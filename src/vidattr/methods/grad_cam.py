@@ -74,6 +74,11 @@ class GradCAM:
     relu: bool = True
     time_upsample: TimeUpsample = TimeUpsample.linear
 
+    @property
+    def passes(self) -> int:
+        """One."""
+        return 1
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`."""
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])

@@ -31,6 +31,11 @@ class Gradient:
     polarity: Polarity = Polarity.both
     reduce: Reduce = Reduce.mean
 
+    @property
+    def passes(self) -> int:
+        """One."""
+        return 1
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips by one forward and one backward pass each."""
         attribution = input_gradients(model, query.frames, query.target, self.score)

@@ -87,6 +87,11 @@ class IntegratedGradients:
         if self.baseline_file is not None and not Path(self.baseline_file).is_file():
             raise ConfigError(f"no such file: method.baseline_file={self.baseline_file}", expected="a PNG or JPEG picture")
 
+    @property
+    def passes(self) -> int:
+        """S for the gradients, two for the completeness."""
+        return self.steps + 2
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips by S forward and S backward passes each, in chunks of `max_batch`, and two forward passes more."""
         frames = query.frames.detach()

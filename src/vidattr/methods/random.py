@@ -20,6 +20,11 @@ class Random:
 
     version: ClassVar[int] = 1
 
+    @property
+    def passes(self) -> int:
+        """None: no network is asked."""
+        return 0
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Returns N maps without asking the network anything."""
         size = query.frames.shape[2:]

@@ -68,6 +68,11 @@ class SaliencyTubes:
     relu: bool = False
     upsample: Upsample = Upsample.trilinear
 
+    @property
+    def passes(self) -> int:
+        """One."""
+        return 1
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips by one forward pass each.
 

@@ -74,6 +74,11 @@ class SmoothGrad:
                 remedy="say method.kind=plain, or method.polarity=both",
             )
 
+    @property
+    def passes(self) -> int:
+        """One a noisy copy."""
+        return self.n
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips by n forward and n backward passes each, in chunks of `max_batch`."""
         frames = query.frames

@@ -79,7 +79,8 @@ class Network:
     @torch.no_grad()
     def probabilities(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) class probabilities, in chunks of `max_batch`."""
-        return torch.cat([self(chunk).softmax(1) for chunk in torch.split(frames, self.max_batch)])
+        chunks = torch.tensor_split(frames, -(-len(frames) // self.max_batch))  # even: a lone clip takes other kernels
+        return torch.cat([self(chunk).softmax(1) for chunk in chunks])
 
     def activations(self, frames: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
         """Runs the network and cuts its graph at `layer`: what lies before is not differentiated.
