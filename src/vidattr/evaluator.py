@@ -25,9 +25,9 @@ from vidattr.models._network import Network
 from vidattr.runner import made_by, run_folder
 from vidattr.runtime import within_memory
 from vidattr.store import RunFolder, StoredMap, write_text
+from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
 
-BASELINES = ("random", "center")
 _KEYS = ("clip", "label", "video")
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
         rows.append({"epoch": str(epoch), **shown, "seconds": f"{time.monotonic() - start:.1f}"})
         if not quiet:
             tqdm.write("  ".join(f"{name} {value}" for name, value in rows[-1].items()), sys.stderr)
-        _write(path, network, recipe, rows)
+        _write(path, network, rows)
     return path
 
 
@@ -199,10 +199,10 @@ def _batches(footage: _Footage, network: Network, recipe: Recipe, random: torch.
         yield network.view.normalise(pixels).contiguous(memory_format=torch.channels_last_3d), footage.labels[chosen]
 
 
-def _write(path: Path, network: Network, recipe: Recipe, rows: Sequence[Mapping[str, str]]) -> None:
+def _write(path: Path, network: Network, rows: Sequence[Mapping[str, str]]) -> None:
     """Writes weights and log, each under another name first, so that what is there is whole."""
     state = {name: tensor.contiguous().cpu() for name, tensor in network.module.state_dict().items()}
-    metadata = {"class_names": json.dumps(network.classes), "recipe": json.dumps(asdict(recipe), sort_keys=True)}
+    metadata = {"class_names": json.dumps(network.classes)}  # one entry: safetensors writes several in any order
     part = path.with_suffix(".safetensors.part")
     part.write_bytes(save(state, metadata))
     os.replace(part, path)

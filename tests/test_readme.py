@@ -1,0 +1,54 @@
+"""The README's own commands, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Command
+
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    return [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def test_every_command_of_the_readme_works(vidattr: Command, tmp_path: Path) -> None:
+    (tmp_path / "test_data").symlink_to(ROOT / "test_data")
+    assert len(commands()) > 8
+    for line in commands():
+        program, *arguments = shlex.split(line)
+        assert program == "vidattr"
+        found = vidattr(*arguments)
+        assert found.code == 0, f"{line}\n{found.out}\n{found.err}"
+        assert found.out.strip(), line
+
+
+def test_the_python_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_data").symlink_to(ROOT / "test_data")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    found: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), found)  # noqa: S102 - our own file
+    explanation = found["explanation"]
+    assert tuple(explanation.map.shape) == (1, 16, 64, 64)
+    assert tuple(explanation.extras["attribution"].shape) == (1, 3, 16, 64, 64)
+
+
+def test_every_choice_that_the_readme_names_exists() -> None:
+    for role in ("dataset", "model", "method", "metric"):
+        (row,) = re.findall(rf"\| `{role}=` \| ([^|]*) \|", README)
+        named = {name.strip() for name in row.replace("and variants", "").split(",") if name.strip()}
+        there = {path.stem for path in (ROOT / "configs" / role).glob("*.yaml")}
+        assert named <= there
+        if "variants" not in row:
+            assert named == there
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
