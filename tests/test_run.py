@@ -127,6 +127,23 @@ def test_the_class_to_explain_is_a_name_a_number_or_the_prediction(vidattr: Comm
     assert stored.name == asked or (target == "3" and stored.target == 3)
 
 
+def test_a_sweep_over_targets_and_seeds_explains_each_its_own(vidattr: Command) -> None:
+    sweep = ("method=random,grad_cam", "target=disc,square", "seed=0,1", "limit=2", *SMALL, "render.grid=false", "render.comparison=false")
+    assert vidattr("run", *sweep, "--quiet").code == 0
+    found = {}
+    for cell in cells(sweep):
+        folder = run_folder(cell)
+        for clip in folder.stored():
+            stored = folder.load(clip)
+            assert stored.name == cell.config.target
+            found[cell.names["method"], cell.config.target, cell.config.seed, clip] = stored.map
+    clip = sorted(folder.stored())[0]
+    assert not torch.equal(found["grad_cam", "disc", 0, clip], found["grad_cam", "square", 0, clip])
+    assert torch.equal(found["grad_cam", "disc", 0, clip], found["grad_cam", "disc", 1, clip])
+    assert torch.equal(found["random", "disc", 0, clip], found["random", "square", 0, clip])
+    assert not torch.equal(found["random", "disc", 0, clip], found["random", "disc", 1, clip])
+
+
 def test_an_unknown_class_is_refused_with_the_nearest(vidattr: Command) -> None:
     found = vidattr("run", "target=dics", *SMALL, "--quiet")
     assert found.code == 2

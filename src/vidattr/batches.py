@@ -31,12 +31,21 @@ def clip_seed(seed: int, clip: str) -> int:
 
 
 def by_network(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """Groups cells that share a dataset and a model, in the order in which these first occur."""
+    """Groups cells that share the network, the clips and what is asked of them; groups of one network follow each other."""
     groups: dict[str, list[Cell]] = {}
+    first: dict[str, int] = {}
     for cell in cells:
-        shared = {"dataset": describe(cell.dataset), "root": str(cell.config.dataset), "model": describe(cell.model)}
+        config = cell.config
+        asked = {name: str(config[name]) for name in ("dataset", "target", "seed", "limit", "runtime", "render", "paths", "save_label")}
+        shared = {"dataset": describe(cell.dataset), "model": network_key(cell), **asked}
         groups.setdefault(key(shared), []).append(cell)
-    yield from groups.values()
+        first.setdefault(network_key(cell), len(first))
+    yield from sorted(groups.values(), key=lambda group: first[network_key(group[0])])
+
+
+def network_key(cell: Cell) -> str:
+    """Returns what tells one resident network from another."""
+    return key(describe(cell.model))
 
 
 def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]]]:

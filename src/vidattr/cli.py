@@ -74,7 +74,10 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Explain the clips of a dataset: maps and pictures under paths.out."""
+    """Explain the clips of a dataset.
+
+    Writes maps and pictures under paths.out; what is there already is not computed again.
+    """
     from vidattr import compose, plan, runner
 
     part = _shard(shard)
@@ -127,7 +130,10 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge what `run` stored: scores per clip, curves, and a table. No map is computed again."""
+    """Judge the maps that `run` stored.
+
+    Writes scores per clip, curves and a table; no map is computed again.
+    """
     from vidattr import compose, evaluator, report
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
@@ -146,7 +152,7 @@ def table(
     form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
     as_json: Json = False,
 ) -> None:
-    """Show the table of scores that `evaluate` has finished, without judging anything."""
+    """Show the table of finished scores."""
     from vidattr import compose, evaluator, report
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
@@ -162,7 +168,10 @@ def explain(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Explain your own videos with any model and method: the five likeliest classes, a map, pictures."""
+    """Explain videos of your own.
+
+    Any model and method; prints the five likeliest classes and where map and pictures are.
+    """
     from vidattr import own
 
     jobs, rows = own.explain_videos(arguments, folder=config_dir, add=add_configs or [], quiet=quiet or as_json)
@@ -185,7 +194,10 @@ def render(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw the pictures of stored maps anew, say with another render.colormap."""
+    """Draw the pictures of stored maps anew.
+
+    Say with another render.colormap; no map is computed.
+    """
     from vidattr import compose, runner
 
     jobs = runner.redraw(compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json)
@@ -200,7 +212,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder for the weights and the training log.")] = Path("visual_res/train"),
     quiet: Quiet = False,
 ) -> None:
-    """Train one of the small networks on the synthetic clips."""
+    """Train one of the small networks."""
     from vidattr import compose
     from vidattr import train as training
 
@@ -211,7 +223,7 @@ def train(
 
 @app.command("list")
 def list_(role: Role, config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
-    """List methods, models, datasets or metrics, with where each comes from."""
+    """List what there is to choose from."""
     from vidattr import catalogue
 
     rows = catalogue.listing(role.value.removesuffix("s"), catalogue.folders(config_dir, add_configs or []))
@@ -225,7 +237,7 @@ def config_show(
     add_configs: AddConfigs = None,
     as_json: Json = False,
 ) -> None:
-    """Print the composed configuration of every cell, with its run key."""
+    """Print the configuration of every cell."""
     from vidattr import compose, plan
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
@@ -234,7 +246,10 @@ def config_show(
 
 @app.command()
 def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
-    """Say what is installed, which device there is, which data and weights are found where."""
+    """Say what is installed and found where.
+
+    Packages, devices, data sets and weights.
+    """
     from vidattr import catalogue
 
     rows = catalogue.diagnosis(config_dir, add_configs or [])

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
+from vidattr.batches import by_network, clip_seed, clips_of, network_key, read_ahead, stretches, upload
 from vidattr.compose import Cell, part
 from vidattr.errors import ClipError, ConfigError
-from vidattr.identity import describe, key, metric_identity
+from vidattr.identity import key, metric_identity
 from vidattr.models._network import Network
 from vidattr.runner import made_by, run_folder
 from vidattr.runtime import within_memory
@@ -102,8 +102,7 @@ def _by_metric(cells: Sequence[Cell]) -> Iterable[list[Cell]]:
     for group in by_network(cells):
         found: dict[str, list[Cell]] = {}
         for cell in group:
-            shared = [metric_identity(cell), str(cell.config.target), cell.config.seed]
-            found.setdefault(key({"shared": shared}), []).append(cell)
+            found.setdefault(key(metric_identity(cell)), []).append(cell)
         yield from found.values()
 
 
@@ -128,7 +127,7 @@ def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]
     networks: dict[str, Network] = {}
     for table in tables:
         cell = table[0].cell
-        name = key(describe(cell.model))
+        name = network_key(cell)
         metric = cast(Metric, cell.metric)
         if metric.needs_network and name not in networks and _unfinished(table):
             networks = {name: cell.runtime.resident(cell.model.load())}

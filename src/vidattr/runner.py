@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from vidattr import __version__, gallery
-from vidattr.batches import Decoded, Ready, by_network, clips_of, prepare, read_ahead, stretches
+from vidattr.batches import Decoded, Ready, by_network, clips_of, network_key, prepare, read_ahead, stretches
 from vidattr.compose import Cell
 from vidattr.errors import ClipError, ConfigError, VidattrError
 from vidattr.identity import key, run_identity
@@ -105,7 +105,9 @@ def run(
     """
     check_folders(cells, force)
     done: list[Job] = []
+    resident = _Resident(cells[0])
     for group in by_network(cells):
+        resident = resident.serving(group[0])
         jobs = _open(group, shard, force)
         done += jobs
         clips, problems = clips_of(group[0], shard)
@@ -115,7 +117,7 @@ def run(
             job.missing = {clip.id for clip in clips} - stored
             job.present = len(clips) - len(job.missing)
         try:
-            _run_group(jobs, clips, fail_fast=fail_fast, quiet=quiet)
+            _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet)
         except OSError as error:
             raise _explained(error, jobs[0].folder.path) from error
         finally:
@@ -143,23 +145,29 @@ def _explained(error: OSError, path: Path) -> Exception:
 
 
 class _Resident:
-    """The network of a group, loaded when the first clip needs it."""
+    """The one network in memory, loaded when the first clip needs it and kept for all groups that share it."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
+
+    def serving(self, cell: Cell) -> _Resident:
+        """Returns this one where the cell wants the same network in the same place, else a new one."""
+        same = network_key(cell) == network_key(self.cell) and cell.runtime == self.cell.runtime
+        return self if same else _Resident(cell)
 
     @cached_property
     def network(self) -> Network:
         return self.cell.runtime.resident(self.cell.model.load())
 
 
-def _run_group(jobs: Sequence[Job], clips: Sequence[Clip], *, fail_fast: bool, quiet: bool, overwrite: bool = False) -> None:
+def _run_group(
+    jobs: Sequence[Job], clips: Sequence[Clip], resident: _Resident, *, fail_fast: bool, quiet: bool, overwrite: bool = False
+) -> None:
     """Runs all methods of one dataset and model; what is missing decides which batches are read."""
     first = jobs[0].cell
     sheets = gallery.sheets(jobs)
     batches = stretches(clips, first.runtime.clips)
     wanted = [batch for batch in batches if overwrite or any(_wants(jobs, clip, sheets) for clip in batch)]
-    resident = _Resident(first)
     title = f"{first.names['dataset']} · {first.names['model']}"
     bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
     with bar, ThreadPoolExecutor(first.runtime.workers, thread_name_prefix="draw") as pool:
@@ -256,7 +264,7 @@ def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
             if not job.present:
                 raise ConfigError(f"no maps in {job.folder.path}", remedy="`vidattr run` with the same overrides first")
         clips, _ = clips_of(group[0])
-        _run_group(jobs, clips, fail_fast=False, quiet=quiet, overwrite=True)
+        _run_group(jobs, clips, _Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True)
         done += jobs
     return done
 
