@@ -190,10 +190,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(vidattr: Command, tmp_path: 
     assert set(seen[4:]) == {1}
 
 
-def test_fail_fast_and_exit_codes_with_a_corrupt_video(vidattr: Command, tmp_path: Path) -> None:
+def test_a_corrupt_video_costs_one_line_and_the_others_are_written(vidattr: Command, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
-    (folder / "disc-bad.mp4").write_bytes(b"no video at all")
+    (folder / "cross-bad.mp4").write_bytes(b"no video at all")
     for i in range(3):
         path = folder / f"disc-{i}"
         path.mkdir()
@@ -207,9 +207,12 @@ def test_fail_fast_and_exit_codes_with_a_corrupt_video(vidattr: Command, tmp_pat
     assert "3 written" in found.out
     assert "1 failed" in found.out
     (line,) = [json.loads(text) for text in next((tmp_path / "visual_res").glob("*/*/*/errors.jsonl")).read_text().splitlines()]
-    assert line["clip"] == "disc-bad"
+    assert line["clip"] == "cross-bad"
     assert line["stage"] == "read"
     assert "Traceback" not in found.err
     again = vidattr("run", "dataset=clips", f"dataset.root={folder}", "--quiet")
     assert again.code == 1
     assert "0 written, 3 there before, 1 failed" in again.out
+    hasty = vidattr("run", "dataset=clips", f"dataset.root={folder}", "paths.out=hasty", "runtime.clips=2", "--fail-fast", "--quiet")
+    assert hasty.code == 1
+    assert len(maps(tmp_path / "hasty")) == 1, "the batch of the corrupt clip is finished, the next one not begun"

@@ -18,6 +18,8 @@ from vidattr.types import Box, Pixels
 
 Array = NDArray[np.floating[Any]]
 
+CENTRE = 0.22  # half the side of the central square, in frame sides
+CENTRAL = 0.2  # the share of its time that a shape may spend in the central square
 RIM = 0.16  # width of the dark outline, in radii of the shape
 RIM_SHADE = 0.45  # brightness of the outline, relative to the fill
 TURN = 2 * np.pi
@@ -76,6 +78,12 @@ class Sprite:
         """Returns the frames, counted from 0, that show it in a clip of `count` frames."""
         return range(round(self.shown[0] * count), round(self.shown[1] * count))
 
+    def path(self, time: Array, margin: float) -> Array:
+        """Returns its centre, (F, 2) in frame sides, at the times (F, 1) from 0 to 1, never nearer to an edge than `margin`."""
+        room = 1 - 2 * margin
+        # Bouncing between two walls is uniform motion folded into a triangle wave.
+        return np.asarray(margin + abs((self.start - margin + self.velocity * time + room) % (2 * room) - room))
+
     def masks(self, size: int, count: int) -> tuple[Array, Array, NDArray[np.int64]]:
         """Draws it in small windows, one for each frame that shows it.
 
@@ -84,10 +92,7 @@ class Sprite:
             the (column, row) of each window's corner in the (size, size) frame, (F, 2).
         """
         time = (np.array(self.frames(count))[:, None] + 0.5) / count
-        margin = self.radius + 1 / size
-        room = 1 - 2 * margin
-        # Bouncing between two walls is uniform motion folded into a triangle wave.
-        centre = margin + abs((self.start - margin + self.velocity * time + room) % (2 * room) - room)
+        centre = self.path(time, self.radius + 1 / size)
         edge = self.radius * size
         reach = int(np.ceil(edge)) + 1
         corner = np.floor(centre * size).astype(np.int64) - reach
@@ -157,8 +162,18 @@ def _colour(random: Generator, saturation: tuple[float, float], value: tuple[flo
 
 
 def _sprite(random: Generator, distance: Distance, shown: tuple[float, float] = (0.0, 1.0)) -> Sprite:
+    """Draws a shape whose way keeps off the frame's centre, or a map that always points there would be a good answer."""
+    while True:
+        sprite = _any_sprite(random, distance, shown)
+        time = np.linspace(*shown, 16)[:, None]
+        central = (abs(sprite.path(time, sprite.radius) - 0.5) < CENTRE).all(1).mean()
+        if central <= CENTRAL:
+            return sprite
+
+
+def _any_sprite(random: Generator, distance: Distance, shown: tuple[float, float]) -> Sprite:
     heading = random.uniform(0, TURN)
-    speed = random.uniform(0.5, 1.3)
+    speed = random.uniform(0.4, 1.1)
     return Sprite(
         distance=distance,
         colour=_colour(random, (0.55, 0.9), (0.85, 1.0)),
