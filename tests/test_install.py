@@ -16,8 +16,8 @@ def test_the_wheel_brings_configs_and_weights_and_runs_alone(tmp_path: Path) -> 
     source.mkdir()
     for name in ("src", "configs", "pyproject.toml", "README.md"):
         (source / name).symlink_to(ROOT / name)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
-    subprocess.run(build, check=True, capture_output=True, text=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(source)], check=True, capture_output=True, text=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "alone")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidattr.compose import config_dir, part
-from vidattr.errors import VidattrError
+from vidattr.errors import ConfigError, VidattrError
 
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "scikit-image", "hydra-core", "safetensors", "matplotlib")
 
@@ -85,7 +85,11 @@ def _dataset(name: str, folder: Path | None) -> str:
 def _weights(name: str, folder: Path | None) -> str:
     model = part("model", name, {}, folder=folder)
     path = model.weights_file()
-    return f"weights {path}" if path else f"weights {model.weights!r}"
+    if path is None and model.weights is None:
+        raise ConfigError("no weights are named", remedy="model.weights=FILE")
+    if path is not None and not path.is_file():
+        raise ConfigError(f"no such file: {path}", remedy="model.weights=FILE")
+    return f"weights {path}" if path else f"weights {model.weights!r}, by name: downloaded at first use"
 
 
 def diagnosis_text(rows: Sequence[dict[str, Any]]) -> str:

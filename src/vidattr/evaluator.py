@@ -81,7 +81,7 @@ def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str), float_precision="round_trip")
+        return pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
     except (ValueError, pd.errors.ParserError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", remedy="delete it and evaluate again") from error
 
