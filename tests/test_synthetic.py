@@ -95,12 +95,12 @@ def test_first_frame_of_the_object_varies() -> None:
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_scene_does_not_depend_on_size(size: int) -> None:
-    # The same share of the frame, wherever it is drawn: boxes differ by rounding to whole pixels only.
+    # The same share of the frame, wherever it is drawn: boxes differ by rounding to whole pixels, and by a pixel a bounce.
     small, large = Synthetic(clips=6, size=size), Synthetic(clips=6, size=256)
     for one, other in zip(small.index().clips, large.index().clips, strict=True):
         assert one.segment == other.segment
         for frame in one.boxes:
-            np.testing.assert_allclose(np.array(one.boxes[frame]) / size, np.array(other.boxes[frame]) / 256, atol=2.5 / size)
+            np.testing.assert_allclose(np.array(one.boxes[frame]) / size, np.array(other.boxes[frame]) / 256, atol=4 / size)
 
 
 @BOTH

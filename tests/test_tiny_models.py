@@ -31,7 +31,7 @@ def fresh() -> dict[Variant, tuple[Tensor, Tensor]]:
     view = TinyR2Plus1D().input
     found = {}
     for variant in Variant:
-        clips = Synthetic(variant=variant, seed=FRESH_SEED, clips=64).index().clips
+        clips = Synthetic(variant=variant, seed=FRESH_SEED, clips=128).index().clips
         pixels = torch.stack([torch.from_numpy(video.read(clip, view).pixels) for clip in clips])
         found[variant] = view.normalise(pixels), torch.tensor([CLASSES.index(clip.label) for clip in clips])
     return found
