@@ -45,7 +45,7 @@ data: setup ## write test_data/ anew
 	$(BIN)/python scripts/make_test_data.py
 
 lock: setup ## pin requirements.lock anew
-	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 \
 		--extra dev -o requirements.lock pyproject.toml
 
 clean: ## remove what can be made again, but not visual_res
