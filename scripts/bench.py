@@ -151,7 +151,9 @@ def light() -> Network:
     """The light R(2+1)D with random weights: speed does not ask what a network knows."""
     torch.manual_seed(0)
     view = compose.part("model", "ucf101_r2plus1d_light", {"input": {"size": [112, 112]}}).input
-    return Network(R2Plus1DLight(101), view, tuple(f"class {k}" for k in range(101)), layer="conv3", max_batch=4)
+    return Network(
+        R2Plus1DLight(101), view, tuple(f"class {k}" for k in range(101)), layer="conv3", max_batch=4, memory_format=torch.channels_last_3d
+    )
 
 
 def main() -> None:

@@ -93,5 +93,4 @@ class UCF101R2Plus1DLight:
         classes = head_size(checkpoint, "classifier.weight")
         module = R2Plus1DLight(classes)
         fill(module, checkpoint)
-        module = module.to(memory_format=torch.channels_last_3d)  # a pixel's channels side by side: twice as fast on a CPU
-        return Network(module, self.input, checkpoint.classes(classes), layer="conv3")
+        return Network(module, self.input, checkpoint.classes(classes), layer="conv3", memory_format=torch.channels_last_3d)

@@ -91,8 +91,7 @@ class TorchvisionResNet:
         return self._network(module, checkpoint.classes(classes, known=kinetics))
 
     def _network(self, module: VideoResNet, classes: tuple[str, ...]) -> Network:
-        module = module.to(memory_format=torch.channels_last_3d)  # a pixel's channels side by side: 1.2 to 1.6 times as fast on a CPU
-        return Network(module, self.input, classes, layer="layer4")
+        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d)
 
     def _released(self) -> Checkpoint:
         weights = _RELEASED[self.architecture]
