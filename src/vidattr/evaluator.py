@@ -216,7 +216,8 @@ def _judge_batch(
     )
     truth = [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for clip, sample in good]
     maps = torch.stack([_stacked(job, [clip.id for clip, _ in good], found[id(job)], query) for job in jobs])
-    scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps))
+    methods = [job.cell.method for job in jobs]
+    scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps, methods))
     for m, job in enumerate(jobs):
         have = [n for n, (clip, _) in enumerate(good) if job.baseline or clip.id in found[id(job)]]
         _add(job, [good[n][0] for n in have], scores, m, have)

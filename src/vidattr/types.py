@@ -7,10 +7,10 @@ Axes, everywhere: **N** clips, **C** colour channels, **T** frames, **H** rows, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vidattr.models._network import Network
     from vidattr.view import View
 
+R = TypeVar("R")
 Box = tuple[float, float, float, float]
 Pixels = NDArray[np.uint8]
 
@@ -100,6 +101,15 @@ class Query:
     frames: Tensor  # (N, C, T, H, W) float32 on the network's device, exactly as the network takes it
     target: Tensor  # (N,) int64 on the network's device
     seeds: tuple[int, ...]  # N, one per clip
+    # What was computed of these very frames and does not ask the network, such as optical flow: methods that run one
+    # after the other on one query share it. By name and all options that decide it.
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, name: Hashable, make: Callable[[], R]) -> R:
+        """Returns what `make` gives, made at the first call with this name and kept."""
+        if name not in self.memo:
+            self.memo[name] = make()
+        return cast(R, self.memo[name])
 
 
 @dataclass(frozen=True)
@@ -204,8 +214,11 @@ class Metric(Protocol):
     version: ClassVar[int]
     needs_network: ClassVar[bool]
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor) -> Scores:
-        """Judges M maps of each of N clips, `maps` being (M, N, T, H, W); `model` is None unless `needs_network`."""
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+        """Judges M maps of each of N clips, `maps` being (M, N, T, H, W), and the M `methods` that made them.
+
+        `model` is None unless `needs_network`.
+        """
 
     def summary(self) -> tuple[Column, ...]:
         """Returns the columns of this metric's table."""

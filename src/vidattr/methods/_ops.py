@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vidattr.models._network import Network
+from vidattr.stages import stage
 
 
 class Score(StrEnum):
@@ -87,7 +88,8 @@ def derivative(score: Tensor, leaf: Tensor) -> Tensor:
     """
     if not score.requires_grad:
         return torch.zeros_like(leaf)
-    (gradient,) = torch.autograd.grad(score.sum(), leaf, materialize_grads=True)
+    with stage("network"):
+        (gradient,) = torch.autograd.grad(score.sum(), leaf, materialize_grads=True)
     return gradient
 
 

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.types import Column, Method, Query, Scores, Truth
 from vidattr.view import View
 
 
@@ -69,7 +69,7 @@ class DeletionInsertion:
         if self.steps < 1:
             raise ConfigError(f"metric.steps={self.steps}", expected="1 or more")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor) -> Scores:
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:

@@ -20,7 +20,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics._pointing import expected_hit
 from vidattr.models._network import Network
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.types import Column, Method, Query, Scores, Truth
 
 
 class Protocol(StrEnum):
@@ -86,7 +86,7 @@ class SpatialPointing:
         if not self.tolerance >= 0:
             raise ConfigError(f"metric.tolerance={self.tolerance}", expected="a distance in pixels, 0 or more")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor) -> Scores:
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges `maps` (M, N, T, H, W); clips without a judged frame and maps that are not finite are NaN.
 
         Returns:

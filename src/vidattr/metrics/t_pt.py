@@ -16,7 +16,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics._pointing import expected_hit
 from vidattr.models._network import Network
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.types import Column, Method, Query, Scores, Truth
 
 
 class FrameScore(StrEnum):
@@ -59,7 +59,7 @@ class TemporalPointing:
         if self.polarity not in (True, "true", "released"):
             raise ConfigError(f"metric.polarity={self.polarity}", expected="true or released")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor) -> Scores:
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:

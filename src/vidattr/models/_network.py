@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError, unknown
+from vidattr.stages import stage
 from vidattr.view import View
 
 Unfold = Callable[[Tensor, int], Tensor]
@@ -49,7 +50,6 @@ class Network:
         for part in module.modules():
             if hasattr(part, "inplace"):
                 setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
-        # cuDNN's recurrent kernels refuse a backward pass in eval mode; the plain ones do not.
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     @property
@@ -66,11 +66,10 @@ class Network:
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
-        frames = frames.contiguous(memory_format=self._memory_format)
-        if not self._recurrent:
-            return self._checked(self.module(frames))
-        with torch.backends.cudnn.flags(enabled=False):
-            return self._checked(self.module(frames))
+        # cuDNN's recurrent kernels refuse a backward pass in eval mode; the plain ones do not.
+        plain = torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext()
+        with stage("network"), plain:
+            return self._checked(self.module(frames.contiguous(memory_format=self._memory_format)))
 
     def _checked(self, logits: Tensor) -> Tensor:
         if not isinstance(logits, Tensor) or logits.ndim != 2:
