@@ -96,7 +96,7 @@ def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[D
         except ClipError as error:
             return clip, error
 
-    with ThreadPoolExecutor(cell.runtime.workers, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(cell.runtime.threads(), thread_name_prefix="decode") as pool:
         waiting: list[list[Future[Decoded]]] = []
         try:
             for batch in batches:

@@ -170,7 +170,7 @@ def _run_group(
     wanted = [batch for batch in batches if overwrite or any(_wants(jobs, clip, sheets) for clip in batch)]
     title = f"{first.names['dataset']} · {first.names['model']}"
     bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
-    with bar, ThreadPoolExecutor(first.runtime.workers, thread_name_prefix="draw") as pool:
+    with bar, ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw") as pool:
         drawing: list[Future[None]] = []
 
         def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> Future[None]:
@@ -178,7 +178,7 @@ def _run_group(
 
         try:
             for decoded in read_ahead(wanted, first):
-                drawing = [*_settled(drawing, keep=first.runtime.workers), *_do_batch(resident, jobs, decoded, draw)]
+                drawing = [*_settled(drawing, keep=first.runtime.threads()), *_do_batch(resident, jobs, decoded, draw)]
                 bar.update(len(decoded))
                 if fail_fast and any(job.errors for job in jobs):
                     break

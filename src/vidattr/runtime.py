@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,20 +33,25 @@ class Runtime:
         device: auto takes the GPU where there is one.
         max_batch: The largest number of clips in one forward pass; halved by itself when memory runs out.
         clips: How many clips are read, explained and written together.
-        workers: Threads that decode ahead and write behind.
+        workers: Threads that decode ahead, and as many that draw behind; None: one for each core, 8 at most.
         extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
     """
 
     device: Device = Device.auto
     max_batch: int = 8
     clips: int = 4
-    workers: int = 2
+    workers: int | None = None
     extras: bool = True
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "clips", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"runtime.{name}={getattr(self, name)}", expected="a positive number")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"runtime.{name}={value}", expected="a positive number")
+
+    def threads(self) -> int:
+        """Returns how many threads decode, and how many draw."""
+        return self.workers or min(os.cpu_count() or 1, 8)
 
     def torch_device(self) -> torch.device:
         """Returns the device to use; raises ConfigError where `cuda` is asked for and there is none."""

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
 
+M = TypeVar("M", bound=nn.Module)
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _SHOWN = 10  # names of one kind in a message; the rest is a count
 
@@ -126,6 +127,37 @@ def head_size(checkpoint: Checkpoint, key: str) -> int:
     """
     weight = checkpoint.state.get(key)
     return 1 if weight is None or weight.ndim == 0 else weight.shape[0]
+
+
+def untrained(build: Callable[[], M]) -> M:
+    """Builds a module with random weights, the same in every process, and leaves the caller's random numbers alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def loaded(path: Path | None, build: Callable[[int], M], head: str, known: Sequence[str]) -> tuple[M, tuple[str, ...]]:
+    """Builds a network of as many classes as its checkpoint knows, and fills it.
+
+    Args:
+        path: The checkpoint; None: random weights, and the classes `known`.
+        build: Makes the network for a number of classes.
+        head: Name of the weight whose rows are the classes.
+        known: Names of the classes where the file names none.
+
+    Returns:
+        The network and the names of its outputs.
+
+    Raises:
+        ConfigError: The file cannot be read or does not fit.
+    """
+    if path is None:
+        return untrained(lambda: build(len(known))), tuple(known)
+    checkpoint = read(path)
+    count = head_size(checkpoint, head)
+    module = build(count)
+    fill(module, checkpoint)
+    return module, checkpoint.classes(count, known)
 
 
 def _check_file(path: Path) -> None:

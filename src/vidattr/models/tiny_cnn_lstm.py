@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.datasets.synthetic import CLASSES
-from vidattr.models._checkpoint import fill, head_size, read
+from vidattr.models._checkpoint import loaded
 from vidattr.models._network import Network
 from vidattr.types import hashed
 from vidattr.view import View
@@ -21,7 +21,6 @@ _WIDTHS = (16, 32, 64, 64)
 _SIDES = (5, 3, 3, 3)
 _STRIDES = (2, 2, 2, 1)
 _HIDDEN = 32
-_RANDOM_SEED = 0  # of `weights=random`
 
 
 class CNNLSTM(nn.Module):
@@ -86,16 +85,5 @@ class TinyCNNLSTM:
 
     def load(self) -> Network:
         """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
-        path = self.weights_file()
-        if path is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_RANDOM_SEED)
-                return self._network(CNNLSTM(len(CLASSES)), CLASSES)
-        checkpoint = read(path)
-        count = head_size(checkpoint, "head.weight")
-        module = CNNLSTM(count)
-        fill(module, checkpoint)
-        return self._network(module, checkpoint.classes(count, known=CLASSES))
-
-    def _network(self, module: CNNLSTM, classes: tuple[str, ...]) -> Network:
+        module, classes = loaded(self.weights_file(), CNNLSTM, "head.weight", CLASSES)
         return Network(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32)

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.datasets.synthetic import CLASSES
-from vidattr.models._checkpoint import fill, head_size, read
+from vidattr.models._checkpoint import loaded
 from vidattr.models._network import Network
 from vidattr.types import hashed
 from vidattr.view import View
 from vidattr.weights import weights_path
 
 _WIDTHS = (16, 32, 64)
-_RANDOM_SEED = 0  # of `weights=random`
 _FIRST_SCALE = 8.0  # of the last features, before training
 
 
@@ -98,16 +97,5 @@ class TinyR2Plus1D:
 
     def load(self) -> Network:
         """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
-        path = self.weights_file()
-        if path is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_RANDOM_SEED)
-                return self._network(R2Plus1D(len(CLASSES)), CLASSES)
-        checkpoint = read(path)
-        count = head_size(checkpoint, "head.weight")
-        module = R2Plus1D(count)
-        fill(module, checkpoint)
-        return self._network(module, checkpoint.classes(count, known=CLASSES))
-
-    def _network(self, module: R2Plus1D, classes: tuple[str, ...]) -> Network:
+        module, classes = loaded(self.weights_file(), R2Plus1D, "head.weight", CLASSES)
         return Network(module, self.input, classes, layer="block2", max_batch=32)

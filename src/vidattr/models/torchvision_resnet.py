@@ -12,7 +12,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, VideoResNet, mc3_18, r2plus1d_18, r3d_18
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint, anonymous, fill, head_size, located, read
+from vidattr.models._checkpoint import Checkpoint, anonymous, fill, head_size, located, read, untrained
 from vidattr.models._network import Network
 from vidattr.types import hashed
 from vidattr.view import Geometry, View
@@ -32,7 +32,6 @@ _RELEASED: dict[Architecture, WeightsEnum] = {
     Architecture.r3d_18: R3D_18_Weights.KINETICS400_V1,
     Architecture.mc3_18: MC3_18_Weights.KINETICS400_V1,
 }
-_RANDOM_SEED = 0  # of `weights=random`
 
 
 def _kinetics_view() -> View:
@@ -78,9 +77,7 @@ class TorchvisionResNet:
             ConfigError: The weights cannot be had, or do not fit.
         """
         if self.weights == "random":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_RANDOM_SEED)
-                module = _BUILD[self.architecture]()
+            module = untrained(lambda: _BUILD[self.architecture]())
             return self._network(module, anonymous(module.fc.out_features))
         path = self.weights_file()
         checkpoint = self._released() if path is None else read(path)
