@@ -118,7 +118,7 @@ def deletion_insertion(name: str, network: Network, rounds: int, steps: int) -> 
 
 def whole_run(network: Network, rounds: int) -> Row:
     """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
-    clips, batch, steps = 4, 4, 2
+    clips, batch, steps = 4, 4, 8
     overrides = ["model=r3d_18", "model.weights=random", "method=integrated_gradients", f"method.steps={steps}", "target=predicted"]
     overrides += [f"dataset.clips={clips}", f"runtime.clips={batch}", f"runtime.max_batch={batch}"]
     frames = query_of(network, batch).frames
