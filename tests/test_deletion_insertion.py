@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 import toys
+from vidattr.blur import rise_blur as blur
 from vidattr.errors import ConfigError
-from vidattr.metrics.deletion_insertion import DeletionInsertion, Fill, Order, blur, boundaries, rank
+from vidattr.metrics.deletion_insertion import DeletionInsertion, Fill, Order, boundaries, rank
 from vidattr.models._network import Network
 from vidattr.types import Query, Scores, Truth
 

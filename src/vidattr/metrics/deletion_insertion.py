@@ -6,7 +6,6 @@ Petsiuk, V. et al., "RISE: Randomized Input Sampling for Explanation of Black-bo
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
@@ -14,8 +13,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from vidattr.blur import rise_blur
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
@@ -54,7 +53,7 @@ class DeletionInsertion:
         steps: Number of steps.
         order: What is ranked together.
         deletion_fill: What replaces deleted voxels.
-        insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`blur`).
+        insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`vidattr.blur`).
     """
 
     version: ClassVar[int] = 1
@@ -153,26 +152,8 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     return ranks.view_as(maps)
 
 
-def blur(frames: Tensor) -> Tensor:
-    """Blurs (N, C, T, H, W) per frame and channel with RISE's kernel, zeros outside.
-
-    The kernel is 11×11: a delta under a Gaussian of σ = 5 that is reflected at the kernel's border. It sums to 1, with
-    weights between 0.0077 and 0.0088: nearly a box.
-    """
-    place, sigma = torch.arange(11, dtype=torch.float64), 5.0
-    # The delta's mirror images lie at 5 + 11·k, the kernel being symmetric; past 20 px the Gaussian is cut off.
-    distance = (place - 5 + 11 * torch.arange(-2, 3, dtype=torch.float64).unsqueeze(1)).abs()
-    weights = (torch.exp(-((distance / sigma) ** 2) / 2) * (distance <= 4 * sigma)).sum(0)
-    kernel = (weights / weights.sum()).to(frames)
-    # Shifted sums, not a convolution: cuDNN may round those to TF32.
-    for axis, padding in ((3, (0, 0, 5, 5)), (4, (5, 5))):
-        padded, size = pad(frames, padding), frames.shape[axis]
-        frames = functools.reduce(torch.add, (weight * padded.narrow(axis, i, size) for i, weight in enumerate(kernel)))
-    return frames
-
-
 _FILLS: Mapping[Fill, Callable[[Tensor, View], Tensor]] = {
     Fill.zero: lambda frames, view: torch.zeros_like(frames),
-    Fill.blur: lambda frames, view: blur(frames),
+    Fill.blur: lambda frames, view: rise_blur(frames),
     Fill.black: lambda frames, view: view.colour(frames, 0.0).expand_as(frames),
 }

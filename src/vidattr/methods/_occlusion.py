@@ -1,0 +1,224 @@
+"""Occlusion: fill regions of a clip, ask the network how the score falls, and add the falls up where the regions were.
+
+Regions are unions of tubes (`_tubes`), given as tables of rectangles: no mask outlives the chunk of clips that it is for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from vidattr.blur import rise_blur
+from vidattr.errors import ConfigError
+from vidattr.methods import _conditional
+from vidattr.methods._ops import Score, score_of
+from vidattr.methods._tubes import union_mask
+from vidattr.models._network import Network
+from vidattr.stages import stage
+from vidattr.types import Explanation, Query
+from vidattr.view import View
+
+
+class Fill(StrEnum):
+    """What is put in a region's place.
+
+    `zero`: 0 after normalisation, the mean colour of the network's training data; `black`; `mean`: the clip's own mean
+    colour; `blur`: the frame under an 11×11 blur; `conditional`: draws of what the neighbourhood makes likely (`_conditional`).
+    """
+
+    zero = auto()
+    black = auto()
+    mean = auto()
+    blur = auto()
+    conditional = auto()
+
+
+class Aggregate(StrEnum):
+    """How the scores f_i of N regions Ω_i become one number S(q) per voxel; f_0 is the score of the whole clip.
+
+    `drop`: (1/N) Σ_i (f_0 − f_i) 1[q ∈ Ω_i].
+    `drop_per_coverage`: Σ_i (f_0 − f_i) 1[q ∈ Ω_i] / c(q), c(q) being the number of regions that hold q; 0 where c = 0.
+    `eq2`: (1/N) Σ_i f_i 1[q ∉ Ω_i], the paper's. It is `drop` + f_0 (1 − c(q)/N) + a constant: a bonus for voxels that few
+    regions hold. Where no drop is negative, one that no region holds is the most important of all.
+    `code`: (1/N) Σ_i (f_i − f_0) 1[q ∉ Ω_i] / (1 − |Ω_i|/V), V voxels in all, as released. Unlike the released code, which
+    maps this to [0, 255] with 127.5 for no change, it stays in units of the score; the order of voxels is the same.
+    """
+
+    drop = auto()
+    drop_per_coverage = auto()
+    eq2 = auto()
+    code = auto()
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What regions are filled with and what is asked. A method that occludes is a dataclass which inherits these fields.
+
+    Attributes:
+        fill: What is put in a region's place.
+        extent: How many pixels around a region count as its neighbourhood for `fill=conditional`.
+        samples: Draws for `fill=conditional`; f_i is the mean of their scores.
+        score: f: the logit, the probability (released code), or its logarithm.
+        aggregate: How the scores become a map.
+
+    Raises:
+        ConfigError: A number that is not positive.
+    """
+
+    fill: Fill = Fill.zero
+    extent: int = 4
+    samples: int = 8
+    score: Score = Score.prob
+    aggregate: Aggregate = Aggregate.drop
+
+    def __post_init__(self) -> None:
+        if self.extent < 1 or self.samples < 1:
+            raise ConfigError(f"method.extent={self.extent} method.samples={self.samples}", expected="1 or more")
+
+    @property
+    def fillings(self) -> int:
+        """How often each region is filled and asked for."""
+        return self.samples if self.fill is Fill.conditional else 1
+
+
+@dataclass(frozen=True)
+class Unions:
+    """The U distinct unions of tubes that N clips ask for, the empty one of each clip among them: its f is f_0.
+
+    Attributes:
+        clip: (U,) which clip.
+        members: (U, G) which tubes of the clip; -1: none.
+        count: (U,) by how many anchors each is asked for; 0 for the empty one.
+        whole: (N,) the empty union of each clip.
+        of: (N, A) the union of each anchor.
+    """
+
+    clip: Tensor
+    members: Tensor
+    count: Tensor
+    whole: Tensor
+    of: Tensor
+
+
+def distinct(groups: Tensor) -> Unions:
+    """Returns the distinct sets among the groups (N, A, G) of tubes, -1 where there is none."""
+    N, A, G = groups.shape
+    members = torch.cat([groups.new_full((N, 1, G), -1), groups.sort(dim=2).values], 1)
+    clip = torch.arange(N, device=groups.device).view(N, 1, 1).expand(N, A + 1, 1)
+    rows, place = torch.unique(torch.cat([clip, members], 2).flatten(0, 1), dim=0, return_inverse=True)
+    place = place.view(N, A + 1)
+    asked = place[:, 1:].flatten()
+    count = place.new_zeros(len(rows)).index_add_(0, asked, torch.ones_like(asked)).index_fill_(0, place[:, 0], 0)
+    return Unions(rows[:, 0], rows[:, 1:], count, place[:, 0], place[:, 1:])
+
+
+@torch.no_grad()
+def explain(model: Network, query: Query, rectangles: Tensor, groups: Tensor, options: Occlusion) -> Explanation:
+    """Occludes each distinct union of tubes once, in chunks of `max_batch` that mix the clips, and adds up what that did.
+
+    Args:
+        model: The network.
+        query: N clips.
+        rectangles: (N, A, T, 4) integers as in `Tubes`.
+        groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none.
+        options: What with, what is asked, and how it becomes a map.
+
+    Returns:
+        The map, and as extras `f0` (N,) float32, the score of the whole clip; `drops` (N, A) float32, f_0 − f_i; `coverage`
+        (N, T, H, W) int32, how many unions hold each voxel.
+    """
+    unions = distinct(groups)
+    f0, drops = _drops(model, query, rectangles, unions, options)
+    with stage("assembly"):
+        total, coverage = _assemble(query.frames, rectangles, unions, f0, drops, options.aggregate, model.max_batch)
+    extras = {"f0": f0.float(), "drops": drops[unions.of].float(), "coverage": coverage.int()}
+    return Explanation(total.float(), extras)
+
+
+def _drops(model: Network, query: Query, rectangles: Tensor, unions: Unions, options: Occlusion) -> tuple[Tensor, Tensor]:
+    """Returns f_0 (N,) and f_0 − f (U,) of each union, float64."""
+    frames, size = query.frames, query.frames.shape[3:]
+    with stage("masks"):
+        fills = _fills(options, model, query)
+        # A row per union and draw; the whole clip, in which nothing is filled, is asked for once.
+        drawn = torch.arange(len(fills), device=frames.device)
+        jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
+    f = torch.zeros(len(unions.clip), len(fills), dtype=torch.float64, device=frames.device)
+    for job in torch.tensor_split(jobs, math.ceil(len(jobs) / model.max_batch)):  # even, as in `_ops.chunks`
+        union, draw = job.unbind(1)
+        clip = unions.clip[union]
+        with stage("masks"):
+            mask = union_mask(_members(rectangles, unions, union), (size[0], size[1]))
+            occluded = torch.where(mask[:, None], fills[draw, clip], frames[clip])
+        f[union, draw] = score_of(model(occluded), query.target[clip], options.score).double()
+    f0 = f[unions.whole, 0]
+    # Differences first, so that a constant network's are 0 whatever their number.
+    drops = (f0[unions.clip, None] - f).mean(1).index_fill(0, unions.whole, 0.0)
+    return f0, drops
+
+
+def _members(rectangles: Tensor, unions: Unions, union: Tensor) -> Tensor:
+    """Returns the rectangles (P, G, T, 4) of P unions, empty ones for members that are none."""
+    members = unions.members[union]
+    found = rectangles[unions.clip[union][:, None], members.clamp(min=0)]
+    return found.where((members >= 0)[..., None, None], 0)
+
+
+WEIGHTS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of the drop, f_0, and the share that is kept
+    Aggregate.drop: lambda drop, f0, kept: drop,
+    Aggregate.drop_per_coverage: lambda drop, f0, kept: drop,
+    Aggregate.eq2: lambda drop, f0, kept: drop - f0,
+    Aggregate.code: lambda drop, f0, kept: torch.where(kept > 0, drop / kept, 0.0),
+}
+MEANS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {  # with weights w_i: Σ w_i 1_i, Σ w_i, c, N
+    Aggregate.drop: lambda inside, everywhere, coverage, number: inside / number,
+    Aggregate.drop_per_coverage: lambda inside, everywhere, coverage, number: inside / coverage.clamp(min=1),
+    Aggregate.eq2: lambda inside, everywhere, coverage, number: (inside - everywhere) / number,
+    Aggregate.code: lambda inside, everywhere, coverage, number: (inside - everywhere) / number,
+}
+
+
+def _assemble(
+    frames: Tensor, rectangles: Tensor, unions: Unions, f0: Tensor, drops: Tensor, aggregate: Aggregate, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the map and the coverage (N, T, H, W), float64, from unions that are painted again, a chunk at a time.
+
+    Sums are over the anchors that ask for a union, and N is the number of anchors that live.
+    """
+    N, _, T, H, W = frames.shape
+    sums = torch.zeros(2 * N, T * H * W, dtype=torch.float64, device=frames.device)
+    everywhere = torch.zeros(N, 1, dtype=torch.float64, device=frames.device)
+    for union in torch.split(torch.arange(len(unions.clip), device=frames.device), chunk):
+        inside = union_mask(_members(rectangles, unions, union), (H, W)).flatten(1).double()
+        clip = unions.clip[union]
+        weight = unions.count[union] * WEIGHTS[aggregate](drops[union], f0[clip], 1 - inside.mean(1))
+        own = one_hot(clip, N).mT.double()  # (N, P): a product adds each union to its clip, in an order that is always the same
+        sums += torch.cat([own * weight, own * unions.count[union]]) @ inside
+        everywhere += own @ weight[:, None]
+    number = torch.zeros(N, 1, dtype=torch.float64, device=frames.device).index_add_(0, unions.clip, unions.count[:, None].double())
+    total = MEANS[aggregate](sums[:N], everywhere, sums[N:], number.clamp(min=1))
+    return total.view(N, T, H, W), sums[N:].view(N, T, H, W)
+
+
+def _fills(options: Occlusion, model: Network, query: Query) -> Tensor:
+    """Returns what regions are filled with: (draws, N, C, T, H, W), or 1 for one of the last four where it is the same."""
+    if options.fill is Fill.conditional:
+        generators = [torch.Generator(query.frames.device).manual_seed(seed) for seed in query.seeds]
+        return _conditional.draw(query.frames, options.extent, generators, options.samples, model.view)
+    fill = FILLS[options.fill](query.frames, model.view)
+    return fill.expand(len(query.frames), *fill.shape[1:])[None]
+
+
+# All but `conditional`: broadcastable to the frames (N, C, T, H, W).
+FILLS: dict[Fill, Callable[[Tensor, View], Tensor]] = {
+    Fill.zero: lambda frames, view: frames.new_zeros(1, 1, 1, 1, 1),
+    Fill.black: lambda frames, view: view.colour(frames, 0.0)[None],
+    Fill.mean: lambda frames, view: frames.mean((2, 3, 4), keepdim=True),
+    Fill.blur: lambda frames, view: rise_blur(frames),
+}

@@ -1,0 +1,54 @@
+"""The fall of the score when tubes that follow the motion are occluded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vidattr.methods._occlusion import Occlusion, explain
+from vidattr.methods._tubes import Tubing, tubes
+from vidattr.models._network import Network
+from vidattr.types import Explanation, Query
+
+
+@dataclass(frozen=True)
+class AOSA(Occlusion, Tubing):
+    """Adaptive occlusion sensitivity analysis (Uchiyama et al., WACV 2023).
+
+    1. Anchors on a grid over the first frame follow the optical flow until they leave; a square around each is its tube Ω_i.
+    2. Each tube is occluded together with the K tubes whose motion is most like its own, eq. (1): f_i is the score then.
+    3. The map adds the drops f_0 − f_i up where the tubes were.
+
+    Unlike the paper, the map is not eq. (2) but its part that does not reward voxels for lying in few tubes
+    (`Aggregate`). Unlike the released code, positions are real numbers, nothing depends on the size of the frame, and a clip
+    without motion has no partners. K = 0 is the paper's ablation without integration.
+
+    The options are those of `Tubing`, which tubes, and `Occlusion`, what is done with them.
+
+    The explanation's extras: `f0` (N,), f_0; `drops` (N, A), f_0 − f_i; `coverage` (N, T, H, W), how many unions hold each
+    voxel; `rectangles` (N, A, T, 4), the tubes as top, bottom, left, right, zeros where there is none; `partners` (N, A, K),
+    -1 where there is none.
+
+    Raises:
+        ConfigError: A number out of range, or weights of an optical flow that does not take them.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        Tubing.__post_init__(self)
+        Occlusion.__post_init__(self)
+
+    @property
+    def passes(self) -> int:
+        """One per tube of a frame of 112 × 112 and one for the clip: no fewer than it takes, as equal unions are run once."""
+        return self.fillings * self.anchors + 1
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips by one forward pass per distinct union and clip."""
+        found = tubes(query, model.view, self)
+        result = explain(model, query, found.rectangles, found.groups, self)
+        table: dict[str, Tensor] = {"rectangles": found.rectangles, "partners": found.partners}
+        return Explanation(result.map, {**result.extras, **table})

@@ -1,0 +1,139 @@
+"""What the network says of randomly masked clips, as a mean of the masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vidattr.errors import ConfigError
+from vidattr.methods._ops import Score, scores
+from vidattr.models._network import Network
+from vidattr.stages import stage
+from vidattr.types import Explanation, Query
+
+
+@dataclass(frozen=True)
+class RISE:
+    """RISE (Petsiuk et al., BMVC 2018), with masks over space and time.
+
+    A mask M_k is a grid of `cells_t` × `cells_h` × `cells_w` cells, each kept with probability p and else hidden, enlarged
+    linearly to (cells + 1)·⌈size / cells⌉ on each axis, and cut to the clip at a random shift of less than a cell. With
+    f_k the score of x ⊙ M_k (hidden = 0 after normalisation, the mean colour), their equation 6 is
+
+    S(q) = 1/(n·p) · Σ_k f_k M_k(q).
+
+    Unlike the paper, `centred` puts f_k − mean f in the place of f_k. In expectation that takes the constant mean f off the
+    map and leaves Cov(f, M(q)) / p; in a map of finitely many masks it takes off mean f · mean_k M_k(q) / p, a picture of
+    which voxels chance has kept most often, which a network that says the same of every clip gets too.
+
+    Unlike the paper, masks have a time axis. Theirs are 7 × 7, and 4000 or 8000 an image; a clip's default is 4 × 7 × 7
+    and 1000. As in the released code the enlarged cell is ⌈size / cells⌉, so that a mask covers the clip at any size;
+    the paper rounds down.
+
+    Attributes:
+        masks: n, masks per clip.
+        cells_t: Cells along time.
+        cells_h: Cells along the height.
+        cells_w: Cells along the width.
+        p: Probability that a cell is kept.
+        centred: Whether the mean score is taken off first.
+        score: f: the probability (the paper), the logit, or the probability's logarithm.
+
+    The explanation's extras: `scores` (N, n), the f_k.
+
+    Raises:
+        ConfigError: No mask (or one, whose centred score is always 0), no cell, or p outside (0, 1).
+    """
+
+    version: ClassVar[int] = 1
+
+    masks: int = 1000
+    cells_t: int = 4
+    cells_h: int = 7
+    cells_w: int = 7
+    p: float = 0.5
+    centred: bool = True
+    score: Score = Score.prob
+
+    def __post_init__(self) -> None:
+        if self.masks < 1 + self.centred:
+            raise ConfigError(f"method.masks={self.masks}", expected="2 or more, or 1 with method.centred=false")
+        if min(self.cells) < 1:
+            raise ConfigError(
+                f"method.cells_t={self.cells_t} method.cells_h={self.cells_h} method.cells_w={self.cells_w}", expected="1 or more"
+            )
+        if not 0 < self.p < 1:
+            raise ConfigError(f"method.p={self.p}", expected="more than 0 and less than 1")
+
+    @property
+    def cells(self) -> tuple[int, int, int]:
+        """The grid of one mask."""
+        return self.cells_t, self.cells_h, self.cells_w
+
+    @property
+    def passes(self) -> int:
+        """One a mask."""
+        return self.masks
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips by n forward passes each, in chunks of `max_batch`, which no mask outlives."""
+        frames = query.frames.detach()
+        N, _, T, H, W = frames.shape
+        total, coverage = (torch.zeros(N, T, H, W, dtype=torch.float64, device=frames.device) for _ in range(2))
+        f = torch.zeros(N, self.masks, dtype=torch.float64, device=frames.device)
+        for clip, k, mask in self._chunks(query, model.max_batch):
+            f[clip, k] = scores(model, frames[clip] * mask.unsqueeze(1), query.target[clip], self.score).double()
+            with stage("assembly"):
+                # Relative to the clip's first score, which the centre takes off again: equal scores leave exactly 0.
+                relative = f[clip, k] - f[clip, 0] if self.centred else f[clip, k]
+                wide = mask.double()
+                total.index_add_(0, clip, relative.view(-1, 1, 1, 1) * wide)
+                coverage.index_add_(0, clip, wide)
+        if self.centred:
+            total -= (f - f[:, :1]).mean(1).view(-1, 1, 1, 1) * coverage
+        return Explanation((total / (self.masks * self.p)).float(), {"scores": f.float()})
+
+    def _chunks(self, query: Query, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yields clip numbers (B,), mask numbers (B,) and masks (B, T, H, W), masks fast: even chunks of at most `size`."""
+        frames, cells = query.frames, math.prod(self.cells)
+        generators = [torch.Generator(frames.device).manual_seed(seed) for seed in query.seeds]
+        with stage("masks"):
+            # The grids are drawn at once, and are small: what is large is made of them chunk by chunk.
+            numbers = (self.masks, cells + 3)
+            draws = torch.cat([torch.rand(numbers, generator=g, dtype=frames.dtype, device=frames.device) for g in generators])
+            grids, shifts = (draws[:, :cells] < self.p).to(frames.dtype).view(-1, *self.cells), draws[:, cells:]
+        pairs = torch.arange(len(grids), device=frames.device)
+        for part in torch.tensor_split(pairs, math.ceil(len(pairs) / size)):
+            with stage("masks"):
+                masks = enlarge(grids[part], shifts[part], (frames.shape[2], frames.shape[3], frames.shape[4]))
+            yield part // self.masks, part % self.masks, masks
+
+
+def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Returns masks (B, T, H, W): grids (B, t, h, w), enlarged and cut to `size` at a shift of less than a cell.
+
+    Equal to a trilinear resize (cell centres aligned, the border's value held beyond the outermost centres) to
+    (cells + 1)·⌈size / cells⌉ on each axis and a crop there, of which only the crop is computed.
+
+    Args:
+        grids: The cells' values.
+        shifts: (B, 3) in [0, 1): the share of an enlarged cell by which each axis is shifted, cut to whole voxels.
+        size: (T, H, W).
+    """
+    t, h, w = (_hats(cells, n, shifts[:, axis]) for axis, (cells, n) in enumerate(zip(grids.shape[1:], size, strict=True)))
+    masks = torch.einsum("btij,bjw->btiw", grids, w.mT)
+    masks = torch.einsum("btiw,bhi->bthw", masks, h)
+    return torch.einsum("bthw,bTt->bThw", masks, t)
+
+
+def _hats(cells: int, size: int, shift: Tensor) -> Tensor:
+    """Returns (B, size, cells), the share of each cell in each place along one axis."""
+    cell = math.ceil(size / cells)
+    place = torch.arange(size, dtype=shift.dtype, device=shift.device) + (shift * cell).floor().unsqueeze(1)
+    source = ((place + 0.5) * (cells / ((cells + 1) * cell)) - 0.5).clamp(0, cells - 1)
+    return (1 - (source.unsqueeze(2) - torch.arange(cells, dtype=shift.dtype, device=shift.device)).abs()).clamp(min=0)
