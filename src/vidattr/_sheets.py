@@ -1,9 +1,9 @@
-"""The layouts: grid, comparison sheet and animation, each a function from a scene and its maps to an RGB array."""
+"""The layouts: grid, comparison sheet, strip and animation, each a function from a scene and its maps to an RGB array."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,30 +49,67 @@ def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
     T = len(scene.pixels)
     picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
     few = replace(scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ())
-    frames = _tiles(few, few.pixels, render.tile, render)
-    h, w = frames.shape[1:3]
-    rows = [("frames", "", frames)]
+    rows = [_Row("frames", "", _tiles(few, few.pixels, render.tile, render))]
     for name, map in maps.items():
         heat = overlay(scene.pixels, map, render)[picked]
-        rows.append((name, str(Scale.of(map, render)), _tiles(few, heat, render.tile, render)))
-    gutter = max(max(draw.text_width(name, draw.BODY, bold=True), draw.text_width(span, draw.SMALL)) for name, span, _ in rows)
+        rows.append(_Row(name, str(Scale.of(map, render)), _tiles(few, heat, render.tile, render)))
+    return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, render, "row")
+
+
+def strip(scene: Scene, maps: Mapping[str, Map], words: Mapping[str, Sequence[str]], points: Sequence[str], render: Render) -> Pixels:
+    """Draws what several states of a network make of one frame: a row a method, a column a state, each map on its own scale.
+
+    Args:
+        scene: The clip, cut to that frame.
+        maps: Method to its maps (S, H, W).
+        words: Method to what stands under each of them.
+        points: Names of the S states.
+        render: How to draw.
+    """
+    rows = []
+    for name, states in maps.items():
+        tiles = np.concatenate([_tiles(scene, overlay(scene.pixels, state[None], render), render.tile, render) for state in states])
+        flaws = [Scale.of(state, render).flaw for state in states]
+        under = tuple(", ".join(filter(None, pair)) for pair in zip(words[name], flaws, strict=True))
+        rows.append(_Row(name, f"frame {scene.numbers[0]}", tiles, under))
+    return _matrix(scene, points, rows, render, "map")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a sheet: its name, a smaller line beneath that, its tiles, and what stands under each."""
+
+    name: str
+    note: str
+    tiles: Pixels
+    under: tuple[str, ...] = ()
+
+
+def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: Render, scaled: str) -> Pixels:
+    """Draws named rows of tiles under the titles of their columns; every `scaled` has a scale of its own."""
+    h, w = rows[0].tiles.shape[1:3]
+    line = draw.line_height(draw.SMALL)
+    pitch = h + draw.GAP + (line if any(row.under for row in rows) else 0)
+    gutter = max(max(draw.text_width(row.name, draw.BODY, bold=True), draw.text_width(row.note, draw.SMALL)) for row in rows)
     gutter = min(gutter, 200) + draw.MARGIN
-    width = max(gutter + len(picked) * (w + draw.GAP) - draw.GAP, _NARROWEST)
+    width = max(gutter + len(titles) * (w + draw.GAP) - draw.GAP, _NARROWEST)
     head = _head(scene, [scene.model], width)
-    top = len(head) + draw.line_height(draw.SMALL)
-    page = draw.sheet(top + len(rows) * (h + draw.GAP) + draw.GAP + _FOOT, width + 2 * draw.MARGIN)
+    top = len(head) + line
+    page = draw.sheet(top + len(rows) * pitch + draw.GAP + _FOOT, width + 2 * draw.MARGIN)
     page[: len(head)] = head
-    left = draw.MARGIN + gutter + np.arange(len(picked)) * (w + draw.GAP)
-    for x, t in zip(left, picked, strict=True):
-        _centred(page, x, len(head), w, f"frame {scene.numbers[t]}")
-    for row, (name, span, tiles) in enumerate(rows):
-        y = top + row * (h + draw.GAP)
+    left = draw.MARGIN + gutter + np.arange(len(titles)) * (w + draw.GAP)
+    for x, title in zip(left, titles, strict=True):
+        _centred(page, x, len(head), w, title)
+    for number, row in enumerate(rows):
+        y = top + number * pitch
         middle = y + h // 2 - draw.line_height(draw.BODY)
-        draw.text(page, draw.MARGIN, middle, draw.shorten(name, draw.BODY, gutter - draw.MARGIN, bold=True), draw.BODY, bold=True)
-        draw.text(page, draw.MARGIN, middle + draw.line_height(draw.BODY), span, draw.SMALL, draw.GREY)
-        for x, tile in zip(left, tiles, strict=True):
+        draw.text(page, draw.MARGIN, middle, draw.shorten(row.name, draw.BODY, gutter - draw.MARGIN, bold=True), draw.BODY, bold=True)
+        draw.text(page, draw.MARGIN, middle + draw.line_height(draw.BODY), row.note, draw.SMALL, draw.GREY)
+        for x, tile in zip(left, row.tiles, strict=True):
             page[y : y + h, x : x + w] = tile
-    _foot(page, scene, render, None)
+        for x, words in zip(left, row.under, strict=False):
+            _centred(page, x, y + h, w, words)
+    _foot(page, scene, render, None, scaled)
     return page
 
 
@@ -136,7 +173,7 @@ def _centred(page: Pixels, x: int, y: int, width: int, words: str) -> None:
     draw.text(page, x + (width - draw.text_width(words, draw.SMALL)) // 2, y, words, draw.SMALL, draw.GREY)
 
 
-def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None) -> None:
+def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None, scaled: str = "row") -> None:
     """Draws the legend at the bottom: the colours on a light grey frame, what their ends mean, and the box."""
     y = len(page) - draw.MARGIN - draw.line_height(draw.SMALL)
     x = draw.MARGIN
@@ -144,7 +181,7 @@ def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None) -> No
         draw.text(page, x, y, f"{scale.flaw}: nothing to draw", draw.SMALL, draw.ACCENT)
         x += draw.text_width(f"{scale.flaw}: nothing to draw", draw.SMALL) + 2 * draw.MARGIN
     else:
-        low, high = ("", ", each row on its own scale") if scale is None else (f" {end}" for end in scale.ends())
+        low, high = ("", f", each {scaled} on its own scale") if scale is None else (f" {end}" for end in scale.ends())
         draw.text(page, x, y, f"low{low}", draw.SMALL, draw.GREY)
         x += draw.text_width(f"low{low}", draw.SMALL) + draw.GAP
         ramp = np.tile(np.linspace(0, 1, 140, dtype=np.float32), (1, 10, 1))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from vidattr import statistics
 from vidattr.types import Column
 
+_QUANTILES = {"median": 0.5, "p95": 0.95}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -21,7 +23,7 @@ class Entry:
         row: Name of the row.
         group: "method", "baseline" or "reference" (what a trivial answer would have scored).
         column: Title of the column.
-        value: The column's mean over the judged clips.
+        value: The column's mean (or median, or 95 % point) over the judged clips.
         low: Lower end of its 95 % interval.
         high: Upper end.
         n: Clips judged.
@@ -51,24 +53,26 @@ class Entry:
 
 
 def summed_up(name: str, group: str, frame: pd.DataFrame, column: Column, seed: int) -> Entry:
-    """Returns the mean of one column of a frame of per-clip scores, its interval, and how many clips made it."""
+    """Returns the mean (or quantile) of one column of a frame of per-clip scores, its interval, and how many clips made it."""
     if column.score not in frame:
         return Entry(name, group, column.title, math.nan, math.nan, math.nan, 0, 0, 0)
     values = frame[column.score].to_numpy(np.float64)
     keep = statistics.judged(values, _weights(frame, column))
     n = int(keep.sum())
     sample = _sample(frame, values, column)
-    if column.interval == "wilson":
+    value = statistics.mean(sample[0], sample[1], sample[3])
+    if column.statistic != "mean":
+        value, low, high = statistics.quantile(values, _QUANTILES[column.statistic], _videos(frame), seed=seed)
+    elif column.interval == "wilson":
         low, high = statistics.wilson(float(values[keep].sum()), n)
     else:
         low, high = statistics.cluster_bootstrap(*sample, seed=seed)
-    value = statistics.mean(sample[0], sample[1], sample[3])
     return Entry(name, group, column.title, value, low, high, n, len(values) - n, len(set(_videos(frame)[keep])))
 
 
 def compared(entry: Entry, frame: pd.DataFrame, against: pd.DataFrame, column: Column, seed: int) -> Entry:
-    """Adds to an entry the paired difference to the frame `against`, on the clips that both have."""
-    if column.score not in frame or column.score not in against:
+    """Adds to an entry of means the paired difference to the frame `against`, on the clips that both have."""
+    if column.statistic != "mean" or column.score not in frame or column.score not in against:
         return entry
     both = frame.merge(against[["clip", column.score]], on="clip", suffixes=("", " of the baseline"), validate="one_to_one")
     values = (both[column.score] - both[f"{column.score} of the baseline"]).to_numpy(np.float64)

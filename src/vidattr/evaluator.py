@@ -1,7 +1,8 @@
 """Judges what `run` stored: maps are read back, a metric asks the network what it needs, one row a clip is written.
 
-No map is computed here, but for the two baselines that every table shows: random and center cost nothing and need no
-network, so they are drawn on the spot where no run of them is stored.
+No map that a run stores is computed here, but for the two baselines that every table shows: random and center cost nothing
+and need no network, so they are drawn on the spot where no run of them is stored. Only a metric whose very question it is
+(how long does it take, what if the network were another) runs the methods again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vidattr._strips import StoredStrip
 from vidattr.batches import by_network, clip_seed, clips_of, network_key, read_ahead, stretches, upload
 from vidattr.compose import Cell, part
 from vidattr.errors import ClipError, ConfigError
@@ -39,7 +41,8 @@ class Judged:
         cell: What was judged, and by what.
         folder: Its run.
         rows: One row a clip: clip, label, video, the scores, and "<reference>/<score>" for what a trivial answer scores.
-        curves: Name to one row a clip: clip and the curve's values.
+        curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
+        strips: Clip to the maps that the metric keeps, not yet written.
         clips: How many clips the dataset has.
         errors: Clips that could not be judged.
     """
@@ -51,21 +54,35 @@ class Judged:
     clips: int = 0
     errors: list[dict[str, Any]] = field(default_factory=list)
     baseline: bool = False
+    strips: dict[str, StoredStrip] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         """The file of the scores."""
-        return self.folder.path / "scores" / f"{self.cell.names['metric']}-{key(metric_identity(self.cell))}.csv"
+        return self.folder.path / "scores" / f"{self.cell.names['metric']}-{key(scores_identity(self.cell))}.csv"
+
+    def strip_path(self, clip: str) -> Path:
+        """Where the strip of a clip is, or will be."""
+        return self.path.with_suffix("") / f"{clip}.safetensors"
 
     def judged(self) -> set[str]:
         """Ids of the clips that have a row."""
         return set(self.rows["clip"]) if len(self.rows) else set()
 
     def save(self) -> None:
-        """Writes rows and curves, whole."""
-        write_text(self.path, self.rows.sort_values("clip").to_csv(index=False))
+        """Writes strips, curves and rows, each file whole; the rows last, for what has a row is not judged again."""
+        for clip, strip in self.strips.items():
+            strip.save(self.strip_path(clip))
+        self.strips.clear()
         for name, curve in self.curves.items():
             write_text(self.path.with_suffix(f".{name}.csv"), curve.sort_values("clip").to_csv(index=False))
+        write_text(self.path, self.rows.sort_values("clip").to_csv(index=False))
+
+
+def scores_identity(cell: Cell) -> dict[str, Any]:
+    """Returns what decides the scores of one cell beside its maps; where the machine does, that too."""
+    conditions = getattr(cell.metric, "conditions", None)
+    return metric_identity(cell) | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
 
 
 def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
@@ -102,7 +119,7 @@ def _by_metric(cells: Sequence[Cell]) -> Iterable[list[Cell]]:
     for group in by_network(cells):
         found: dict[str, list[Cell]] = {}
         for cell in group:
-            found.setdefault(key(metric_identity(cell)), []).append(cell)
+            found.setdefault(key(scores_identity(cell)), []).append(cell)
         yield from found.values()
 
 
@@ -220,7 +237,7 @@ def _judge_batch(
     scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps, methods))
     for m, job in enumerate(jobs):
         have = [n for n, (clip, _) in enumerate(good) if job.baseline or clip.id in found[id(job)]]
-        _add(job, [good[n][0] for n in have], scores, m, have)
+        _add(job, [good[n] for n in have], scores, m, have)
 
 
 def _load(job: Judged, clips: Sequence[Clip]) -> dict[str, StoredMap]:
@@ -243,7 +260,8 @@ def _stacked(job: Judged, clips: Sequence[str], found: Mapping[str, StoredMap], 
     return torch.stack([found[clip].map if clip in found else empty for clip in clips]).to(query.frames.device)
 
 
-def _add(job: Judged, clips: Sequence[Clip], scores: Scores, m: int, have: Sequence[int]) -> None:
+def _add(job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int]) -> None:
+    clips = [clip for clip, _ in judged]
     rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
     for name, values in scores.columns.items():
         rows[name] = values[m].cpu().numpy()[list(have)]
@@ -253,7 +271,15 @@ def _add(job: Judged, clips: Sequence[Clip], scores: Scores, m: int, have: Seque
     job.rows = _joined(job.rows, rows)
     for name, values in scores.curves.items():
         curve = pd.DataFrame(values[m].cpu().numpy()[list(have)]).assign(clip=[c.id for c in clips])
-        job.curves[name] = _joined(job.curves.get(name, pd.DataFrame()), curve[["clip", *curve.columns.drop("clip")]].rename(columns=str))
+        headings = {s: f"{s} {point}" for s, point in enumerate(scores.points)}
+        curve = curve[["clip", *curve.columns.drop("clip")]].rename(columns=headings).rename(columns=str)
+        job.curves[name] = _joined(job.curves.get(name, pd.DataFrame()), curve)
+    if (strip := scores.strip) is not None:
+        maps, values = strip.maps[m].float().cpu(), strip.values[m].double().cpu()
+        for n, (clip, sample) in zip(have, judged, strict=True):
+            pixels = torch.from_numpy(sample.pixels[strip.frame])
+            number = sample.numbers[strip.frame]
+            job.strips[clip.id] = StoredStrip(maps[n], values[n], pixels, strip.name, number, tuple(scores.points))
 
 
 def _joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

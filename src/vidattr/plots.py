@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from vidattr.store import whole
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f")  # Okabe and Ito's, and two
 _STYLES = ("-", "--", ":", "-.")
+_IN_A_LINE = 3
 
 
 def plot_curves(
@@ -22,40 +23,54 @@ def plot_curves(
     *,
     title: str,
     seed: int,
+    points: Sequence[str] = (),
 ) -> None:
     """Draws each row's mean curve with its 95 % band by bootstrap over videos, and writes the picture whole.
 
+    A curve over the share of the voxels is summed up by the area under its mean, one over named points by its mean's end.
+
     Args:
         path: Where to; its suffix says the format.
-        panels: Name of a curve (deletion, insertion) to {row: (N, S)}; one panel each, side by side. Curves with NaN are left out.
+        panels: Name of a curve (deletion, insertion) to {row: (N, S)}; one panel each, three in a line. Curves with NaN are left out.
         videos: Row to the video (N,) of each clip.
         title: Of the whole picture.
         seed: Decides the resamples.
+        points: Names of the S points; empty: shares of the voxels from 0 to 1.
     """
     # Slow to import; and not pyplot, whose figures are global.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.0 + 4.4 * len(panels), 4.0), layout="constrained", dpi=150)
+    lines, columns = -(-len(panels) // _IN_A_LINE), min(len(panels), _IN_A_LINE)
+    figure = Figure(figsize=(1.0 + 4.4 * columns, 4.0 * lines), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, (name, rows) in zip(axes, panels.items(), strict=True):
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axis in grid.flat[len(panels) :]:
+        axis.remove()
+    for axis, (name, rows) in zip(grid.flat, panels.items(), strict=False):
         for number, (row, values) in enumerate(rows.items()):
             curves = np.asarray(values, dtype=np.float64)
             finite = curves[np.isfinite(curves).all(1)]
             if not len(finite):
                 continue
-            share = np.linspace(0, 1, curves.shape[1])
+            x = np.arange(len(points)) if points else np.linspace(0, 1, curves.shape[1])
             colour = _COLOURS[number % len(_COLOURS)]
             style = _STYLES[number // len(_COLOURS) % len(_STYLES)]
             mean = finite.mean(0)
-            axis.plot(share, mean, style, color=colour, linewidth=1.6, label=f"{row} ({np.trapezoid(mean, share):.3f}, n = {len(finite)})")
-            axis.fill_between(share, *cluster_band(curves, videos[row], seed=seed), color=colour, alpha=0.15, linewidth=0)
-        axis.set(title=name, xlabel="share of the voxels", xlim=(0, 1))
+            summary = mean[-1] if points else np.trapezoid(mean, x)
+            axis.plot(x, mean, style, color=colour, linewidth=1.6, label=f"{row} ({summary:.3f}, n = {len(finite)})")
+            axis.fill_between(x, *cluster_band(curves, videos[row], seed=seed), color=colour, alpha=0.15, linewidth=0)
+        if points:
+            axis.set_xticks(range(len(points)), points, rotation=30, ha="right", fontsize="x-small")
+        else:
+            axis.set(xlabel="share of the voxels", xlim=(0, 1))
+        axis.set_title(name)
         axis.grid(alpha=0.3, linewidth=0.5)
         if axis.has_data():
-            axis.legend(fontsize="x-small", title="mean area", title_fontsize="x-small", framealpha=0.7)
-    axes[0].set_ylabel("probability of the class")
+            heading = "mean at the end" if points else "mean area"
+            axis.legend(fontsize="x-small", title=heading, title_fontsize="x-small", framealpha=0.7)
+    if not points:
+        grid[0, 0].set_ylabel("probability of the class")
     figure.suptitle(f"{title}\nmean over clips, 95 % band by bootstrap over videos", fontsize="medium")
     with whole(path) as part:
         figure.savefig(part)

@@ -11,10 +11,14 @@ import numpy as np
 import pandas as pd
 
 from vidattr import table as tables
+from vidattr._strips import StoredStrip
+from vidattr._strips import draw as strips_to_png
 from vidattr.compose import Cell
-from vidattr.evaluator import Judged
-from vidattr.identity import describe, key, metric_identity
+from vidattr.errors import ClipError
+from vidattr.evaluator import Judged, scores_identity
+from vidattr.identity import describe, key
 from vidattr.plots import plot_curves
+from vidattr.render import Scene
 from vidattr.store import write_text
 from vidattr.types import Metric
 
@@ -39,6 +43,8 @@ def show(groups: Sequence[Sequence[Judged]], baseline: str | None, form: str) ->
         if any(job.curves for job in jobs):
             plot(jobs, stem.with_name(stem.name + ".png"))
             notes.append(f"Curves: {stem}.png")
+        if draw_strips(jobs, stem):
+            notes.append(f"Maps: {stem}/*.png")
         shown.append(getattr(built, form)() + ("\n".join([*missing(jobs), *notes]) + "\n" if form == "terminal" else ""))
     if form == "json":
         return json.dumps([json.loads(one) for one in shown], indent=2, ensure_ascii=False)
@@ -68,7 +74,8 @@ def _reference(rows: pd.DataFrame, name: str, weights: set[str]) -> pd.DataFrame
 
 def caption(cell: Cell) -> str:
     """Returns the protocol in one line: what was judged, of which network, by which metric with which options."""
-    metric = {k: v for k, v in metric_identity(cell).items() if k not in ("key_version", "class", "name", "version")}
+    metric = {k: v for k, v in scores_identity(cell).items() if k not in ("key_version", "class", "name", "version")}
+    metric |= metric.pop("conditions", {})
     view = cell.model.input
     facts = [
         f"{cell.names['metric']} on {cell.names['dataset']} by {cell.names['model']}",
@@ -87,17 +94,59 @@ def plot(jobs: Sequence[Judged], path: Path) -> None:
     """Draws the mean curves of all cells, one panel per kind of curve."""
     cell = jobs[0].cell
     panels: dict[str, dict[str, Any]] = {}
+    points: list[str] = []
     for job in jobs:
         for name, curve in job.curves.items():
-            panels.setdefault(name, {})[job.cell.title] = curve.sort_values("clip").drop(columns="clip").to_numpy(np.float64)
+            values = curve.sort_values("clip").drop(columns="clip")
+            panels.setdefault(name, {})[job.cell.title] = values.to_numpy(np.float64)
+            points = [point for heading in values.columns if (point := heading.partition(" ")[2])]
     videos = {job.cell.title: list(job.rows.sort_values("clip")["video"]) for job in jobs if job.curves}
     title = f"{cell.names['dataset']}, {cell.names['model']}"
-    plot_curves(path, panels, videos, title=title, seed=int(cell.config.seed))
+    plot_curves(path, panels, videos, title=title, seed=int(cell.config.seed), points=points)
+
+
+def draw_strips(jobs: Sequence[Judged], folder: Path) -> bool:
+    """Draws the strips of each clip, a row a cell, to `<folder>/<clip>.png`, and returns whether there are any.
+
+    A picture that is younger than all its strips is not drawn again.
+    """
+    runs = [job for job in jobs if not job.baseline]
+    clips = sorted(set[str]().union(*(job.judged() for job in runs))) if runs and runs[0].cell.render.comparison else []
+    found = False
+    for clip in clips:
+        files = {job.cell.title: path for job in jobs if (path := job.strip_path(clip)).is_file()}
+        path = folder / f"{clip}.png"
+        found |= bool(files)
+        if not files or (path.is_file() and path.stat().st_mtime >= max(file.stat().st_mtime for file in files.values())):
+            continue
+        job = next(job for job in runs if clip in job.judged())
+        try:
+            strips = {name: StoredStrip.load(file) for name, file in files.items()}
+            strips_to_png(path, _scene(job, clip, next(iter(strips.values()))), strips, job.cell.render)
+        except ClipError as error:
+            job.errors.append({"clip": clip, "stage": "draw", "error": error.found, "to_do": error.remedy})
+    return found
+
+
+def _scene(job: Judged, clip: str, strip: StoredStrip) -> Scene:
+    """Returns the one frame of a strip, with what its run knows of the clip."""
+    stored = job.folder.load(clip)
+    return Scene(
+        clip=clip,
+        pixels=strip.pixels.numpy()[None],
+        numbers=(strip.number,),
+        model=job.cell.names["model"],
+        target=stored.name,
+        probability=stored.probability,
+        predicted=stored.top[0][0],
+        predicted_probability=stored.top[0][1],
+        label=job.rows.set_index("clip")["label"][clip],
+    )
 
 
 def _stem(jobs: Sequence[Judged]) -> Path:
     cell = jobs[0].cell
-    what = {"runs": sorted(key(job.folder.identity) for job in jobs), "metric": metric_identity(cell), "model": describe(cell.model)}
+    what = {"runs": sorted(key(job.folder.identity) for job in jobs), "metric": scores_identity(cell), "model": describe(cell.model)}
     label = cell.label or cell.names["dataset"]
     return Path(cell.config.paths.out) / "tables" / cell.names["model"] / f"{label}-{cell.names['metric']}-{key(what)}"
 

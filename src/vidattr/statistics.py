@@ -76,6 +76,29 @@ def cluster_bootstrap(
     return _percentiles(means)
 
 
+def quantile(values: ArrayLike, share: float, clusters: Names, *, seed: int, draws: int = DRAWS) -> tuple[float, float, float]:
+    """Returns the `share` quantile (0.5: the median) of the judged clips, linear between order statistics, and its 95 % interval.
+
+    The interval is that of `cluster_bootstrap`, NaN with fewer than two clusters; all is NaN without a judged clip.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    keep = judged(v)
+    row, C = _numbered(clusters, keep)
+    order = np.argsort(v[keep])
+    v, row = v[keep][order], row[order]
+    if not len(v):
+        return np.nan, np.nan, np.nan
+    if C < 2:
+        return float(np.quantile(v, share)), np.nan, np.nan
+    found = []
+    for counts in _resampled(C, draws, seed):
+        upto = counts[:, row].cumsum(1)  # clips of the resample that are not above each value
+        place = share * (upto[:, -1:] - 1)
+        low, high = (v[(upto <= rank).sum(1)] for rank in (np.floor(place), np.ceil(place)))
+        found.append(low + (high - low) * (place % 1)[:, 0])
+    return float(np.quantile(v, share)), *_percentiles(np.concatenate(found))
+
+
 def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = DRAWS) -> tuple[Floats, Floats]:
     """Returns the pointwise 95 % interval (S,), (S,) of the mean of curves (N, S), resampling whole clusters.
 

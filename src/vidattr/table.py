@@ -141,7 +141,7 @@ def build(
     Args:
         rows: Name of a method to its scores, one line a clip, with the columns clip, label, video and the scores. A clip
             whose video is "" is one of its own. Methods may have different clips: n tells.
-        columns: What to show.
+        columns: What to show; optional ones only where a row has them.
         references: The same for what trivial answers would have scored. A score that a row lacks stays empty.
         baseline: Name of the row that all others are compared with, or None.
         seed: Decides the resamples.
@@ -155,6 +155,7 @@ def build(
         raise unknown("baseline row", baseline, rows)
     placed = [(name, "baseline" if name in baselines else "method", frame) for name, frame in rows.items()]
     placed += [(name, "reference", frame) for name, frame in references.items()]
+    columns = [column for column in columns if not column.optional or any(_has(frame, column.score) for frame in rows.values())]
     entries = []
     for name, group, frame in sorted(placed, key=lambda row: _GROUPS.index(row[1])):
         for column in columns:
@@ -189,6 +190,10 @@ class _Row:
         return [first, ["", *self.differences, "", "", ""]] if any(self.differences) else [first]
 
 
+def _has(frame: pd.DataFrame, score: str) -> bool:
+    return score in frame and bool(frame[score].notna().any())
+
+
 def _best(column: Column, entries: Sequence[Entry]) -> float:
     values = [e.value for e in entries if e.column == column.title and e.group != "reference" and not math.isnan(e.value)]
     return (max if column.better == "higher" else min)(values, default=math.nan)
@@ -198,16 +203,23 @@ def _value(entry: Entry) -> str:
     if math.isnan(entry.value):
         return _NOTHING
     interval = "" if math.isnan(entry.low) else f" [{_short(entry.low)}, {_short(entry.high)}]"
-    return f"{entry.value:.3f}{interval}".replace("-", "−")
+    return f"{entry.value:.{_decimals(entry.value)}f}{interval}".replace("-", "−")
 
 
 def _short(number: float) -> str:
-    return f"{number:.3f}".replace("0.", ".", 1) if abs(number) < 0.9995 else f"{number:.2f}"
+    return f"{number:.3f}".replace("0.", ".", 1) if abs(number) < 0.9995 else f"{number:.{min(2, _decimals(number))}f}"
+
+
+def _decimals(number: float) -> int:
+    """Returns how many decimals a number is shown with: three up to 10, and one less for each further digit before the point."""
+    return 3 - sum(abs(number) >= bound for bound in (9.9995, 99.995, 999.95))
 
 
 def _difference(entry: Entry) -> str:
+    if math.isnan(entry.difference):
+        return ""
     p = "p<.001" if entry.p < 0.001 else f"p {_short(entry.p)}"
-    return "" if math.isnan(entry.difference) else f"Δ {entry.difference:+.3f} ({p})".replace("-", "−")
+    return f"Δ {entry.difference:+.{_decimals(entry.difference)}f} ({p})".replace("-", "−")
 
 
 def _known(entry: Entry) -> dict[str, object]:

@@ -147,6 +147,8 @@ class Column:
         by: None: one (weighted) mean over the clips; "label": the mean over classes of the class means; "video": over videos.
         better: "higher" or "lower".
         interval: "bootstrap" over videos, or "wilson" for a share of hits.
+        statistic: "mean", or "median" or "p95" of all clips, each counting once (neither `weight` nor `by`).
+        optional: Left out of a table in which no row has the score, as where the device cannot tell it.
     """
 
     title: str
@@ -155,6 +157,25 @@ class Column:
     by: str | None = None
     better: str = "higher"
     interval: str = "bootstrap"
+    statistic: str = "mean"
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One frame of each clip and its maps in S states of the network, to be drawn side by side: a row a method, a column a state.
+
+    Attributes:
+        maps: (M, N, S, H, W), raw.
+        frame: Which of the T frames it is, from 0.
+        values: (M, N, S), a number to stand under each map.
+        name: What that number is.
+    """
+
+    maps: Tensor
+    frame: int
+    values: Tensor
+    name: str
 
 
 @dataclass(frozen=True)
@@ -166,11 +187,15 @@ class Scores:
         curves: Name to (M, N, S): one curve per map and clip, kept and plotted.
         reference: Name to {score name: value}: what a trivial answer would have scored on these very clips, each (N,);
             chance, always-first and the like, which a table shows as rows of their own.
+        points: Names of the S points of every curve, and of the S maps of the strip; empty: points from 0 to 1, evenly spread.
+        strip: Maps to be kept and drawn beside each other, or None.
     """
 
     columns: Mapping[str, Tensor]
     curves: Mapping[str, Tensor] = field(default_factory=dict)
     reference: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    points: Sequence[str] = ()
+    strip: Strip | None = None
 
 
 class Dataset(Protocol):
@@ -209,7 +234,11 @@ class Method(Protocol):
 
 
 class Metric(Protocol):
-    """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`."""
+    """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
+
+    One whose numbers depend on the machine says on what by a further method `conditions(runtime)`, a dictionary of names and
+    plain values: it enters the caption and the name of the scores, so that those of two machines never meet in one table.
+    """
 
     version: ClassVar[int]
     needs_network: ClassVar[bool]

@@ -1,0 +1,80 @@
+"""Maps that a metric keeps beside its scores, one frame a clip in several states of the network, and their picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vidattr import _encoding as encode
+from vidattr._sheets import strip as layout
+from vidattr.errors import ClipError
+from vidattr.store import whole
+
+if TYPE_CHECKING:
+    from vidattr.render import Render, Scene
+
+
+@dataclass(frozen=True)
+class StoredStrip:
+    """The strip of one clip and method, on the CPU.
+
+    Attributes:
+        maps: (S, H, W) float32, raw.
+        values: (S,) float64, the number under each map.
+        pixels: (H, W, 3) uint8 RGB, the frame.
+        name: What the number is.
+        number: Number of the frame in the source, from 1.
+        points: Names of the S states of the network.
+    """
+
+    maps: Tensor
+    values: Tensor
+    pixels: Tensor
+    name: str
+    number: int
+    points: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Writes the strip, whole."""
+        tensors = {name: getattr(self, name).contiguous() for name in ("maps", "values", "pixels")}
+        facts = {"name": self.name, "number": self.number, "points": self.points}
+        with whole(path) as part:
+            save_file(tensors, part, {"vidattr": json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: Path) -> StoredStrip:
+        """Reads a strip; raises ClipError where the file is damaged."""
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads(file.metadata()["vidattr"])
+                maps, values, pixels = (file.get_tensor(name) for name in ("maps", "values", "pixels"))
+            return cls(maps, values, pixels, facts["name"], facts["number"], tuple(facts["points"]))
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            raise ClipError(f"{path} is no whole strip: {error}", remedy="delete the scores beside it and evaluate again") from error
+
+
+def draw(path: Path, scene: Scene, strips: Mapping[str, StoredStrip], render: Render) -> None:
+    """Draws one clip's strips, method by method, over their frame, and writes the picture whole.
+
+    Args:
+        path: Where to.
+        scene: The clip, of which the strips tell the frame.
+        strips: Method to its strip; all of one frame and of the same states.
+        render: How to draw.
+    """
+    maps = {name: one.maps.numpy() for name, one in strips.items()}
+    words = {
+        name: [f"{one.name} –" if math.isnan(value) else f"{one.name} {value:.2f}" for value in one.values.tolist()]
+        for name, one in strips.items()
+    }
+    points = next(iter(strips.values())).points
+    with whole(path) as part:
+        part.write_bytes(encode.png(layout(scene, maps, words, points, render)))

@@ -1,0 +1,134 @@
+"""The parts of a network from its head downwards, and how each gets random weights."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a network: its name, and the names of its layers, that is of the modules that own parameters themselves."""
+
+    name: str
+    layers: tuple[str, ...]
+
+
+def stages(module: nn.Module) -> list[Stage]:
+    """Returns the parts of a network in the order in which they are randomised, the head first.
+
+    The rule, for any network:
+
+    1. Its parts are its children that own parameters, in the order in which they are registered, which is taken for the
+       order of computation.
+    2. A part that holds more than half of all layers is the trunk and is split into its own children, again and again: a
+       wrapper is looked through, and a list of blocks becomes its blocks. What the split module owns itself (say, a
+       position embedding) goes with its first child.
+    3. A part that owns vectors only (a normalisation layer, a scale) goes with the part before it.
+
+    torchvision's video ResNets become fc, layer4, layer3, layer2, layer1, stem.
+    """
+    layers = {name: layer for name, layer in module.named_modules() if _own(layer)}
+    found: list[Stage] = []
+    for part in _parts("", module, tuple(layers)):
+        if found and all(parameter.ndim < 2 for name in part.layers for parameter in _own(layers[name]).values()):
+            found[-1] = Stage(found[-1].name, found[-1].layers + part.layers)
+        else:
+            found.append(part)
+    return found[::-1]
+
+
+def _parts(name: str, module: nn.Module, layers: Sequence[str]) -> Iterator[Stage]:
+    """Yields the parts of one module, rules 1 and 2."""
+    inside = tuple(layer for layer in layers if not name or layer == name or layer.startswith(f"{name}."))
+    if not inside:
+        return
+    children = {f"{name}.{child}" if name else child: part for child, part in module.named_children()}
+    if 2 * len(inside) <= len(layers) or inside == (name,):  # small enough, or a leaf
+        yield Stage(name or "network", inside)
+        return
+    own = tuple(layer for layer in inside if layer == name)
+    for child, part in children.items():
+        for stage in _parts(child, part, layers):
+            yield Stage(stage.name, own + stage.layers)
+            own = ()
+
+
+def _own(layer: nn.Module) -> dict[str, nn.Parameter]:
+    return dict(layer.named_parameters(recurse=False))
+
+
+@contextmanager
+def restored(module: nn.Module) -> Iterator[None]:
+    """Gives all parameters their own values back, to the bit, however the block ends."""
+    kept = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in kept:
+                parameter.copy_(value)
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, stage: Stage, seed: int) -> None:
+    """Initialises the layers of one stage anew, in place, each from a stream of its own: `seed` and the layer's name.
+
+    Convolutions: normal, by Kaiming's rule for the fan-out, without bias, as ResNets have it. Normalisation layers: weight 1,
+    bias 0, and their running statistics stay: without them the activations of an untrained network in eval mode explode
+    or die. Other layers: their own `reset_parameters`. Parameters of which nobody knows how they began (a position
+    embedding, a packed projection): their own values in random order.
+
+    Drawn on the CPU, so that every device sees the same network.
+    """
+    for name in stage.layers:
+        layer = module.get_submodule(name)
+        stream = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+        kinds = (rule for kind, rule in _RULES if isinstance(layer, kind))
+        fresh = next(kinds, _reset if hasattr(layer, "reset_parameters") and not [*layer.children()] else _shuffled)
+        values = fresh(layer, torch.Generator().manual_seed(stream))
+        for own, parameter in _own(layer).items():
+            parameter.copy_(values[own])
+
+
+def _convolution(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    values = {name: torch.zeros(parameter.shape, dtype=parameter.dtype) for name, parameter in _own(layer).items()}
+    for value in values.values():
+        if value.ndim > 1:
+            nn.init.kaiming_normal_(value, mode="fan_out", nonlinearity="relu", generator=generator)
+    return values
+
+
+def _normalisation(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    return {name: torch.full_like(parameter, 1.0 if name == "weight" else 0.0) for name, parameter in _own(layer).items()}
+
+
+def _reset(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """Lets a copy of the layer reset itself, under the CPU's global generator, which is put back."""
+    twin = copy.deepcopy(layer).to_empty(device="cpu")
+    for parameter in twin.parameters():
+        parameter.data = parameter.data.contiguous()  # random numbers follow the order in memory
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())
+        cast(Any, twin).reset_parameters()
+    return {name: parameter.detach() for name, parameter in _own(twin).items()}
+
+
+def _shuffled(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    orders = {name: torch.randperm(parameter.numel(), generator=generator) for name, parameter in _own(layer).items()}
+    return {name: parameter.flatten()[orders[name].to(parameter.device)].view_as(parameter) for name, parameter in _own(layer).items()}
+
+
+_RULES: tuple[tuple[type[nn.Module], Callable[[nn.Module, torch.Generator], dict[str, Tensor]]], ...] = (
+    (_ConvNd, _convolution),
+    (_NormBase, _normalisation),
+)

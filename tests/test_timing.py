@@ -1,0 +1,234 @@
+"""Times per map by a clock that the tests wind, and the statistics and captions of a table of times."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import toys
+from conftest import Command
+from vidattr import stages, statistics
+from vidattr.errors import ConfigError
+from vidattr.metrics import timing
+from vidattr.metrics.timing import Timing
+from vidattr.models._network import Network
+from vidattr.runtime import Runtime
+from vidattr.table import build
+from vidattr.types import Column, Explanation, Query, Scores
+
+
+@dataclass
+class Clock:
+    """Stands still unless somebody takes time."""
+
+    now: float = 0.0
+
+    def takes(self, milliseconds: float) -> None:
+        self.now += milliseconds / 1000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock(5.0)
+    monkeypatch.setattr(stages.time, "perf_counter", lambda: found.now)
+    return found
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Takes a known time at each stage; the n-th run takes `slower[n]` ms more in the network."""
+
+    name: str
+    clock: Clock
+    slower: tuple[float, ...] = ()
+    runs: list[tuple[int, ...]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        clips = len(query.frames)
+        self.runs.append(query.seeds)
+        self.log.append(self.name)
+        self.clock.takes(1)
+        with stages.stage("flow"):
+            query.once("flow", lambda: self.clock.takes(10 * clips))
+        with stages.stage("masks"):
+            self.clock.takes(20)
+            with stages.stage("network"):
+                self.clock.takes(300 + (self.slower[len(self.runs) - 1] if self.slower else 0))
+            self.clock.takes(2)
+        with stages.stage("upsampling"):
+            self.clock.takes(4)
+        return Explanation(query.frames.mean(1))
+
+
+def timed(metric: Timing, *methods: Busy, clips: int = 3) -> Scores:
+    return metric(toys.conv_net(max_batch=6), toys.query(clips), [], torch.zeros(len(methods), clips, 4, 6, 8), methods)
+
+
+def test_the_parts_are_known_and_the_rest_is_assembly(clock: Clock) -> None:
+    found = timed(Timing(repeats=2, warmup=0), Busy("a", clock)).columns
+    expected = {"total": 337, "flow": 10, "masks": 22, "network": 300, "assembly": 5, "clips_per_second": 1000 / 337, "max_batch": 6}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], torch.full((1, 3), value, dtype=torch.float64))
+    assert found["memory"].isnan().all(), "a processor does not tell"
+
+
+def test_of_several_runs_the_median_one_is_taken_whole(clock: Clock) -> None:
+    slower = (999, 30, 10, 20, 1, 2, 3, 40, 40, 40)  # a warm-up, then three runs a clip
+    found = timed(Timing(repeats=3, warmup=1), Busy("a", clock, slower)).columns
+    assert found["total"][0].tolist() == pytest.approx([357, 339, 377])
+    assert found["network"][0].tolist() == pytest.approx([320, 302, 340])
+    parts = sum(found[part] for part in ("flow", "masks", "network", "assembly"))
+    torch.testing.assert_close(parts, found["total"])
+
+
+def test_methods_take_turns_each_clip_by_itself_and_nothing_known_of_it(clock: Clock) -> None:
+    log: list[str] = []
+    a, b = Busy("a", clock, log=log), Busy("b", clock, log=log)
+    timed(Timing(repeats=2, warmup=1), a, b, clips=2)
+    assert log == ["a", "b"] + ["a", "b", "a", "b"] * 2
+    assert a.runs == [(100,), (100,), (100,), (101,), (101,)]
+
+
+def test_clips_of_a_batch_share_its_time_and_fill_it_up(clock: Clock) -> None:
+    method = Busy("a", clock)
+    found = timed(Timing(repeats=1, warmup=0, batch=2), method).columns
+    assert method.runs == [(100, 101), (102, 100)]
+    torch.testing.assert_close(found["total"], torch.full((1, 3), 347 / 2, dtype=torch.float64))
+    torch.testing.assert_close(found["flow"], torch.full((1, 3), 10.0, dtype=torch.float64))
+    torch.testing.assert_close(found["clips_per_second"], torch.full((1, 3), 2000 / 347, dtype=torch.float64))
+
+
+def test_time_in_the_network_is_found_without_the_methods_help() -> None:
+    from vidattr.methods.gradient import Gradient
+    from vidattr.methods.random import Random
+
+    found = Timing(repeats=1, warmup=0)(toys.conv_net(), toys.query(), [], torch.zeros(2, 3, 4, 6, 8), (Gradient(), Random())).columns
+    assert (found["network"][0] > 0).all()
+    assert (found["network"][1] == 0).all()
+    assert (found["assembly"] > 0).all()
+    assert (found["flow"] == 0).all()
+
+
+def test_wrong_options_and_missing_methods() -> None:
+    for name, value in (("repeats", 0), ("warmup", -1), ("batch", 0)):
+        with pytest.raises(ConfigError, match=f"metric.{name}={value}"):
+            Timing(**{name: value})
+    with pytest.raises(ValueError, match="None"):
+        Timing()(None, toys.query(), [], torch.zeros(1, 3, 4, 6, 8), [])
+    with pytest.raises(ValueError, match="0 methods for 1 maps"):
+        Timing()(toys.conv_net(), toys.query(), [], torch.zeros(1, 3, 4, 6, 8), [])
+
+
+def test_the_conditions_name_machine_threads_batch_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_processor", lambda: "Abacus")
+    found = Timing().conditions(Runtime(max_batch=3))
+    assert found == {"device": "Abacus", "threads": torch.get_num_threads(), "max_batch": 3, "precision": "float32"}
+    assert Timing().conditions(Runtime(max_batch=4)) != found
+
+
+SMALL = (
+    "dataset.clips=4",
+    "dataset.frames=16",
+    "dataset.size=64",
+    "model.input.frames=8",
+    "model.input.size=[32,32]",
+    "limit=2",
+    "--quiet",
+)
+PLAIN = (*SMALL, "render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")
+QUICK = ("metric=timing", "metric.warmup=0", "metric.repeats=1")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    names = ["Abacus"]
+    monkeypatch.setattr(timing, "_processor", lambda: names[0])
+    return names
+
+
+def test_from_the_command_line_and_two_machines_never_in_one_table(vidattr: Command, tmp_path: Path, machine: list[str]) -> None:
+    vidattr("run", "method=gradient", *PLAIN)
+    found = vidattr("evaluate", "method=gradient", *QUICK, *SMALL, "--json")
+    assert found.code == 0, found.err
+    (table,) = json.loads(found.out)
+    assert "device=Abacus, threads=" in table["caption"]
+    assert "max_batch=8, precision=float32" in table["caption"]
+    assert {entry["row"] for entry in table["entries"]} == {"gradient", "random", "center"}
+    assert all((entry["n"], entry["n_nan"]) == (2, 0) for entry in table["entries"])
+    assert "Peak memory, MiB" not in {entry["column"] for entry in table["entries"]}
+    values = {(entry["row"], entry["column"]): entry["value"] for entry in table["entries"]}
+    assert values["gradient", "Network, ms"] > values["random", "Network, ms"] == 0
+    machine[0] = "Slide rule"
+    early = vidattr("table", "method=gradient", *QUICK, *SMALL[:-1])
+    assert early.code == 2
+    assert "no scores yet" in early.err
+    other = vidattr("evaluate", "method=gradient", *QUICK, *SMALL, "--json")
+    assert "device=Slide rule" in json.loads(other.out)[0]["caption"]
+    assert len(list((tmp_path / "visual_res/gradient").rglob("timing-*.csv"))) == 2
+    machine[0] = "Abacus"
+    again = vidattr("table", "method=gradient", *QUICK, *SMALL[:-1], "--json")
+    assert json.loads(again.out) == json.loads(found.out)
+
+
+def test_quantiles_and_their_interval_are_those_of_resampled_videos() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.exponential(size=23)
+    values[4] = math.nan
+    videos = [f"v{i // 3}" for i in range(23)]
+    kept = np.isfinite(values)
+    for share in (0.5, 0.95):
+        value, low, high = statistics.quantile(values, share, videos, seed=3)
+        assert value == pytest.approx(np.quantile(values[kept], share))
+        draws = np.random.default_rng(3).integers(8, size=(statistics.DRAWS, 8))
+        groups = [values[3 * v : 3 * v + 3] for v in range(8)]
+        literal = [np.nanquantile(np.concatenate([groups[v] for v in draw]), share) for draw in draws]
+        assert (low, high) == pytest.approx(tuple(np.quantile(literal, [0.025, 0.975])))
+        assert low < high
+    alone = statistics.quantile([1.0, 3.0], 0.5, ["one", "one"], seed=0)
+    assert alone[0] == 2
+    assert np.isnan(alone[1:]).all()
+    assert np.isnan(statistics.quantile([math.nan], 0.5, ["one"], seed=0)).all()
+
+
+def times(scale: float) -> pd.DataFrame:
+    clips = [f"c{i}" for i in range(9)]
+    values = scale * np.array([1, 2, 3, 4, 5, 6, 7, 8, 900.0])
+    return pd.DataFrame({"clip": clips, "label": "k", "video": clips, "ms": values, "memory": math.nan})
+
+
+def test_a_table_shows_median_and_upper_end_and_leaves_out_what_no_row_has() -> None:
+    columns = (
+        Column("Mean", "ms", better="lower"),
+        Column("Median", "ms", better="lower", statistic="median"),
+        Column("95 % point", "ms", better="lower", statistic="p95"),
+        Column("Memory", "memory", better="lower", optional=True),
+    )
+    made = build({"slow": times(1), "quick": times(0.5)}, columns, references={}, baseline="slow", seed=0, caption="")
+    entries = {(entry.row, entry.column): entry for entry in made.entries}
+    assert [entries["slow", title].value for title in ("Mean", "Median")] == [104, 5]
+    assert entries["slow", "95 % point"].value == pytest.approx(np.quantile(times(1)["ms"], 0.95))
+    assert entries["quick", "Median"].best
+    assert not entries["slow", "Median"].best
+    assert entries["quick", "Mean"].difference == -52
+    assert math.isnan(entries["quick", "Median"].difference), "a difference of medians is no mean difference"
+    assert ("slow", "Memory") not in entries
+    assert "Memory" not in made.terminal()
+    with_memory = build({"slow": times(1), "quick": times(1).assign(memory=3.0)}, columns, references={}, baseline=None, seed=0, caption="")
+    assert "Memory" in with_memory.terminal()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.12345, "0.123"), (9.9994, "9.999"), (9.9996, "10.00"), (99.996, "100.0"), (999.96, "1000"), (-12.345, "−12.35")]
+)
+def test_large_numbers_are_shown_with_fewer_decimals(value: float, shown: str) -> None:
+    frame = pd.DataFrame({"clip": ["c"], "label": ["k"], "video": ["v"], "ms": [value]})
+    made = build({"only": frame}, (Column("Time", "ms"),), references={}, baseline=None, seed=0, caption="")
+    assert f" {shown} " in made.markdown().replace("\\", "").replace("*", " ")
