@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
+from vidattr.models._attention import Attention, Fuse, JointAttention
 from vidattr.models._network import Network
 from vidattr.types import Query
 from vidattr.view import View
@@ -127,6 +129,50 @@ class CnnLstm(nn.Module):
         return self.fc(self.lstm((features * weights).mean((2, 3)).view(clips, steps, -1))[0][:, -1])
 
 
+class Stepwise(CnnLstm):
+    """A CnnLstm that scores the classes at every step, and averages their probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features[1] = nn.ReLU()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        clips, _, steps = frames.shape[:3]
+        features = self.features(frames.transpose(1, 2).flatten(0, 1))
+        scores = self.fc(self.lstm(features.mean((2, 3)).view(clips, steps, -1))[0])
+        return torch.log_softmax(scores, 2).logsumexp(1) - math.log(steps)
+
+
+class Transformer(nn.Module):
+    """Patches of 1 × 2 × 2, a class token, and blocks of attention over all of them, whose weights `softmax` puts out."""
+
+    def __init__(self, width: int = 8, heads: int = 2, blocks: int = 3) -> None:
+        super().__init__()
+        self.heads = heads
+        self.patches = nn.Conv3d(3, width, (1, 2, 2), stride=(1, 2, 2))
+        self.cls = nn.Parameter(torch.zeros(1, 1, width))
+        self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(blocks))
+        self.softmax = nn.ModuleList(nn.Softmax(-1) for _ in range(blocks))
+        self.fc = nn.Linear(width, len(CLASSES))
+        reset(self)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = self.patches(frames).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
+        for qkv, softmax in zip(self.qkv, self.softmax, strict=True):
+            q, k, v = qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            x = x + (softmax(q @ k.transpose(2, 3)) @ v).transpose(1, 2).flatten(2)
+        return self.fc(x[:, 0])
+
+
+class RaisingTransformer(Transformer):
+    """A Transformer that fails after its attention was computed, with every hook in place."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        super().forward(frames)
+        raise RuntimeError("out of luck")
+
+
 class Constant(nn.Module):
     """Says the same of every clip, though its features and its graph depend on it."""
 
@@ -189,3 +235,24 @@ def conv_net(**kwargs: object) -> Network:
 def cnn_lstm(**kwargs: object) -> Network:
     """The CNN-LSTM with its convolution named and its unfolding."""
     return network(CnnLstm(), layer="features", unfold=unfold, **kwargs)  # type: ignore[arg-type]
+
+
+def stepwise(**kwargs: object) -> Network:
+    """The CNN-LSTM that scores every step."""
+    return network(Stepwise(), layer="features", unfold=unfold, **kwargs)  # type: ignore[arg-type]
+
+
+def attention(model: Network, frames: Tensor, fuse: Fuse) -> Attention:
+    """Runs a Transformer and collects what its softmaxes put out."""
+    blocks: list[Tensor] = []
+    with ExitStack() as stack:
+        for k in range(len(model.module.softmax)):  # type: ignore[arg-type]
+            stack.enter_context(model.hooked(f"softmax.{k}", lambda _module, _inputs, weights: blocks.append(fuse(weights))))
+        model(frames)
+    T, H, W = frames.shape[2:]
+    return JointAttention(tuple(blocks), (T, H // 2, W // 2), cls=True)
+
+
+def transformer(module: type[Transformer] = Transformer, **kwargs: object) -> Network:
+    """The Transformer, which offers its attention."""
+    return network(module(), attention=attention, **kwargs)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError, unknown
+from vidattr.models._attention import Attention, Fuse
 from vidattr.stages import stage
 from vidattr.view import View
 
@@ -26,6 +27,8 @@ class Network:
         layer: Name of the module whose output is the last convolutional feature volume; None: there is none.
         unfold: Turns the output of `layer`-like modules into (N, c, t, h, w), given N; None: it has that shape already.
             A CNN-LSTM folds time into the batch, a transformer folds space and time into tokens: this undoes it.
+        attention: Runs the network on (N, C, T, H, W) frames and returns its attention, calling the `Fuse` that it is given
+            on each block's heads, axis -3, of (..., heads, queries, keys); None: it has none that can be rolled out.
         max_batch: The largest number of clips in one forward pass.
         memory_format: How weights and frames lie in memory. `torch.channels_last_3d`, a voxel's channels side by side, makes
             two or more clips of a small 3-D CNN 1.5 to 1.9 times as fast on a CPU; weights alone do not.
@@ -39,6 +42,7 @@ class Network:
         *,
         layer: str | None = None,
         unfold: Unfold | None = None,
+        attention: Callable[[Network, Tensor, Fuse], Attention] | None = None,
         max_batch: int = 8,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
@@ -46,7 +50,7 @@ class Network:
         if memory_format is not torch.contiguous_format:
             self.module.to(memory_format=memory_format)
         self.view, self.classes, self.layer, self.max_batch = view, classes, layer, max_batch
-        self._unfold, self._memory_format = unfold, memory_format
+        self._unfold, self._attention, self._memory_format = unfold, attention, memory_format
         for part in module.modules():
             if hasattr(part, "inplace"):
                 setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
@@ -105,6 +109,21 @@ class Network:
         if len(leaves) != 1:
             raise ConfigError(f"layer {name!r} ran {len(leaves)} times in one forward pass", expected="a layer that runs once")
         return logits, leaves[0]
+
+    @torch.no_grad()
+    def attention(self, frames: Tensor, fuse: Fuse) -> Attention:
+        """Runs the network in one pass and returns its attention weights, each block's heads fused by `fuse`.
+
+        Raises:
+            ConfigError: It offers none.
+        """
+        if self._attention is None:
+            raise ConfigError(
+                "this network offers no attention weights",
+                expected="a transformer that attends to all tokens of a clip, or to space and time in turn",
+                remedy="take such a network (model=timesformer, or one of the transformers library), or another method",
+            )
+        return self._attention(self, frames, fuse)
 
     def volume(self, tensor: Tensor, clips: int) -> Tensor:
         """Returns a layer's output, or its gradient, as (N, c, t, h, w)."""

@@ -1,0 +1,267 @@
+"""A forward pass whose graph sends excitation back instead of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, auto
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vidattr.methods._excitation_lstm import RECURRENT
+from vidattr.methods._shares import PassOn, Share
+
+
+class Kind(StrEnum):
+    """What an operation does with excitation.
+
+    `copy` moves values about or drops some, `winner` picks the largest, and their ordinary derivative is the rule; `identity`
+    is a unit's own activation; `weighted`, `average`, `scale` and `sum` share in proportion; `unknown` has no rule.
+    """
+
+    copy = auto()
+    slice = auto()
+    winner = auto()
+    identity = auto()
+    weighted = auto()
+    average = auto()
+    scale = auto()
+    sum = auto()
+    recurrent = auto()
+    unknown = auto()
+
+
+_NAMES = {
+    Kind.copy: "view view_as reshape flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis swapaxes T mT expand repeat "
+    "contiguous clone to type float double type_as cat concat stack pad dropout dropout1d dropout2d dropout3d setitem roll flip",
+    Kind.slice: "getitem select narrow split chunk tensor_split unbind index_select",
+    Kind.winner: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax max maximum",
+    Kind.identity: "relu relu6 leaky_relu elu tanh hardtanh silu gelu hardswish batch_norm",
+    Kind.weighted: "conv1d conv2d conv3d linear matmul mm",
+    Kind.average: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum",
+    Kind.scale: "mul div truediv true_divide multiply divide",
+    Kind.sum: "add sub subtract",
+    Kind.recurrent: "lstm lstm_cell unrolled_lstm",
+}
+_KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation on tensors that depend on the layer: its kind, its name, the module it ran in, and its graph nodes."""
+
+    kind: Kind
+    name: str
+    module: str
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """One convolution or matrix product: its input, its weight, what it computes of both without a bias, and its output."""
+
+    input: Tensor
+    weight: Tensor
+    compute: Callable[[Tensor, Tensor], Tensor]
+    output: Tensor
+    axis: int  # of the output's channels
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function of torch, by its name without underscores."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __call__(self) -> Any:
+        return self.function(*self.args, **self.kwargs)
+
+    def of(self, *inputs: Tensor) -> Tensor:
+        """Calls it out of place, with other tensors as its first arguments."""
+        keywords = {key: value for key, value in self.kwargs.items() if key != "inplace"}
+        function = getattr(torch, self.name) if self.in_place else self.function
+        return cast(Tensor, function(*inputs, *self.args[len(inputs) :], **keywords))
+
+    @property
+    def in_place(self) -> bool:
+        name = self.function.__name__
+        return name.endswith("_") and not name.endswith("__")
+
+
+@dataclass
+class Trace(TorchFunctionMode):
+    """While it is entered, operations that depend on a tensor with a gradient run as ever, but their backward pass is excitation's.
+
+    It changes no module and no weight: torch hands every call to it (`TorchFunctionMode`).
+
+    Attributes:
+        operations: All of them, in order.
+        weighted: The convolutions and matrix products among them.
+        recurrent: For each run of an LSTM layer, or step of a cell, its weight and its input.
+        time_first: The T of LSTM layers that take (T, N, D).
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    weighted: list[Weighted] = field(default_factory=list)
+    recurrent: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    time_first: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._modules: list[str] = []
+        self._of_clips = WeakTensorKeyDictionary()
+
+    @contextmanager
+    def over(self, module: nn.Module, frames: Tensor) -> Iterator[Trace]:
+        """Enters it for one pass of `module`, whose parts lend their names to the operations, over these frames."""
+        self._of_clips[frames] = True
+        with ExitStack() as stack:
+            for name, part in module.named_modules():
+
+                def enter(part: nn.Module, _inputs: object, name: str = name) -> None:
+                    self._modules.append(f"{type(part).__name__} {name!r}" if name else type(part).__name__)
+
+                def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
+                    self._modules.pop()
+
+                stack.callback(part.register_forward_pre_hook(enter).remove)
+                stack.callback(part.register_forward_hook(leave).remove)
+            stack.enter_context(self)
+            yield self
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs one call of torch, with the rule for its kind where it depends on the layer."""
+        call = Call(_name(func), func, args, kwargs or {})
+        inputs = list(_tensors((args, call.kwargs)))
+        follows = any(self.varies(tensor) for tensor in inputs) and not call.name.endswith("_like") and not call.name.startswith("new_")
+        result = self._run(call) if any(tensor.requires_grad for tensor in inputs) and torch.is_grad_enabled() else call()
+        if follows:
+            written = args[:1] if call.in_place or call.name == "setitem" else ()
+            for tensor in _tensors((result, written)):
+                self._of_clips[tensor] = True
+        return result
+
+    def varies(self, value: object) -> bool:
+        """Returns whether a value depends on the clip, through the layer or past it; a weight or a constant does not."""
+        return isinstance(value, Tensor) and (value.requires_grad or value in self._of_clips)
+
+    def _run(self, call: Call) -> Any:
+        args = call.args
+        kind = _KINDS.get(call.name, Kind.unknown) if args else Kind.unknown
+        in_place = kind is not Kind.unknown and (call.in_place or call.kwargs.get("inplace", False))
+        # The rule keeps what was there before the call, which then writes over it.
+        result = _RULES[kind](self, replace(call, args=(args[0].clone(), *args[1:])) if in_place else call)
+        if result is NotImplemented:
+            kind, result = Kind.unknown, call()
+        elif in_place:
+            result = args[0].copy_(result)
+        nodes = tuple(tensor.grad_fn for tensor in _tensors(result) if tensor.grad_fn is not None)
+        if nodes:
+            self.operations.append(Operation(kind, call.name, self._modules[-1] if self._modules else "the network", nodes))
+        return result
+
+    def read(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Notes that a recurrent layer with this weight reads x, (N, T, D) or (N, D), and returns it."""
+        x = x.view_as(x)  # a node of the graph of its own, to stop at
+        if x.requires_grad:
+            self.recurrent.append((weight, x))
+        return x
+
+
+def _tensors(found: object) -> Iterator[Tensor]:
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, Mapping):
+        yield from _tensors(tuple(found.values()))
+    elif isinstance(found, list | tuple):
+        for part in found:
+            yield from _tensors(part)
+
+
+def _name(function: Any) -> str:
+    name = getattr(function, "__name__", str(function))
+    if name == "__get__":  # an attribute: x.T
+        name = getattr(function.__self__, "__name__", name)
+    return str(name).strip("_")
+
+
+def _ordinary(trace: Trace, call: Call) -> Any:
+    return call()
+
+
+def _identity(trace: Trace, call: Call) -> Any:
+    return PassOn.apply(call.of, call.args[0])
+
+
+def _average(trace: Trace, call: Call) -> Any:
+    return Share.apply(call.of, call.of, call.args[0])
+
+
+def _weighted(trace: Trace, call: Call) -> Any:
+    if len(call.args) < 2 or trace.varies(call.args[1]):  # attention, or weights that the clip decides
+        return NotImplemented
+    x, weight, rest = call.args[0].view_as(call.args[0]), call.args[1], call.args[3:]
+    keywords = {key: value for key, value in call.kwargs.items() if key != "bias"}
+    middle = () if call.name in ("matmul", "mm") else (None,)
+
+    def compute(u: Tensor, w: Tensor) -> Tensor:
+        return cast(Tensor, call.function(u, w, *middle, *rest, **keywords))
+
+    output = cast(Tensor, Share.apply(lambda u: call.of(u), lambda u: compute(u, weight.clamp(min=0)), x))
+    trace.weighted.append(Weighted(x, weight, compute, output, 1 if call.name.startswith("conv") else -1))
+    return output
+
+
+def _scale(trace: Trace, call: Call) -> Any:
+    if len(call.args) != 2 or call.kwargs:  # a rounding mode
+        return NotImplemented
+    x, factor = call.args
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        if call.name not in ("mul", "multiply"):  # a constant divided by features
+            return NotImplemented
+        x, factor = factor, x
+    if trace.varies(factor):  # a gate
+        return NotImplemented
+    # An output has one input only, to which all its mass goes, unless its weight is negative.
+    return Share.apply(lambda u: call.of(u, factor), lambda u: u * (factor > 0), x)
+
+
+def _sum(trace: Trace, call: Call) -> Any:
+    if len(call.args) != 2 or call.kwargs:  # a factor `alpha`
+        return NotImplemented
+    x, y = call.args if trace.varies(call.args[0]) else reversed(call.args)
+    if call.name != "add" and (y is call.args[0] or trace.varies(y)):  # a negative weight
+        return NotImplemented
+    if trace.varies(y):
+        return Share.apply(torch.add, torch.add, x, y)
+    # A bias is dropped: what the features add to it keeps all the mass.
+    if isinstance(y, Tensor) and y.shape != x.shape:
+        x = x.expand_as(x.detach() + y)
+    return PassOn.apply(lambda u: call.of(u, y), x)
+
+
+def _recurrent(trace: Trace, call: Call) -> Any:
+    return RECURRENT[call.name](trace, call)
+
+
+_RULES: dict[Kind, Callable[[Trace, Call], Any]] = {
+    Kind.copy: _ordinary,
+    Kind.slice: _ordinary,
+    Kind.winner: _ordinary,
+    Kind.identity: _identity,
+    Kind.weighted: _weighted,
+    Kind.average: _average,
+    Kind.scale: _scale,
+    Kind.sum: _sum,
+    Kind.recurrent: _recurrent,
+    Kind.unknown: _ordinary,
+}

@@ -1,0 +1,65 @@
+"""Attention rolled out from a transformer's last block to its first, as one row vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidattr.models._attention import Attention, DividedAttention, JointAttention
+
+
+def rolled_out(attention: Attention, discard: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Returns what the head reads of each token, as a share of 1.
+
+    Abnar and Zuidema (ACL 2020): a block with the attention A passes on W_l = normalise(A + 1), rows summing to 1, the 1 being the
+    residual connection, and the head's row of R = W_L … W_1 says what each token of the first block gives. Only that row is
+    needed: r ← r · W_l from the last block to the first, which costs O(L·S²) and not O(L·S³).
+
+    Args:
+        attention: The blocks' attention, heads fused, rows being queries.
+        discard: Share of a block's weights, the smallest of each clip, that count as 0; ties with the first kept one stay.
+
+    Returns:
+        (N, t, h, w), and the share (N,) that stays in the class token; together 1.
+    """
+    if isinstance(attention, JointAttention):
+        return _joint(attention, discard)
+    return _divided(attention, discard)
+
+
+def _joint(attention: JointAttention, discard: float) -> tuple[Tensor, Tensor]:
+    like = attention.blocks[0]
+    row = torch.zeros_like(like[:, :1])
+    if attention.cls:
+        row[..., 0] = 1
+    else:  # the head reads the mean
+        row += 1 / row.shape[-1]
+    for block in reversed(attention.blocks):
+        row = row @ with_residual(block, discard)
+    tokens = row[:, 0, int(attention.cls) :]
+    return tokens.reshape(-1, *attention.grid), row[:, 0, 0] if attention.cls else torch.zeros_like(row[:, 0, 0])
+
+
+def _divided(attention: DividedAttention, discard: float) -> tuple[Tensor, Tensor]:
+    """With W_l = B^S_l B^T_l: B^T acts on each place, B^S on each frame and a copy of the class token's row, a t-th of it."""
+    t, h, w = attention.grid
+    like = attention.spatial[0]
+    cls, tokens = like.new_ones(len(like)), like.new_zeros(len(like), t, h * w)
+    for temporal, spatial in zip(reversed(attention.temporal), reversed(attention.spatial), strict=True):
+        copies = (cls / t)[:, None, None].expand(-1, t, 1)
+        frames = (torch.cat([copies, tokens], 2)[:, :, None] @ with_residual(spatial, discard))[:, :, 0]
+        cls, tokens = frames[:, :, 0].sum(1), frames[:, :, 1:]
+        places = tokens.transpose(1, 2)[:, :, None] @ with_residual(temporal, discard)
+        tokens = places[:, :, 0].transpose(1, 2)
+    return tokens.reshape(-1, t, h, w), cls
+
+
+def with_residual(weights: Tensor, discard: float) -> Tensor:
+    """Returns normalise(A + 1) of one block's attention (N, …, queries, keys), the smallest weights of each clip at 0."""
+    if discard > 0:
+        values = weights.flatten(1)
+        count = min(int(discard * values.shape[1]), values.shape[1] - 1)
+        threshold = values.sort(1).values[:, count]
+        weights = weights * (values >= threshold[:, None]).view_as(weights)
+    total = weights + torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
+    return total / total.sum(-1, keepdim=True)

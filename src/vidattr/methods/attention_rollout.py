@@ -1,0 +1,86 @@
+"""Attention rollout on a video transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vidattr.errors import ConfigError
+from vidattr.methods._ops import chunks, trilinear
+from vidattr.methods._rollout import rolled_out
+from vidattr.models._network import Network
+from vidattr.types import Explanation, Query
+
+
+class Heads(StrEnum):
+    """How the heads of a block become one: their mean, or their largest or smallest weight, query by query and key by key."""
+
+    mean = auto()
+    max = auto()
+    min = auto()
+
+
+_FUSE: dict[Heads, Callable[[Tensor], Tensor]] = {
+    Heads.mean: lambda attention: attention.mean(-3),
+    Heads.max: lambda attention: attention.amax(-3),
+    Heads.min: lambda attention: attention.amin(-3),
+}
+
+
+@dataclass(frozen=True)
+class AttentionRollout:
+    """Attention rollout (Abnar and Zuidema, ACL 2020), for attention over space and time at once or in turn.
+
+    R = W_L … W_1 with W_l = ½ (A_l + 1), A_l the mean over heads; the map is what the class token's row of R gives to each
+    patch (or the mean row, where the head reads the mean of all tokens), upsampled linearly to the frames.
+
+    The map is the same for every class: attention knows no class.
+
+    Divided attention (TimeSformer) has two A in a block: over time at each place, which leaves the class token out, and
+    over space in each frame with a copy of the class token, copies being averaged after it: W_l = B^S_l B^T_l. This
+    equals multiplying the matrices of all tokens and one class token a frame, at a thousandth of the cost, as only the one
+    row is carried.
+
+    Unlike the paper, heads may be fused by their maximum or minimum and the smallest weights discarded; rows are then
+    normalised to 1 again. (The vit-explain code normalises columns there, and discards in the batch's first clip only.)
+
+    Attributes:
+        heads: How the heads of a block become one.
+        discard: Share of each block's weights, the smallest, that count as 0; vit-explain takes 0.9.
+
+    The explanation's extras: `cam` (N, t, h, w), the share of each patch; it and the class token's own share make 1.
+
+    Raises:
+        ConfigError: `discard` is not in [0, 1).
+    """
+
+    version: ClassVar[int] = 1
+
+    heads: Heads = Heads.mean
+    discard: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discard < 1:
+            raise ConfigError(f"method.discard={self.discard}", expected="a share of at least 0 and less than 1")
+
+    @property
+    def passes(self) -> int:
+        """One."""
+        return 1
+
+    @torch.no_grad()
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips by one forward pass each.
+
+        Raises:
+            ConfigError: The network offers no attention weights.
+        """
+        fuse = _FUSE[self.heads]
+        cam = torch.cat([rolled_out(model.attention(x, fuse), self.discard)[0] for x, _ in chunks(model, query.frames, query.target)])
+        T, H, W = query.frames.shape[2:]
+        return Explanation(trilinear(cam, (T, H, W)).float(), {"cam": cam})

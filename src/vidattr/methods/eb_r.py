@@ -1,0 +1,205 @@
+"""Excitation backprop, through recurrent layers and through plain networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import ClassVar, NoReturn
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from vidattr.errors import ConfigError
+from vidattr.methods._excitation import Kind, Operation, Trace, Weighted
+from vidattr.methods._ops import chunks, trilinear
+from vidattr.methods._shares import redistribute
+from vidattr.models._network import Network
+from vidattr.stages import stage
+from vidattr.types import Explanation, Query
+
+# What may follow the layer that scores the classes: nothing that gives one step more say than another.
+_AFTER_HEAD = {Kind.copy, Kind.average, Kind.scale, Kind.sum}
+_NORMALISING = {"softmax", "log_softmax", "logsumexp", "log"}
+
+
+class Steps(StrEnum):
+    """Where in time the class's unit is excited: wherever the network scores the classes, or at the last of these steps."""
+
+    every = auto()
+    last = auto()
+
+
+@dataclass(frozen=True)
+class ExcitationBackprop:
+    """Excitation backprop (Zhang et al., ECCV 2016) and EB-R, for recurrent networks (Bargal et al., CVPR 2018).
+
+    The unit of class y, in the layer that scores the classes, gets the mass 1 at S steps: at every one (a CNN-LSTM scores
+    at each frame, a 3-D CNN mostly once) or at the last. The mass goes down: through convolutions, linear layers and average
+    pools p_in(j) = u_j Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., eq. 4), u being the layer's input, with 0/0 = 0; through
+    maxima to the winner; through a sum of branches in proportion to them; unchanged through biases, BatchNorm and a unit's
+    activation. In an LSTM all mass of W_x x_t + W_h h_(t-1) goes to x_t, and the unit has its ordinary derivative, so mass
+    moves in time by the cell alone: as the released Caffe code has it, not as a reader of the paper would guess.
+    At the input of the LSTM, or else of the scoring layer, the mass is scaled to S in all; contrastive excitation
+    subtracts what −W of the scoring layer would have sent there, scaled alike. The map is max(0, Σ_c p_c) on `layer`.
+
+    Unlike the papers, whose features are never negative, a negative input counts as 0; and since the ordinary derivative of
+    an LSTM with tanh is negative in places (with ReLU never), what is scaled to S is Σ|p|. What is not live (a branch
+    that bypasses `layer` and joins later, as SlowFast's) takes its share of the mass along.
+
+    Attributes:
+        contrastive: Whether what speaks as well for the other classes is taken off.
+        steps: Where the class's unit is excited.
+        layer: Name of the module whose output is explained; None: the network's own last convolution. Bargal et al. take
+            conv5_1 of their VGG16, Li et al. (WACV 2021) do not say.
+
+    The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution, from which the map is upsampled
+    linearly.
+    """
+
+    version: ClassVar[int] = 1
+
+    contrastive: bool = False
+    steps: Steps = Steps.every
+    layer: str | None = None
+
+    @property
+    def passes(self) -> int:
+        """One."""
+        return 1
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips by one forward pass each and a backward pass that ends at `layer`.
+
+        Raises:
+            ConfigError: The network is built of more than there are rules for, between `layer` and the classes.
+        """
+        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
+        T, H, W = query.frames.shape[2:]
+        return Explanation(trilinear(cam, (T, H, W)).float(), {"cam": cam})
+
+    @torch.enable_grad()
+    def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:
+        trace = Trace()
+        with trace.over(model.module, frames):
+            logits, leaf = model.activations(frames, self.layer)
+        if len(frames) > 1 and len(frames) in trace.time_first:  # which axis of the scores is the clips would be a guess
+            return torch.cat([self._cam(model, x, y) for x, y in zip(frames.tensor_split(2), target.tensor_split(2), strict=True)])
+        mass = torch.zeros_like(leaf)
+        if logits.requires_grad:
+            with stage("network"):
+                mass = self._mass(trace, logits, leaf, target)
+        return model.volume(mass.detach(), len(frames)).sum(1).clamp(min=0)
+
+    def _mass(self, trace: Trace, logits: Tensor, leaf: Tensor, target: Tensor) -> Tensor:
+        heads = _heads(trace, logits, leaf)
+        first = trace.recurrent[0][0] if trace.recurrent else None
+        mids = [x for weight, x in trace.recurrent if weight is first] or [head.input for head in heads]
+        if trace.recurrent and _node_of(leaf) in _below((head.input for head in heads), mids):
+            _refuse("a way from the features to the classes that bypasses the LSTM", "the network")
+        units = _units(heads, target, self.steps, bool(trace.time_first))
+        total = _sizes(units, len(target))  # S
+
+        def arriving(sign: int) -> list[Tensor]:
+            """Returns the mass that the heads' W, or −W, sends to `mids`, scaled to S."""
+            sent = [_sent(head, unit, sign) for head, unit in zip(heads, units, strict=True)]
+            if trace.recurrent:
+                inputs = [head.input for head in heads]
+                sent = list(torch.autograd.grad(inputs, mids, sent, retain_graph=True, materialize_grads=True))
+            size = _sizes(sent, len(target))
+            scale = torch.where(size > 0, total / size.where(size > 0, 1), 0)
+            return [(part.reshape(len(target), -1) * scale[:, None]).view_as(part) for part in sent]
+
+        mass = arriving(1)
+        if self.contrastive:
+            mass = [own - other for own, other in zip(mass, arriving(-1), strict=True)]
+        (found,) = torch.autograd.grad(mids, leaf, mass, materialize_grads=True)
+        return found
+
+
+def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
+    """Returns the runs of the layer that scores the K classes: the last with K outputs; once, or once a step.
+
+    Raises:
+        ConfigError: There is none, or there is no rule for what lies above or below it.
+    """
+    above = _below([logits], [])
+    scoring = [w for w in trace.weighted if w.output.shape[w.axis] == logits.shape[1] and w.output.grad_fn in above]
+    if not scoring:
+        _refuse(f"a network without a linear layer or convolution of {logits.shape[1]} outputs at its end", "the network")
+    heads = [w for w in scoring if w.weight is scoring[-1].weight]
+    above = _below([logits], [head.output for head in heads])
+    if _node_of(leaf) in above:
+        _refuse("a way from the features to the classes that bypasses the last layer", "the network")
+    below = _below([head.input for head in heads], [])
+    for operation in trace.operations:
+        without_rule = operation.kind is Kind.unknown and _any_of(operation, below)
+        uneven = operation.kind not in _AFTER_HEAD and operation.name not in _NORMALISING and _any_of(operation, above)
+        if without_rule or uneven:
+            _refuse(operation.name, operation.module)
+    return heads
+
+
+def _units(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool) -> list[Tensor]:
+    """Returns, for each run of the head, the mass 1 on the class's unit at each step, spread over the places of a step."""
+    found = []
+    for k, head in enumerate(heads):
+        scores = head.output.detach().movedim(head.axis, -1)  # (N, …, K), or (N·T, …, K)
+        if len(scores) % len(target) or (time_first and len(scores) != len(target)):
+            _refuse(f"scores of shape {tuple(head.output.shape)} for {len(target)} clips", "the last layer")
+        folded = len(scores) // len(target)
+        in_batch = folded > 1 or scores.ndim == 2 or head.weight.ndim == 4  # of a Conv2d: it has no axis of time
+        split = scores.reshape(len(target), folded if in_batch else scores.shape[1], -1, scores.shape[-1])
+        unit = (torch.arange(split.shape[3], device=target.device) == target[:, None, None, None]).to(split).expand_as(split) / split.shape[
+            2
+        ]
+        if steps is Steps.last:
+            last = torch.arange(split.shape[1], device=target.device) == split.shape[1] - 1
+            unit = unit * last[:, None, None] * (k == len(heads) - 1)
+        found.append(unit.reshape(scores.shape).movedim(-1, head.axis))
+    return found
+
+
+def _sizes(parts: list[Tensor], clips: int) -> Tensor:
+    """Returns Σ|p| (N,) over parts whose first axis is clips, or clips and steps."""
+    return torch.stack([part.reshape(clips, -1).abs().sum(1) for part in parts]).sum(0)
+
+
+def _sent(head: Weighted, unit: Tensor, sign: int) -> Tensor:
+    weight = (sign * head.weight).clamp(min=0)
+    return redistribute(lambda u: head.compute(u, weight), [head.input], unit)[0]
+
+
+def _node_of(leaf: Tensor) -> Node:
+    node = leaf.view_as(leaf).grad_fn
+    assert node is not None
+    below = node.next_functions[0][0]
+    assert below is not None
+    return below
+
+
+def _below(tops: Iterable[Tensor], stops: Iterable[Tensor]) -> set[Node]:
+    """Returns the nodes of the graph that `tops` depend on, no further than the nodes of `stops`."""
+    ends = {stop.grad_fn for stop in stops}
+    found: set[Node] = set()
+    waiting = [top.grad_fn for top in tops]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found and node not in ends:
+            found.add(node)
+            waiting += [further for further, _ in node.next_functions]
+    return found
+
+
+def _any_of(operation: Operation, nodes: set[Node]) -> bool:
+    return any(node in nodes for node in operation.nodes)
+
+
+def _refuse(what: str, where: str) -> NoReturn:
+    raise ConfigError(
+        f"excitation backprop has no rule for {what}, in {where}",
+        expected="convolutions, linear layers, pools, BatchNorm, activations, sums of branches, concatenations and LSTMs, then scores "
+        "of the classes that are at most averaged",
+        remedy="choose a layer after it (method.layer=<module name>), or another method",
+    )
