@@ -25,14 +25,14 @@ demo: setup ## explain the bundled clips with three methods, judge the maps, sho
 	$(BIN)/vidattr evaluate method=gradient,grad_cam,integrated_gradients metric=s_pt,t_pt,deletion_insertion
 	@echo "maps and pictures: visual_res/<method>/tiny_r2plus1d/, sheets that compare the methods: visual_res/comparison/"
 
-test: setup ## the tests
-	$(BIN)/python -m pytest
+test: setup ## the tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: setup ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(MAKE) test
 
 format: setup ## put the code into the project's format
 	$(BIN)/ruff format .

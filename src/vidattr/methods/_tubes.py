@@ -132,7 +132,7 @@ def _tubes(query: Query, view: View, options: Tubing) -> Tubes:
     H, W = pixels.shape[2:4]
     flow_name = ("flow", options.flow, options.flow_weights, options.gray)
     flow = query.once(flow_name, lambda: optical_flow(pixels, options.flow, options.gray, options.flow_weights))
-    with stage("tubes"):
+    with stage("masks"):
         stride = scaled(8, (H, W)) if options.stride is None else options.stride
         size = round(2 * stride) if options.size is None else options.size
         anchors = grid((H, W), stride).to(pixels.device)

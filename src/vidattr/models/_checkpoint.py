@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vidattr.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _SHOWN = 10  # names of one kind in a message; the rest is a count
 
 
@@ -68,7 +68,7 @@ def located(weights: str | None) -> Path:
 
 
 def read(path: Path) -> Checkpoint:
-    """Reads a checkpoint: .pth, .pt, .bin and .tar of torch, .safetensors, or .npz.
+    """Reads a checkpoint: .pth, .pt, .bin, .tar, .pyth and .pkl of torch, .safetensors, or .npz.
 
     Nothing in the file is executed: torch's restricted unpickler, safetensors, and numpy without pickles. Class names are
     the entry `class_names` beside the weights (torch, npz) or the metadata `class_names`, a JSON list (safetensors).
@@ -225,6 +225,8 @@ _READERS: Mapping[str, Callable[[Path], tuple[Mapping[str, Any], object]]] = {
     ".pt": _torch,
     ".bin": _torch,
     ".tar": _torch,
+    ".pyth": _torch,
+    ".pkl": _torch,
     ".safetensors": _safetensors,
     ".npz": _npz,
 }

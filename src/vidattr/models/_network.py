@@ -101,7 +101,7 @@ class Network:
 
         def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             leaves.append(output.detach().requires_grad_())
-            return leaves[-1]
+            return leaves[-1].clone()  # what follows may write into it (`out += shortcut`), which a leaf forbids
 
         name = self.layer if layer is None else layer
         with torch.enable_grad(), self.hooked(name, cut):

@@ -1,0 +1,285 @@
+"""Video classifiers of HuggingFace's transformers, by their id on the hub or from a local folder."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from vidattr.errors import ConfigError
+from vidattr.models._attention import Fuse, JointAttention
+from vidattr.models._classes import class_names
+from vidattr.models._divided import divided_attention, unfold_divided
+from vidattr.models._network import Network
+from vidattr.types import hashed
+from vidattr.view import Geometry, View
+
+_PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a model type names its sizes, orders its tokens and reads them.
+
+    Attributes:
+        frames: Entry of its configuration for the number of frames.
+        side: The same for height and width.
+        cls: Whether a class token stands before the others.
+        divided: Whether it attends to time and space in turn, with time fastest among its tokens, else to all at once.
+        joint: Whether all tokens attend to all and the head reads the class token, or the mean where there is none.
+        offset: Whether its processor subtracts 1 after scaling, unless it says otherwise.
+    """
+
+    frames: str = "num_frames"
+    side: str = "image_size"
+    cls: bool = False
+    divided: bool = False
+    joint: bool = False
+    offset: bool = False
+
+
+_KINDS = {
+    "timesformer": _Kind(cls=True, divided=True),
+    "videomae": _Kind(joint=True),
+    "vivit": _Kind(cls=True, joint=True, offset=True),
+    "vjepa2": _Kind(frames="frames_per_clip", side="crop_size"),  # an attentive pooler reads its tokens
+}
+
+
+class Clips(nn.Module):
+    """Puts a model of transformers, which takes (N, T, C, H, W), behind the axes of this project."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Maps (N, C, T, H, W) to (N, K) logits."""
+        logits: Tensor = self.model(frames.transpose(1, 2)).logits
+        return logits
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """A video classifier of the transformers library: TimeSformer, VideoMAE, ViViT or V-JEPA 2.
+
+    Its features are what the last block's first layer norm puts out, without the class token, (N, c, t, h, w); `input.frames`,
+    `input.size` and the patches decide the grid. It is read from safetensors alone, and no code of a model's repository is run.
+    TimeSformer offers divided attention; ViViT, and VideoMAE where it averages its tokens, joint attention.
+
+    Attributes:
+        weights: An id on the hub ("MCG-NJU/videomae-base-finetuned-kinetics"), or a folder as `save_pretrained` writes it.
+        revision: With an id: the branch, tag or commit; the run key holds an id's name, and only a commit pins its weights.
+        classes: Names of the outputs: kinetics400 and the like, or a file; None: the model's own.
+        processor: Whether frames, size, geometry, resize, mean, std and max_value of `input` are taken from the model and its
+            processor's configuration, whatever `input` says.
+        input: Preprocessing.
+    """
+
+    version: ClassVar[int] = 1
+
+    weights: str | None = hashed(None)
+    revision: str | None = None
+    classes: str | None = hashed(None)
+    processor: bool = True
+    input: View = field(default_factory=View)
+
+    def __post_init__(self) -> None:
+        if self.processor and self.weights is not None:
+            object.__setattr__(self, "input", _view(self._config(), self._settings(), self.input))
+
+    def weights_file(self) -> Path | None:
+        """Returns the weights in a local folder, or None for an id on the hub."""
+        folder = self._folder()
+        return None if folder is None else folder / "model.safetensors"
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU.
+
+        Raises:
+            ConfigError: The library is not installed, the model cannot be had, is of another type, or is no classifier.
+        """
+        config = self._config()
+        auto = _transformers().AutoModelForVideoClassification
+        with self._explained():
+            model, report = auto.from_pretrained(
+                self._source(), config=config, use_safetensors=True, output_loading_info=True, **self._options()
+            )
+        missing = sorted(name for name in report["missing_keys"] if ".predictor." not in name)  # which no classifier asks
+        if missing:
+            raise ConfigError(
+                f"{self.weights} lacks weights, which would be random: {', '.join(missing[:5])}",
+                expected="a model that was trained to classify videos",
+                remedy="choose one that was fine-tuned, or fine-tune it first",
+            )
+        names = [str(config.id2label[k]) for k in range(config.num_labels)]
+        own = None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else tuple(names)
+        classes = class_names(self.classes, config.num_labels, own)
+        return network_of(Clips(model.float()), self.input, classes)
+
+    def _folder(self) -> Path | None:
+        path = Path(self.weights or "").expanduser()
+        if self.weights and path.is_dir():
+            return path
+        if self.weights and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.weights) and not self.weights.startswith("."):
+            return None
+        raise ConfigError(
+            "this model comes without weights" if not self.weights else f"no such folder: {self.weights}",
+            expected="an id on the hub, or a folder with config.json and model.safetensors",
+            remedy="say model.weights=OWNER/NAME or model.weights=FOLDER",
+        )
+
+    def _source(self) -> str:
+        return str(self._folder() or self.weights)
+
+    def _options(self) -> dict[str, Any]:
+        return {"revision": self.revision or "main", "trust_remote_code": False}
+
+    def _config(self) -> Any:
+        source = self._source()
+        with self._explained():
+            config = _transformers().AutoConfig.from_pretrained(source, **self._options())
+        kind = _KINDS.get(config.model_type)
+        if kind is None or (kind.divided and config.attention_type != "divided_space_time"):
+            raise ConfigError(
+                f"{self.weights} is a {config.model_type}" + (f" with {config.attention_type} attention" if kind else ""),
+                expected=f"one of {', '.join(_KINDS)}; a timesformer with divided_space_time attention",
+            )
+        return config
+
+    def _settings(self) -> Mapping[str, Any]:
+        """Returns the processor's configuration."""
+        cached_file = importlib.import_module("transformers.utils").cached_file
+        for name in _PROCESSORS:
+            try:
+                path = cached_file(self._source(), name, revision=self.revision or "main")
+            except OSError:
+                continue
+            with self._explained():
+                settings: Mapping[str, Any] = json.loads(Path(path).read_text("utf-8"))
+            return settings
+        raise ConfigError(
+            f"{self.weights} has neither {' nor '.join(_PROCESSORS)}",
+            remedy="save its processor beside it, or say model.processor=false and the model.input of its training",
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"cannot load {self.weights}: {(str(error).splitlines() or [type(error).__name__])[0]}",
+                expected="config.json and model.safetensors of a model that the installed transformers knows",
+                remedy="without internet: fetch it elsewhere with `hf download` and say model.weights=FOLDER",
+            ) from error
+
+
+def _transformers() -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise ConfigError(f"this model needs the transformers library: {error}", remedy="pip install 'vidattr[hf]'") from error
+
+
+def _view(config: Any, settings: Mapping[str, Any], view: View) -> View:
+    """Returns the preprocessing that a processor's configuration describes: ((byte · factor − offset) − mean) / deviation."""
+    kind = _KINDS[config.model_type]
+    scaled, normalised = settings.get("do_rescale", True), settings.get("do_normalize", True)
+    if normalised and not {"image_mean", "image_std"} <= settings.keys():
+        raise ConfigError("the processor's configuration names no image_mean and image_std", remedy="say model.processor=false")
+    offset = float(scaled and settings.get("offset", kind.offset))
+    side = getattr(config, kind.side)
+    resized = settings.get("size", {})
+    resized = resized if isinstance(resized, Mapping) else {"shortest_edge": resized}
+    whole = [resized[name] for name in ("height", "width") if name in resized]
+    return replace(
+        view,
+        frames=getattr(config, kind.frames),
+        size=list(side) if isinstance(side, list | tuple) else [side, side],
+        geometry=Geometry.squash if whole and not settings.get("do_center_crop", False) else Geometry.crop,
+        resize=whole or [resized[name] for name in ("shortest_edge",) if name in resized],
+        mean=[float(mean) + offset for mean in settings["image_mean"]] if normalised else [offset] * 3,
+        std=[float(std) for std in settings["image_std"]] if normalised else [1.0] * 3,
+        max_value=255 * float(settings.get("rescale_factor", 1 / 255)) if scaled else 255.0,
+    )
+
+
+def network_of(module: Clips, view: View, classes: tuple[str, ...]) -> Network:
+    """Puts a model into a network that knows its features and its attention.
+
+    Its blocks are the first list of as many modules as it has layers, so that no path of a version of the library is needed.
+
+    Raises:
+        ConfigError: There is no such list: the library builds this model in a way that is not known here.
+    """
+    config: Any = module.model.config
+    kind = _KINDS[config.model_type]
+    lists = ((n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers)
+    name, blocks = next(lists, ("", nn.ModuleList()))
+    norms = [part for part, child in blocks[-1].named_children() if isinstance(child, nn.LayerNorm)] if len(blocks) else []
+    if not norms:
+        raise ConfigError(f"this {config.model_type} has no list of {config.num_hidden_layers} blocks", remedy="take another transformers")
+    grid = _grid(config, view)
+    layer = f"{name}.{len(blocks) - 1}.{norms[0]}"
+    if kind.divided:
+        projections = [part for part, child in module.named_modules() if part.startswith(f"{name}.") and part.endswith(".qkv")]
+        temporal = [part for part in projections if ".temporal" in part]
+        spatial = [part for part in projections if ".temporal" not in part]
+        attention = divided_attention(temporal, spatial, config.num_attention_heads, grid)
+        return Network(module, view, classes, layer=layer, unfold=partial(unfold_divided, grid), attention=attention)
+    reads_mean = kind.cls or getattr(config, "use_mean_pooling", True)
+    joint = partial(_joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
+    return Network(module, view, classes, layer=layer, unfold=partial(_unfold, grid, kind.cls), attention=joint)
+
+
+def _grid(config: Any, view: View) -> tuple[int, int, int]:
+    tubelet = getattr(config, "tubelet_size", 1)  # frames alone, or frames, height and width of a patch
+    t, *patch = tubelet if isinstance(tubelet, list | tuple) else [tubelet]
+    h, w = patch or [config.patch_size] * 2
+    return view.frames // t, view.size[0] // h, view.size[1] // w
+
+
+def _unfold(grid: tuple[int, int, int], cls: bool, tokens: Tensor, clips: int) -> Tensor:
+    """Turns (N, t·h·w, c), w fastest, behind a class token or not, into (N, c, t, h, w)."""
+    t, h, w = grid
+    if tokens.ndim != 3 or tokens.shape[:2] != (clips, cls + t * h * w):
+        return tokens
+    return tokens[:, int(cls) :].transpose(1, 2).reshape(clips, -1, t, h, w)
+
+
+def _joint_attention(name: str, grid: tuple[int, int, int], cls: bool, network: Network, frames: Tensor, fuse: Fuse) -> JointAttention:
+    """Runs the model with eager attention, the only one that keeps its weights, and fuses each block's as they come."""
+    model: Any = getattr(network.module, "model")  # noqa: B009 - a Module to mypy
+    found: dict[str, Tensor] = {}
+
+    def keep(block: str, _module: nn.Module, _inputs: object, output: object) -> None:
+        weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+        if block not in found and isinstance(weights, Tensor) and weights.ndim == 4:
+            found[block] = fuse(weights)
+
+    blocks = [f"{name}.{number}" for number in range(model.config.num_hidden_layers)]
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        with ExitStack() as hooks:
+            for block in blocks:
+                for part, child in network.module.get_submodule(block).named_modules():
+                    if "Attention" in type(child).__name__:
+                        hooks.enter_context(network.hooked(f"{block}.{part}", partial(keep, block)))
+            network(frames)
+    finally:
+        model.set_attn_implementation(before)
+    if len(found) != len(blocks):
+        raise ConfigError(
+            f"{len(found)} of {len(blocks)} blocks gave their attention weights", remedy="take another version of transformers"
+        )
+    return JointAttention(tuple(found[block] for block in blocks), grid, cls)

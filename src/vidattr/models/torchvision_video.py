@@ -1,0 +1,168 @@
+"""torchvision's video networks beside the ResNets: S3D, MViTv2-S and Video Swin-T, trained on Kinetics-400."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+from torchvision.models.video import MViT_V2_S_Weights, S3D_Weights, Swin3D_T_Weights, mvit_v2_s, s3d, swin3d_t
+
+from vidattr.errors import ConfigError
+from vidattr.models._checkpoint import anonymous, fill, head_size, located, read, untrained
+from vidattr.models._classes import class_names
+from vidattr.models._network import Network, Unfold
+from vidattr.models._torchvision import download
+from vidattr.types import hashed
+from vidattr.view import Geometry, View
+
+
+class Architecture(StrEnum):
+    """A separable Inception, a multiscale transformer that pools its tokens, a transformer of shifted windows."""
+
+    s3d = auto()
+    mvit_v2_s = auto()
+    swin3d_t = auto()
+
+
+def _swin(num_classes: int) -> nn.Module:
+    module: Any = swin3d_t(num_classes=num_classes)
+    # Its blocks put channels last. They are in their place only before the average, where no module of its own stands.
+    module.avgpool = nn.Sequential(OrderedDict(volume=nn.Identity(), mean=module.avgpool))
+    built: nn.Module = module
+    return built
+
+
+def _unfold_mvit(tokens: Tensor, clips: int) -> Tensor:
+    """Turns (N, 1 + t·h·w, c), the class token first, into (N, c, t, h, w): 8 × 56 × 56 at first; pooling halves h and w."""
+    t, side = 8, 56
+    while side > 7 and tokens.shape[1] <= t * side**2:
+        side //= 2
+    if tokens.ndim != 3 or tokens.shape[1] != 1 + t * side**2:
+        return tokens
+    return tokens[:, 1:].transpose(1, 2).reshape(clips, -1, t, side, side)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What there is to know of an architecture: how it is built, its released weights, its layers, the sizes it takes."""
+
+    build: Callable[..., nn.Module]
+    released: WeightsEnum
+    head: str
+    layer: str
+    frames: range
+    sides: range
+    unfold: Unfold | None = None
+    memory_format: torch.memory_format = torch.contiguous_format
+
+
+_KNOWN = {
+    Architecture.s3d: _Known(
+        s3d,
+        S3D_Weights.KINETICS400_V1,
+        head="classifier.1.weight",
+        layer="features",
+        frames=range(14, sys.maxsize),
+        sides=range(224, sys.maxsize),
+        memory_format=torch.channels_last_3d,
+    ),
+    Architecture.mvit_v2_s: _Known(
+        mvit_v2_s,
+        MViT_V2_S_Weights.KINETICS400_V1,
+        head="head.1.weight",
+        layer="blocks.15.norm1",
+        frames=range(16, 17),
+        sides=range(224, 225),
+        unfold=_unfold_mvit,
+    ),
+    Architecture.swin3d_t: _Known(
+        _swin,
+        Swin3D_T_Weights.KINETICS400_V1,
+        head="head.weight",
+        layer="avgpool.volume",
+        frames=range(1, sys.maxsize),
+        sides=range(1, sys.maxsize),
+    ),
+}
+
+
+def _view() -> View:
+    return View(
+        frames=64,
+        size=[224, 224],
+        geometry=Geometry.crop,
+        resize=[256, 256],
+        mean=[0.43216, 0.394666, 0.37645],
+        std=[0.22803, 0.22145, 0.216989],
+    )
+
+
+@dataclass(frozen=True)
+class TorchvisionVideo:
+    """A video network as torchvision builds it, each with a preprocessing of its own, which its YAML says.
+
+    * s3d (Xie et al., ECCV 2018, arXiv 1712.04851). Features: the output of `features`, (N, 1024, T/8, H/32, W/32). It
+      averages windows of 2 × 7 × 7 of them, and then the windows: at 16 frames that is one window, and Saliency Tubes find
+      the features; at more they find only the windows.
+    * mvit_v2_s (Li et al., CVPR 2022, arXiv 2112.01526), 16 frames of 224 × 224. Features: the output of the last block's `norm1` without
+      the class token, which the head reads, (N, 768, 8, 7, 7).
+    * swin3d_t (Liu et al., CVPR 2022, arXiv 2106.13230), 32 frames. Features: what is averaged for the head,
+      (N, 768, T/2, H/32, W/32), `avgpool.volume`. All other layers put channels last, so that no method can read them.
+
+    Attributes:
+        architecture: Which of the three.
+        weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
+            measuring speed; else a checkpoint file, of any number of classes.
+        classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400, and so on.
+        input: Preprocessing; by default that of s3d.
+    """
+
+    version: ClassVar[int] = 1
+
+    architecture: Architecture = Architecture.s3d
+    weights: str = hashed("kinetics400")
+    classes: str | None = hashed(None)
+    input: View = field(default_factory=_view)
+
+    def __post_init__(self) -> None:
+        known = _KNOWN[self.architecture]
+        for name, sizes, taken in (("frames", [self.input.frames], known.frames), ("size", self.input.size, known.sides)):
+            if any(size not in taken for size in sizes):
+                raise ConfigError(
+                    f"model.input.{name}={','.join(map(str, sizes))}",
+                    expected=f"{'' if len(taken) == 1 else 'at least '}{taken[0]}, for {self.architecture}",
+                )
+
+    def weights_file(self) -> Path | None:
+        """Returns the checkpoint file, or None where the weights are known by name."""
+        return None if self.weights in ("kinetics400", "random") else located(self.weights)
+
+    def load(self) -> Network:
+        """Returns the network, on the CPU.
+
+        Raises:
+            ConfigError: The weights cannot be had, or do not fit, or the class names do not.
+        """
+        known = _KNOWN[self.architecture]
+        if self.weights == "random":
+            count = len(known.released.meta["categories"])
+            module = untrained(lambda: known.build(num_classes=count))
+            return self._network(module, class_names(self.classes, count, anonymous(count)))
+        path = self.weights_file()
+        checkpoint = download(known.released) if path is None else read(path)
+        count = head_size(checkpoint, known.head)
+        module = known.build(num_classes=count)
+        fill(module, checkpoint)
+        return self._network(module, class_names(self.classes, count, checkpoint.class_names))
+
+    def _network(self, module: nn.Module, classes: tuple[str, ...]) -> Network:
+        known = _KNOWN[self.architecture]
+        return Network(module, self.input, classes, layer=known.layer, unfold=known.unfold, memory_format=known.memory_format)
