@@ -1,0 +1,264 @@
+"""Solves for extremal perturbations: gradient descent on the seeds of many masks at once, each a problem of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vidattr.errors import ConfigError
+from vidattr.methods._mask_losses import (
+    Target,
+    Ties,
+    area_loss,
+    area_ones,
+    core_kernel,
+    core_loss,
+    core_ones,
+    core_windows,
+    shared_target,
+    shuffled_target,
+)
+from vidattr.methods._ops import Score, chunks, derivative, score_of
+from vidattr.methods._pyramid import PYRAMIDS, perturb
+from vidattr.methods._seeds import SmoothMax, released_sigma, temporal_weights
+from vidattr.models._network import Network
+from vidattr.stages import stage
+from vidattr.types import Query
+
+if TYPE_CHECKING:
+    from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+
+
+class Context(StrEnum):
+    """How the network sees a perturbed frame: in its clip, or alone, as a clip that stands still."""
+
+    clip = auto()
+    still = auto()
+
+
+class Variant(StrEnum):
+    """What the mask does: it keeps (m), it takes away (1 − m, and the reward is minimised), or both, averaged."""
+
+    preserve = auto()
+    delete = auto()
+    dual = auto()
+
+
+class Reward(StrEnum):
+    """What is maximised: log Φ_y, the probability Φ_y, the logit z_y, or z_y minus the largest other logit."""
+
+    logprob = auto()
+    prob = auto()
+    logit = auto()
+    contrastive = auto()
+
+
+REWARDS: dict[Reward, Callable[[Tensor, Tensor], Tensor]] = {
+    Reward.logprob: lambda z, y: score_of(z, y, Score.logprob),
+    Reward.prob: lambda z, y: score_of(z, y, Score.prob),
+    Reward.logit: lambda z, y: score_of(z, y, Score.logit),
+    Reward.contrastive: lambda z, y: score_of(z, y, Score.logit) - z.scatter(1, y[:, None], -math.inf).amax(1),
+}
+# Whether each look at the perturbed clip keeps what the mask says.
+SIDES: dict[Variant, tuple[bool, ...]] = {Variant.preserve: (True,), Variant.delete: (False,), Variant.dual: (True, False)}
+
+
+@dataclass(frozen=True)
+class _Open:
+    """Problems that are not solved yet, one row each."""
+
+    row: Tensor  # its place in the results
+    clip: Tensor  # its clip's place in the pyramid
+    target: Tensor
+    area: Tensor  # voxels that shall be 1, of each plane that is ranked
+    cores: Tensor  # windows that shall be full
+    seeds: Tensor  # (B, T, h, w)
+    velocity: Tensor
+    mask: Tensor  # (B, T, H, W) at the last look
+    probability: Tensor  # at the last look
+
+    def take(self, index: Tensor) -> _Open:
+        """Returns the problems at `index`."""
+        return _Open(*(getattr(self, each.name)[index] for each in fields(self)))
+
+
+@torch.no_grad()
+def solve(method: ExtremalPerturbation, model: Network, query: Query, problems: list[tuple[int, float]]) -> dict[str, Tensor]:
+    """Solves problems, each a clip's index and a ratio, side by side.
+
+    An iteration: seeds → mask → perturbed frames → the network and back; then the losses of the mask, and one step of
+    gradient descent, v ← μ·v + (1 − dampening)·g (v = g at first), s ← clamp(s − lr·v, 0, 1). Rows that have settled leave
+    the batch. No row knows of another: energies are summed, and everything else is elementwise or within a row.
+
+    Args:
+        method: The constants.
+        model: The network.
+        query: Frames, classes and seeds of the clips.
+        problems: At most `max_batch`.
+
+    Returns:
+        By name, one row a problem: what `ExtremalPerturbation` lists as extras, and `moved`: whether the derivative of the
+        reward was ever not 0.
+    """
+    clips = sorted({i for i, _ in problems})
+    frames = query.frames.detach()[clips]
+    T, H, W = frames.shape[2:]
+    smooth_max = SmoothMax((H, W), method.seed_step, method.seed_sigma or released_sigma(H, W), method.coldness, frames)
+    losses = _Losses(method, query, problems, (T, *smooth_max.plane), frames)
+    weights = None if method.temporal_sigma is None else temporal_weights(T, method.temporal_sigma, method.temporal_profile, frames)
+    with stage("masks"):
+        pyramid = PYRAMIDS[method.perturbation](frames)
+
+    count = len(problems)
+    where = torch.tensor([clips.index(i) for i, _ in problems], device=frames.device)
+    seeds = frames.new_ones(count, T, *smooth_max.grid)
+    rows = _Open(
+        row=torch.arange(count, device=frames.device),
+        clip=where,
+        target=query.target[clips][where],
+        area=losses.area,
+        cores=losses.cores,
+        seeds=seeds,
+        velocity=torch.zeros_like(seeds),
+        mask=frames.new_zeros(count, T, H, W),
+        probability=frames.new_zeros(count),
+    )
+    found = {
+        "masks": torch.zeros_like(rows.mask),
+        "seeds": torch.zeros_like(seeds),
+        "area_padded": frames.new_zeros(count),
+        "area_visible": frames.new_zeros(count),
+        "probability": frames.new_zeros(count, method.iterations),
+        "iterations": torch.zeros_like(rows.row),
+        "moved": torch.zeros_like(rows.row, dtype=torch.bool),
+    }
+    for t in range(method.iterations):
+        with stage("masks"), torch.enable_grad():
+            leaf = rows.seeds.detach().requires_grad_()
+            plane = smooth_max(leaf if weights is None else (weights @ leaf.flatten(2)).view_as(leaf))
+            mask = smooth_max.crop(plane)
+        probability, slope = _ask(method, model, pyramid, rows, mask.detach())
+        with stage("masks"):
+            now = {"masks": mask, "seeds": leaf, "area_padded": plane.mean((1, 2, 3)), "area_visible": mask.mean((1, 2, 3))}
+            for name, value in now.items():
+                found[name][rows.row] = value.detach()
+            found["probability"][rows.row, t:] = probability[:, None]
+            found["iterations"][rows.row] = t + 1
+            found["moved"][rows.row] |= slope.flatten(1).any(1)
+            with torch.enable_grad():
+                energy = method.reward_weight * (mask * slope).sum((1, 2, 3)) + losses(t, plane, rows)
+                (gradient,) = torch.autograd.grad(energy.sum(), leaf)
+            fresh = gradient if t == 0 else method.momentum * rows.velocity + (1 - method.dampening) * gradient
+            rows = replace(rows, seeds=(leaf.detach() - method.lr * fresh).clamp(0, 1), velocity=fresh)
+            if method.looks(t):
+                unsettled = ~_settled(rows, mask, probability, method.stop_tolerance)
+                rows = replace(rows, mask=mask.detach(), probability=probability).take(unsettled.nonzero()[:, 0])
+                if len(rows.row) == 0:
+                    break
+    return found
+
+
+def _settled(rows: _Open, mask: Tensor, probability: Tensor, tolerance: float) -> Tensor:
+    """Returns which masks overlap with those of the last look, at the same probability, but for `tolerance`."""
+    overlap, union = (pick(rows.mask, mask).sum((1, 2, 3)) for pick in (torch.minimum, torch.maximum))
+    return (overlap > (1 - tolerance) * union) & ((probability - rows.probability).abs() < tolerance)
+
+
+def _ask(method: ExtremalPerturbation, model: Network, pyramid: Tensor, rows: _Open, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Shows the network the perturbed frames.
+
+    Returns:
+        The probability (B,) of the target on the first side, and the derivative (B, T, H, W) by the mask of what is minimised:
+        −reward where the mask keeps, reward where it takes away. Both sides have the same sign, since d(1 − m) = −dm.
+    """
+    sides = SIDES[method.variant]
+    probabilities, slope = [], torch.zeros_like(mask)
+    for keeps in sides:
+        with stage("masks"):
+            frames, by_mask = perturb(pyramid, rows.clip, mask if keeps else 1 - mask)
+        probability, gradient = _CONTEXTS[method.context](model, frames, rows.target, REWARDS[method.reward])
+        probabilities.append(probability)
+        with stage("masks"):
+            slope -= (gradient * by_mask).sum(1) / len(sides)
+    return probabilities[0], slope
+
+
+def in_clip(model: Network, frames: Tensor, target: Tensor, reward: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns the probability (B,) of the target and the gradient of the reward, for frames (B, C, T, H, W)."""
+    return _gradients(model, frames, target, frames.shape[2], reward)
+
+
+def alone(model: Network, frames: Tensor, target: Tensor, reward: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """As `in_clip`, but every frame by itself, repeated; probability and reward are the means over the frames."""
+    clips, T = len(frames), frames.shape[2]
+    stills = frames.transpose(1, 2).flatten(0, 1)[:, :, None]
+    probability, gradient = _gradients(model, stills, target.repeat_interleave(T), T, reward)
+    return probability.view(clips, T).mean(1), gradient.view(clips, T, *frames.shape[1:2], *frames.shape[3:]).transpose(1, 2) / T
+
+
+_CONTEXTS = {Context.clip: in_clip, Context.still: alone}
+
+
+def _gradients(
+    model: Network, frames: Tensor, target: Tensor, length: int, reward: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Returns probability and gradient of clips that are repeated to `length` frames, in chunks of `max_batch`."""
+    probabilities, gradients = [], []
+    for x, y in chunks(model, frames, target):
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            logits = model(leaf.expand(-1, -1, length, -1, -1))
+            gradients.append(derivative(reward(logits, y), leaf))
+        probabilities.append(score_of(logits.detach(), y, Score.prob))
+    return torch.cat(probabilities), torch.cat(gradients)
+
+
+class _Losses:
+    """λ_t·area + γ_t·cores of masks on their (T, Ĥ, Ŵ) plane, with what each problem's ratio asks of them."""
+
+    def __init__(
+        self, method: ExtremalPerturbation, query: Query, problems: list[tuple[int, float]], plane: tuple[int, int, int], like: Tensor
+    ) -> None:
+        if any(k > length for k, length in zip(method.core_kernel, plane, strict=False)):
+            raise ConfigError(
+                f"method.core_kernel={list(method.core_kernel)} does not fit into {plane[0]} frames of {plane[1]}×{plane[2]}",
+                expected="a kernel no longer than the clip and no larger than the mask's plane",
+                remedy="a smaller method.core_kernel, or a model with more frames (model.input.frames)",
+            )
+        self._method = method
+        self._ranked = math.prod(plane[1:] if method.per_frame_area else plane)
+        self._kernel = core_kernel(method.core_kernel, method.core_shape) if method.core_kernel else None
+        areas = [area for _, area in problems]
+        self.area = torch.tensor([area_ones(area, self._ranked) for area in areas], device=like.device)
+        self.cores = torch.zeros_like(self.area)
+        if self._kernel is not None:
+            windows = math.prod((n - k) // s + 1 for n, k, s in zip(plane, method.core_kernel, method.core_stride, strict=True))
+            full = [core_ones(method.core_topk, area, method.core_kernel, plane, windows) for area in areas]
+            self.cores = torch.tensor(full, device=like.device)
+        shuffle = method.ties is Ties.shuffle
+        self._generators = [torch.Generator(like.device).manual_seed(query.seeds[i]) for i, _ in problems] if shuffle else []
+
+    def __call__(self, t: int, masks: Tensor, rows: _Open) -> Tensor:
+        """Returns the sum (B,) of both terms for masks (B, T, Ĥ, Ŵ) at iteration t."""
+        method, target = self._method, self._target(rows)
+        loss = method.area_weight * method.area_growth**t * area_loss(masks.reshape(len(masks), -1, self._ranked), rows.area, target)
+        if self._kernel is not None and t > method.core_start:
+            loss = loss + method.core_weight * core_loss(core_windows(masks, self._kernel, method.core_stride), rows.cores, target)
+        return loss
+
+    def _target(self, rows: _Open) -> Target:
+        if not self._generators:
+            return shared_target
+
+        def shuffled(values: Tensor, ones: Tensor) -> Tensor:
+            # Problems that have left draw too: what one gets does not depend on who is still there.
+            noise = [torch.rand(values.shape[1:], generator=each, dtype=values.dtype, device=values.device) for each in self._generators]
+            return shuffled_target(values, ones, torch.stack(noise)[rows.row])
+
+        return shuffled

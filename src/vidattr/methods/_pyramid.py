@@ -1,0 +1,85 @@
+"""What a mask does to the frames: between the frame as it is (1) and one that is blurred or faded away (0).
+
+The perturbation operator of Fong, Patrick, Vedaldi, ICCV 2019, with the eight levels of its released code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum, auto
+
+import torch
+from torch import Tensor
+
+LEVELS = 8
+WIDEST = 20.0  # pixels, whatever the size of the frame
+
+
+class Perturbation(StrEnum):
+    """What is left of a voxel where the mask is 0: its blurred surroundings, or 0, the mean colour of the data set."""
+
+    blur = auto()
+    fade = auto()
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Blurs (…, H, W) with a Gaussian of standard deviation `sigma` pixels, cut at ⌈4σ⌉ and normalised to sum 1.
+
+    What lies beyond the border is 0: the border of a blurred frame fades to the mean colour. Two matrix products and no
+    convolution, which a GPU may do in TF32; matrix products keep all bits of a float32 unless somebody asks for less.
+    """
+    if sigma == 0:
+        return images
+    down, across = (_gaussian(length, sigma, images) for length in images.shape[-2:])
+    return down @ images @ across
+
+
+def _gaussian(length: int, sigma: float, like: Tensor) -> Tensor:
+    """Returns the symmetric (length, length) matrix of a zero-padded Gaussian blur along one axis."""
+    half = math.ceil(4 * sigma)
+    kernel = torch.exp(-(torch.arange(-half, half + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
+    distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
+    weights = (kernel / kernel.sum())[(distance + half).clamp(max=2 * half)]
+    return weights.where(distance <= half, 0.0).to(like)
+
+
+def blur_pyramid(frames: Tensor) -> Tensor:
+    """Returns (8, …): level l is the frames, each blurred by 20·(1 − l/7) pixels; the last is the frames themselves."""
+    return torch.stack([blur(frames, WIDEST * (1 - level / (LEVELS - 1))) for level in range(LEVELS)])
+
+
+def fade_pyramid(frames: Tensor) -> Tensor:
+    """Returns (2, …): nothing, and the frames. What lies between is exactly m·x, as with eight levels l/7·x."""
+    return torch.stack([torch.zeros_like(frames), frames])
+
+
+PYRAMIDS: dict[Perturbation, Callable[[Tensor], Tensor]] = {Perturbation.blur: blur_pyramid, Perturbation.fade: fade_pyramid}
+
+
+def perturb(pyramid: Tensor, clip: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Looks every voxel up in a pyramid at the height that the mask says, linearly between two levels.
+
+    With v = (L − 1)·m and k = ⌊v⌋: out = (k + 1 − v)·y_k + (v − k)·y_{k+1}, y beyond the last level being the last. Written
+    as Σ_l max(0, 1 − |v − l|)·y_l, which needs no table of indices and takes one level at a time.
+
+    Args:
+        pyramid: (L, U, C, T, H, W) levels of U clips.
+        clip: Which of the U clips each of the B masks belongs to, (B,).
+        mask: (B, T, H, W) in [0, 1].
+
+    Returns:
+        The perturbed frames (B, C, T, H, W), and their derivative by the mask, of the same shape: (L − 1)(y_{k+1} − y_k).
+    """
+    top = len(pyramid) - 1
+    height = mask[:, None] * top
+    below = height.floor()
+    frames, slope = (mask.new_zeros(len(mask), *pyramid.shape[2:]) for _ in range(2))
+    for level, images in enumerate(pyramid):
+        image = images if len(images) == 1 else images[clip]
+        frames.addcmul_((1 - (height - level).abs()).clamp_(min=0), image)
+        rise = (below == level - 1).to(mask.dtype)
+        if level < top:
+            rise -= (below == level).to(mask.dtype)
+        slope.addcmul_(rise, image, value=top)
+    return frames, slope

@@ -1,0 +1,158 @@
+"""From a small grid of seeds per frame to a smooth mask per frame: extremal perturbations' smooth maximum.
+
+Fong, R., Patrick, M., Vedaldi, A., "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV 2019,
+section 3.2, with the constants of its released code; smoothing of the seeds in time as Li et al., WACV 2021, eq. 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum, auto
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, unfold
+
+
+class Profile(StrEnum):
+    """How a seed's weight falls with z, its distance in standard deviations.
+
+    code: exp(−2 max(0, z − ½)²), as the released code of Fong et al. has it. text: exp(−max(0, z − 1)²/4), as their paper.
+    """
+
+    code = auto()
+    text = auto()
+
+
+_CACHED = 2**17  # numbers in a block: a few of its size fit into a core's second-level cache
+
+_PROFILES: dict[Profile, Callable[[Tensor], Tensor]] = {
+    Profile.code: lambda z: torch.exp(-2 * (z - 0.5).clamp(min=0).square()),
+    Profile.text: lambda z: torch.exp(-(z - 1).clamp(min=0).square() / 4),
+}
+
+
+def released_sigma(height: int, width: int) -> float:
+    """Returns the σ in pixels of a frame size: 11 at 112 and 23 at 224, as released, and on that line for every other size.
+
+    That is 12·s/112 − 1 for the shorter side s, rounded to a whole pixel, and no less than 1. Unlike here, the released code
+    takes 23 for every width but 112.
+    """
+    return float(max(1, round(12 * min(height, width) / 112) - 1))
+
+
+def temporal_weights(frames: int, sigma: float, profile: Profile, like: Tensor) -> Tensor:
+    """Returns the (T, T) matrix that smooths seeds in time (eq. 12): row t holds k(|t − t'| / σ), normalised to sum 1.
+
+    Normalised over the frames that exist, so that at the ends of a clip the kernel is cut and the sum stays 1.
+    """
+    t = torch.arange(frames, dtype=torch.float64)
+    weights = _PROFILES[profile]((t[:, None] - t).abs() / sigma)
+    return (weights / weights.sum(1, keepdim=True)).to(like)
+
+
+class SmoothMax:
+    """The mask of frames of one size, as a differentiable function of one grid of seeds per frame.
+
+    Seeds lie `step` pixels apart. With w the weight (profile `code`) of a seed's distance to a pixel and α = w·s,
+
+        m̂(u) = Σ_k α_k e^{β α_k} / Σ_k e^{β α_k}
+
+    over the (2R+1)² seeds around pixel u, R = 1 + ⌈σ/step⌉; those beyond the grid count as 0. The mask is computed on a
+    plane that is larger than the frame, so that a border seed paints as much as any other; areas are shares of that plane.
+
+    The weights depend only on where u lies between the seeds. Pixels are therefore grouped by that place, step² groups, and
+    the sum runs over one seed of the window after the other: no buffer ever holds a pixel's whole window.
+
+    Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), it always holds the frame.
+
+    Args:
+        size: (H, W) of the frames.
+        step: Pixels between two seeds.
+        sigma: Radius in pixels of what a seed paints.
+        coldness: β; the larger, the nearer to the maximum.
+        like: A tensor of the type and device to compute in.
+
+    Attributes:
+        grid: (h, w), the seeds of a frame.
+        plane: (Ĥ, Ŵ), the size of the mask before it is cropped.
+        taps: Seeds along one side of a pixel's window, 2R + 1.
+    """
+
+    def __init__(self, size: tuple[int, int], step: int, sigma: float, coldness: float, like: Tensor) -> None:
+        reach, margin = 1 + math.ceil(sigma / step), 1 + math.ceil(2 * sigma / step)
+        self._size, self._step, self._corner, self._margin, self.taps = size, step, round(sigma), margin, 2 * reach + 1
+        self.grid = (-(-size[0] // step), -(-size[1] // step))
+        # Cells of the plane, each of `step` pixels but for the last, of one.
+        self._cells = tuple(
+            max(n + 2 * margin - 2 * reach, math.ceil((length + self._corner - 1) / step) + 1)
+            for n, length in zip(self.grid, size, strict=True)
+        )
+        self.plane = (step * (self._cells[0] - 1) + 1, step * (self._cells[1] - 1) + 1)
+        place, tap = torch.arange(step, dtype=torch.float64), torch.arange(self.taps, dtype=torch.float64)
+        offset = place[:, None] - sigma - step * (tap - margin)  # of a pixel from the seed, along one axis
+        distance = torch.hypot(offset[:, None, :, None], offset[None, :, None, :]).flatten(2).flatten(0, 1)
+        self._weights = (coldness * _PROFILES[Profile.code](distance / sigma)).to(like)  # (step², taps²), times β
+        self._coldness = coldness
+
+    def __call__(self, seeds: Tensor) -> Tensor:
+        """Returns the mask (B, T, Ĥ, Ŵ) on the whole plane, in [0, 1], of seeds (B, T, h, w) in [0, 1]."""
+        step, (rows, columns) = self._step, self._cells
+        beyond = [
+            cells + self.taps - 1 - self._margin - n for cells, n in zip(self._cells, self.grid, strict=True)
+        ]  # seeds of value 0 after the last one; `margin` of them come before the first
+        padded = pad(seeds.flatten(0, 1)[:, None], (self._margin, beyond[1], self._margin, beyond[0]))
+        windows = unfold(padded, self.taps).transpose(0, 1).flatten(1)  # (taps², B·T·cells), as many numbers as the mask has
+        groups = cast(Tensor, _WeightedSoftmax.apply(windows, self._weights))
+        pixels = groups.view(step, step, -1, rows, columns).permute(2, 3, 0, 4, 1).reshape(*seeds.shape[:2], rows * step, columns * step)
+        return (pixels[..., : self.plane[0], : self.plane[1]] / self._coldness).clamp(max=1)  # rounding may pass 1
+
+    def crop(self, mask: Tensor) -> Tensor:
+        """Returns the part (…, H, W) of a mask on the plane (…, Ĥ, Ŵ) that covers the frame."""
+        corner, (height, width) = self._corner, self._size
+        return mask[..., corner : corner + height, corner : corner + width]
+
+
+class _WeightedSoftmax(torch.autograd.Function):
+    """Σ_k a_k e^{a_k} / Σ_k e^{a_k} with a_k = w_k s_k: (G, X), for each of G rows w of weights (G, K) and X windows s (K, X).
+
+    By hand, because autograd would keep several tensors of (G, K, X); here the backward pass computes them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, windows: Tensor, weights: Tensor) -> Tensor:
+        mean, bottom = (windows.new_zeros(len(weights), windows.shape[1]) for _ in range(2))
+        for rows in _blocks(mean):
+            top, below, columns = mean[rows], bottom[rows], weights[rows, :, None].unbind(1)
+            a, e = torch.empty_like(top), torch.empty_like(top)
+            for weight, seed in zip(columns, windows, strict=True):
+                torch.mul(weight, seed, out=a)
+                torch.exp(a, out=e)
+                below += e
+                top.addcmul_(a, e)
+            top /= below
+        ctx.save_for_backward(windows, weights, mean, bottom)
+        return mean
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        windows, weights, mean, bottom = ctx.saved_tensors
+        result = torch.zeros_like(windows)
+        for rows in _blocks(mean):
+            # d mean / d a_k = e^{a_k} (1 + a_k − mean) / bottom
+            share, less = gradient[rows] / bottom[rows], mean[rows] - 1
+            a, e = torch.empty_like(less), torch.empty_like(less)
+            for weight, seed, slope in zip(weights[rows].unbind(1), windows, result, strict=True):
+                torch.mul(weight[:, None], seed, out=a)
+                torch.exp(a, out=e)
+                slope += weight @ e.mul_(a.sub_(less)).mul_(share)
+        return result, None
+
+
+def _blocks(groups: Tensor) -> list[slice]:
+    """Cuts the rows of (G, X) into blocks that stay in a CPU's cache through the loop over K; a GPU takes all at once."""
+    rows = max(1, _CACHED // groups.shape[1]) if groups.device.type == "cpu" else len(groups)
+    return [slice(first, first + rows) for first in range(0, len(groups), rows)]

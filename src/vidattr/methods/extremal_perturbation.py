@@ -1,0 +1,157 @@
+"""The mask of a given area that keeps the network sure of its class: extremal perturbations of video."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from vidattr.errors import ConfigError
+from vidattr.methods._extremal import SIDES, Context, Reward, Variant, solve
+from vidattr.methods._mask_losses import CoreShape, CoreTopK, Ties
+from vidattr.methods._pyramid import Perturbation, blur
+from vidattr.methods._seeds import Profile
+from vidattr.models._network import Network
+from vidattr.types import Explanation, Query
+
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("iterations", "seed_step", "stop_window"), (1, math.inf)),
+    **dict.fromkeys(("area_growth", "seed_sigma", "temporal_sigma", "smooth_sigma", "coldness", "lr"), (1e-6, math.inf)),
+    **dict.fromkeys(("reward_weight", "area_weight", "core_weight", "core_start", "stop_tolerance"), (0, math.inf)),
+    **dict.fromkeys(("momentum", "dampening"), (0, 1)),
+}
+
+
+@dataclass(frozen=True)
+class ExtremalPerturbation:
+    """EP-3D, EP-3D-Evenly and STEP (Li et al., WACV 2021) after extremal perturbations (Fong et al., ICCV 2019).
+
+    For every clip and preservation ratio a, gradient descent on the seeds of a smooth mask (`_seeds.SmoothMax`) minimises
+
+        E_t = ρ·(−reward(x ⊗ m)) + λ_t·area(m̂, a) + γ_t·cores(m̂, a),    λ_t = λ·growth^t,   γ_t = γ from t > core_start
+
+    with x ⊗ m the frames where m = 1 and their blur where m = 0 (`_pyramid.perturb`). The map is the sum over the ratios of
+    the masks of the last forward pass, each frame smoothed: one mask is 1 on large plateaus, on which a maximum is a tie.
+
+    - EP-3D (eq. 5 and 6): the area is a share of the whole volume. EP-3D-Evenly (eq. 10 and 11): `per_frame_area`, of every
+      frame. EP-3D (σ) (eq. 12): `temporal_sigma`. STEP (eq. 7 to 9): `core_kernel`.
+    - All ratios of all clips are problems of their own, solved side by side, at most `max_batch` at once.
+    - Where no mask ever moved the reward, derivative exactly 0 throughout, there is no evidence, and the map is 0.
+
+    Unlike the paper, as its released code has it: −log Φ is minimised where the paper maximises Φ; areas are shares of a
+    plane larger than the frame, so that a mask inside the frame covers 1.43·a of it at 112 pixels; losses are means, not
+    squared norms; λ grows; cores join after 100 iterations; the blur is a pyramid of eight levels.
+    Unlike that code: EP and STEP have the same ρ (its demo has 100 and 1); ties are shared unless `ties` says otherwise;
+    a problem that has settled is stopped, unless `stop_window` is null.
+
+    Attributes:
+        areas: Preservation ratios a.
+        iterations: Steps of gradient descent, at most. Of the released logs, masks are decided by the 400th.
+        context: clip: the perturbed frames are seen together. still: the image method, a baseline. Each frame is shown alone,
+            repeated to a clip that stands still, and the reward is the mean over the frames. Unlike an image network, this
+            one was never trained on what does not move.
+        perturbation: blur or fade.
+        variant: preserve, delete or dual.
+        reward: Unlike the paper, which names Φ, the default is log Φ, as in the code.
+        reward_weight: ρ.
+        area_weight: λ at the first iteration.
+        area_growth: Growth of λ an iteration; 1.0008668 doubles it in 800.
+        per_frame_area: Whether every frame is given the same area, or the clip as a whole.
+        core_kernel: [kt, kh, kw] of the core loss; empty: there is none. The paper gives no size: its demo has 7×11×11, the code
+            of its successor 5 or 8 frames.
+        core_stride: Of the core loss's windows.
+        core_shape: ellipsoid or cylinder.
+        core_topk: How many windows shall be full (`_extremal.core_ones`); the paper does not say.
+        core_weight: γ.
+        core_start: Last iteration, from 0, without core loss; not in the paper.
+        temporal_sigma: Standard deviation in frames of the smoothing of seeds in time; null: none. The paper's three are lost.
+        temporal_profile: Its kernel; the paper does not say which of two.
+        seed_step: Pixels between two seeds.
+        seed_sigma: Radius in pixels of what a seed paints; null: 11 at 112 pixels, 23 at 224 (`_seeds.released_sigma`).
+        coldness: β of the smooth maximum.
+        lr: Learning rate.
+        momentum: Of gradient descent.
+        dampening: Of its momentum; not at the first iteration.
+        ties: share, or shuffle as in the code of the paper's successor (Li et al., TCSVT 2021), by the clip's own seed.
+        smooth_sigma: Standard deviation in pixels of the map's smoothing, zeros beyond the border; null: none. Unlike in the
+            released evaluation, the map is not divided by its maximum afterwards.
+        stop_window: Iterations between two looks at whether a problem has settled; null: all iterations are made.
+        stop_tolerance: It has, if since the last look its probability moved by less than this, and Σ min / Σ max of its two
+            masks by less than this from 1. With cores, the first look is after they have joined.
+
+    The explanation's extras, T, H and W being the frames' and A the ratios': `masks` (N, A, T, H, W); `seeds` (N, A, T, h, w),
+    before they are smoothed in time; `area_padded` and `area_visible` (N, A), shares of the mask's plane and of the frame;
+    `probability` (N, A, iterations), Φ_y of the perturbed frames (of what is kept, if there are both), the last one repeated
+    after an early stop; `iterations` (N, A).
+
+    Raises:
+        ConfigError: A field out of its range, or a core kernel longer than the clip or larger than the mask's plane.
+    """
+
+    version: ClassVar[int] = 1
+
+    areas: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2])
+    iterations: int = 400
+    context: Context = Context.clip
+    perturbation: Perturbation = Perturbation.blur
+    variant: Variant = Variant.preserve
+    reward: Reward = Reward.logprob
+    reward_weight: float = 1.0
+    area_weight: float = 300.0
+    area_growth: float = 1.0008668
+    per_frame_area: bool = False
+    core_kernel: list[int] = field(default_factory=list)
+    core_stride: list[int] = field(default_factory=lambda: [1, 11, 11])
+    core_shape: CoreShape = CoreShape.ellipsoid
+    core_topk: CoreTopK = CoreTopK.count
+    core_weight: float = 300.0
+    core_start: int = 100
+    temporal_sigma: float | None = None
+    temporal_profile: Profile = Profile.code
+    seed_step: int = 7
+    seed_sigma: float | None = None
+    coldness: float = 20.0
+    lr: float = 0.05
+    momentum: float = 0.9
+    dampening: float = 0.9
+    ties: Ties = Ties.share
+    smooth_sigma: float | None = 10.0
+    stop_window: int | None = 25
+    stop_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.areas or not all(0 < area <= 1 for area in self.areas):
+            raise ConfigError(f"method.areas={list(self.areas)}", expected="ratios above 0, up to 1")
+        if len(self.core_kernel) not in (0, 3) or len(self.core_stride) != 3 or min(*self.core_kernel, *self.core_stride, 1) < 1:
+            found = f"method.core_kernel={list(self.core_kernel)} method.core_stride={list(self.core_stride)}"
+            raise ConfigError(found, expected="[frames, rows, columns] of at least 1 each; an empty kernel: no core loss")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(
+                    f"method.{name}={value}", expected=f"at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+                )
+
+    @property
+    def passes(self) -> int:
+        """One an iteration, ratio and side of the mask, if nothing stops early; with still frames, times their number."""
+        return self.iterations * len(self.areas) * len(SIDES[self.variant])
+
+    def looks(self, iteration: int) -> bool:
+        """Returns whether problems that have settled are stopped at this iteration, from 0."""
+        first = self.core_start + 1 if self.core_kernel else 0
+        return self.stop_window is not None and iteration >= first and (iteration - first) % self.stop_window == 0
+
+    def __call__(self, model: Network, query: Query) -> Explanation:
+        """Explains N clips: ⌈N·A / max_batch⌉ times up to `iterations` forward and backward passes of a batch."""
+        problems = [(i, area) for i in range(len(query.frames)) for area in self.areas]
+        count = math.ceil(len(problems) / model.max_batch)
+        parts = [problems[k * len(problems) // count : (k + 1) * len(problems) // count] for k in range(count)]  # even, as in `chunks`
+        solved = [solve(self, model, query, part) for part in parts]
+        found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
+        found = {name: rows.view(-1, len(self.areas), *rows.shape[1:]) for name, rows in found.items()}
+        evidence = found.pop("moved")[:, :, None, None, None]
+        saliency = (found["masks"] * evidence).sum(1)
+        return Explanation((saliency if self.smooth_sigma is None else blur(saliency, self.smooth_sigma)).float(), found)

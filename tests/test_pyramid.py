@@ -1,0 +1,69 @@
+"""The perturbation operator against the blur and the look-up that it stands for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+import toys
+from vidattr.methods._pyramid import PYRAMIDS, Perturbation, blur, perturb
+
+
+def literal_blur(image: Tensor, sigma: float) -> Tensor:
+    """(H, W) with the outer product of the cut and normalised Gaussian, zeros beyond the border."""
+    half = math.ceil(4 * sigma)
+    line = torch.tensor([math.exp(-(i**2) / (2 * sigma**2)) for i in range(-half, half + 1)], dtype=torch.float64)
+    line = line / line.sum()
+    return conv2d(image[None, None], torch.outer(line, line)[None, None], padding=half)[0, 0]
+
+
+def literal_lookup(pyramid: Tensor, mask: Tensor) -> Tensor:
+    """(L, C, T, H, W) at the height of (T, H, W): levels k and k + 1 of each voxel, gathered."""
+    top = len(pyramid) - 1
+    height = mask * top
+    below = height.floor().long()
+    index = below.expand_as(pyramid[0])[None]
+    share = height - below.detach()
+    return (1 - share) * pyramid.gather(0, index)[0] + share * pyramid.gather(0, (index + 1).clamp(max=top))[0]
+
+
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 20.0])
+def test_blur_is_a_gaussian_that_sees_zeros_beyond_the_border(sigma: float) -> None:
+    image = toys.seeded(2, 9, 13)
+    torch.testing.assert_close(blur(image, sigma), torch.stack([literal_blur(each, sigma) for each in image]), rtol=0, atol=1e-12)
+
+
+def test_pyramid_has_eight_levels_from_20_pixels_of_blur_to_none() -> None:
+    frames = toys.seeded(1, 2, 2, 6, 7)
+    pyramid = PYRAMIDS[Perturbation.blur](frames)
+    for level, sigma in enumerate([20, 17.142857142857142, 14.285714285714286, 11.428571428571429, 8.571428571428571, 5.714285714285714]):
+        torch.testing.assert_close(pyramid[level, 0, 1, 1], literal_blur(frames[0, 1, 1], sigma), rtol=0, atol=1e-12)
+    assert len(pyramid) == 8
+    assert torch.equal(pyramid[7], frames)
+
+
+@pytest.mark.parametrize("kind", Perturbation)
+def test_lookup_and_its_derivative_are_those_of_the_gathered_levels(kind: Perturbation) -> None:
+    pyramid = PYRAMIDS[kind](toys.seeded(2, 3, 4, 5, 6))
+    clip = torch.tensor([1, 0, 1])
+    mask = toys.seeded(3, 4, 5, 6, seed=4).sigmoid()
+    mask[:, 0, 0, 0], mask[:, 0, 0, 1], mask[:, 0, 0, 2] = 0, 1, 3 / 7
+    frames, slope = perturb(pyramid, clip, mask)
+    for row in range(3):
+        leaf = mask[row].clone().requires_grad_()
+        expected = literal_lookup(pyramid[:, clip[row]], leaf)
+        torch.testing.assert_close(frames[row], expected.detach(), rtol=0, atol=1e-12)
+        pull = toys.seeded(3, 4, 5, 6, seed=5)
+        torch.testing.assert_close((pull * slope[row]).sum(0), torch.autograd.grad(expected, leaf, pull)[0], rtol=0, atol=1e-11)
+
+
+def test_a_mask_of_ones_shows_the_frames_and_fade_is_a_product() -> None:
+    frames, mask = toys.seeded(1, 3, 2, 5, 6), toys.seeded(1, 2, 5, 6).sigmoid()
+    for kind in Perturbation:
+        assert torch.equal(perturb(PYRAMIDS[kind](frames), torch.tensor([0]), torch.ones_like(mask))[0], frames)
+    faded, _ = perturb(PYRAMIDS[Perturbation.fade](frames), torch.tensor([0]), mask)
+    torch.testing.assert_close(faded, frames * mask[:, None], rtol=0, atol=1e-15)
