@@ -8,27 +8,32 @@ Each pair runs in turn, A B A B …, and the median of the ratios is printed: a 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from captum.attr import IntegratedGradients as CaptumIG
 from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor, nn
 
 import vidattr
 from vidattr import compose, runner
+from vidattr.methods._flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models._network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.types import Query, Truth
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -42,9 +47,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def pair(name: str, ours: Callable[[], object], other: Callable[[], object], rounds: int) -> Row:
-    """Times two ways to the same thing in turn, after one warm-up each."""
-    ours(), other()
+def pair(name: str, ours: Callable[[], object], other: Callable[[], object], rounds: int, *, warm: bool = True) -> Row:
+    """Times two ways to the same thing in turn, after one warm-up each unless they are too long for that."""
+    if warm:
+        ours(), other()
     times = [(seconds(ours), seconds(other)) for _ in range(rounds)]
     return {
         "what": name,
@@ -116,6 +122,72 @@ def deletion_insertion(name: str, network: Network, rounds: int, steps: int) -> 
     )
 
 
+def moving(network: Network) -> Query:
+    """Makes one clip of a blurred pattern that drifts, so that optical flow has something to follow."""
+    frames = query_of(network, 1).frames
+    pattern = torch.nn.functional.avg_pool2d(frames[0, :, 0], 9, 1, 4) * 5
+    drift = [pattern.roll((t, 2 * t), (1, 2)) for t in range(frames.shape[2])]
+    return Query(torch.stack(drift, 1)[None], torch.zeros(1, dtype=torch.int64, device=network.device), (0,))
+
+
+def occlusion(name: str, network: Network, rounds: int) -> list[Row]:
+    """AOSA against its distinct clips run bare; AOSA-approx against one forward and backward pass and the flow, and against AOSA."""
+    query = moving(network)
+    aosa, approx = vidattr.load_method("aosa"), vidattr.load_method("aosa_approx")
+    passed: list[int] = []
+    handle = network.module.register_forward_pre_hook(lambda _module, inputs: passed.append(len(inputs[0])))
+    aosa(network, query)
+    handle.remove()
+    size = network.max_batch
+    clips = query.frames.expand(size, -1, -1, -1, -1).contiguous()
+
+    @torch.no_grad()
+    def bare() -> None:
+        for start in range(0, sum(passed), size):
+            network(clips[: min(size, sum(passed) - start)])
+
+    def once() -> None:
+        view = network.view
+        optical_flow(view.denormalise(query.frames), Flow.farneback, Gray.rgb, None)
+        x = query.frames.clone().requires_grad_()
+        torch.autograd.grad(network(x)[:, 0].sum(), x)
+
+    fresh = functools.partial(dataclasses.replace, query)  # each time without what an earlier call kept
+    full = pair(
+        f"AOSA, 196 anchors, against its {sum(passed)} clips run bare ({name})",
+        lambda: aosa(network, fresh(memo={})),
+        bare,
+        rounds,
+        warm=False,
+    )
+    quick = pair(
+        f"AOSA-approx against one forward, one backward and the flow ({name})", lambda: approx(network, fresh(memo={})), once, rounds
+    )
+    share = {"ours_s": quick["ours_s"], "other_s": full["ours_s"], "ratio": quick["ours_s"] / full["ours_s"], "rounds": rounds}
+    return [full, quick, {"what": f"AOSA-approx against AOSA ({name})", **share}]
+
+
+def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
+    """OSA against captum's Occlusion: the same windows, the same map to rounding."""
+    query = moving(network)
+    T, H, W = query.frames.shape[2:]
+    window, stride = (T // 2, H // 4, W // 4), (T // 2, H // 8, W // 8)
+    ours = vidattr.load_method(
+        "osa", window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement="flush", score="logit"
+    )
+    theirs = CaptumOcclusion(network.module)
+    C = query.frames.shape[1]
+
+    @torch.no_grad()
+    def captum() -> Tensor:
+        return theirs.attribute(query.frames, (C, *window), strides=(C, *stride), baselines=0, target=query.target)
+
+    difference = (ours(network, query).map - captum()[:, 0]).abs().max() / captum().abs().max()
+    if difference > 1e-3:
+        raise AssertionError(f"OSA and captum's Occlusion differ by {float(difference):.1e} of the range")
+    return pair(f"OSA against captum's Occlusion, the same windows ({name})", lambda: ours(network, query), captum, rounds)
+
+
 def whole_run(network: Network, rounds: int) -> Row:
     """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
     clips, batch, steps = 4, 4, 8
@@ -169,9 +241,11 @@ def main() -> None:
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         layer = network.module.get_submodule(str(network.layer))
         pairs = against_captum(name, network, layer, arguments.rounds, ig_steps)
-        rows += [*pairs, deletion_insertion(name, network, arguments.rounds, curve_steps)]
-        for row in rows[-3:]:
+        pairs += [deletion_insertion(name, network, arguments.rounds, curve_steps), captum_occlusion(name, network, arguments.rounds)]
+        pairs += occlusion(name, network, arguments.rounds)
+        for row in pairs:
             tell(row, arguments.json)
+        rows += pairs
     rows.append(whole_run(r3d, arguments.rounds))
     tell(rows[-1], arguments.json)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

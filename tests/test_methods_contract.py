@@ -264,8 +264,12 @@ def other_values(field: str, value: object) -> list[object]:
 
 
 def options() -> Iterator[tuple[str, str, object]]:
-    for path in CONFIGS:
+    seen = set()
+    for path in CONFIGS:  # of the variants of one class the first will do: an option is its code's
         method = load(path.stem)
+        if type(method) in seen:
+            continue
+        seen.add(type(method))
         for field in dataclasses.fields(method):  # type: ignore[arg-type]
             for value in other_values(field.name, getattr(method, field.name)):
                 yield path.stem, field.name, value

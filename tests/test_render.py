@@ -11,7 +11,7 @@ from PIL import Image
 
 from vidattr import _drawing as draw
 from vidattr.errors import ConfigError
-from vidattr.render import Render, Scene, animation, comparison, grid, overlay, write, write_comparison
+from vidattr.render import Render, Scene, animation, comparison, cutouts, grid, overlay, write, write_comparison, write_cutouts
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"
 
@@ -246,6 +246,29 @@ def test_write_comparison(tmp_path):
     assert write_comparison(tmp_path, clip, {"a": map}, Render()) == [tmp_path / "clip.a_1.png"]
     assert write_comparison(tmp_path, clip, {"a": map}, Render()) == []
     assert write_comparison(tmp_path, clip, {"a": map}, Render(), overwrite=True) == [tmp_path / "clip.a_1.png"]
+
+
+def test_cutouts_show_the_clip_where_the_mask_is_and_black_elsewhere(tmp_path):
+    clip, _ = scene(2)
+    h, w = clip.pixels.shape[1:3]
+    masks = np.zeros((2, 2, h, w), np.float32)
+    masks[1] = 1
+    page = cutouts(clip, masks, [("ratio 0.1", ""), ("ratio 1", "")], "ep3d", Render(boxes=False, tile=16))
+
+    def times(tile):
+        corners = np.argwhere((page[: 1 - h, : 1 - w] == tile[0, 0]).all(-1))
+        return sum(np.array_equal(page[y : y + h, x : x + w], tile) for y, x in corners)
+
+    for frame in clip.pixels:
+        assert times(frame) == 2  # in the row of frames, and where the mask keeps all
+    assert times(np.zeros_like(clip.pixels[0])) == 2  # where it keeps nothing
+
+    extras = {"masks": masks, "ratios": np.array([0.1, 1.0]), "area_visible": np.array([0.0, 1.0]), "probability": np.ones((2, 3))}
+    assert write_cutouts(tmp_path, clip, {"attribution": masks}, "m", Render()) == []
+    assert write_cutouts(tmp_path, clip, extras, "m", Render(grid=False)) == []
+    assert write_cutouts(tmp_path, clip, extras, "m", Render()) == [tmp_path / "clip.a_1.masks.png"]
+    assert write_cutouts(tmp_path, clip, extras, "m", Render()) == []
+    assert write_cutouts(tmp_path, clip, extras, "m", Render(), overwrite=True) == [tmp_path / "clip.a_1.masks.png"]
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):

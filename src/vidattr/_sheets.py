@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidattr import _drawing as draw
-from vidattr._heat import Map, Scale, blend, overlay
+from vidattr._heat import Map, Scale, Style, blend, overlay
 
 if TYPE_CHECKING:
     from vidattr.render import Render, Scene
@@ -56,6 +56,27 @@ def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
     return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, render, "row")
 
 
+def cutouts(scene: Scene, masks: Map, words: Sequence[tuple[str, str]], method: str, render: Render) -> Pixels:
+    """Draws masks as windows into the clip: under the row of frames a row a mask, black where it is 0.
+
+    Args:
+        scene: The clip.
+        masks: (A, T, H, W) in 0…1.
+        words: Name of each mask, and a line of what it does.
+        method: What found them.
+        render: How to draw; its style does not matter here.
+    """
+    T = len(scene.pixels)
+    picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
+    few = replace(scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ())
+    black = replace(render, style=Style.cutout, opacity=1.0)
+    rows = [_Row("frames", method, _tiles(few, few.pixels, render.tile, render))]
+    for mask, (name, note) in zip(masks, words, strict=True):
+        shown = blend(few.pixels, mask[picked].astype(np.float32), black)
+        rows.append(_Row(name, note, _tiles(few, shown, render.tile, render)))
+    return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, black, "")
+
+
 def strip(scene: Scene, maps: Mapping[str, Map], words: Mapping[str, Sequence[str]], points: Sequence[str], render: Render) -> Pixels:
     """Draws what several states of a network make of one frame: a row a method, a column a state, each map on its own scale.
 
@@ -86,7 +107,7 @@ class _Row:
 
 
 def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: Render, scaled: str) -> Pixels:
-    """Draws named rows of tiles under the titles of their columns; every `scaled` has a scale of its own."""
+    """Draws named rows of tiles under the titles of their columns; every `scaled` has a scale of its own; "": all have one."""
     h, w = rows[0].tiles.shape[1:3]
     line = draw.line_height(draw.SMALL)
     pitch = h + draw.GAP + (line if any(row.under for row in rows) else 0)
@@ -181,7 +202,8 @@ def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None, scale
         draw.text(page, x, y, f"{scale.flaw}: nothing to draw", draw.SMALL, draw.ACCENT)
         x += draw.text_width(f"{scale.flaw}: nothing to draw", draw.SMALL) + 2 * draw.MARGIN
     else:
-        low, high = ("", f", each {scaled} on its own scale") if scale is None else (f" {end}" for end in scale.ends())
+        own = f", each {scaled} on its own scale" if scaled else ""
+        low, high = ("", own) if scale is None else (f" {end}" for end in scale.ends())
         draw.text(page, x, y, f"low{low}", draw.SMALL, draw.GREY)
         x += draw.text_width(f"low{low}", draw.SMALL) + draw.GAP
         ramp = np.tile(np.linspace(0, 1, 140, dtype=np.float32), (1, 10, 1))

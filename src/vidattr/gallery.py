@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidattr.identity import key
-from vidattr.render import Scene, write, write_comparison
+from vidattr.render import Scene, write, write_comparison, write_cutouts
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Sample
 
@@ -31,6 +31,8 @@ def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, fol
         cell = job.cell
         scene = _scene(job, stored, clip, sample)
         write(job.folder.path / "visual", scene, stored.map.numpy(), cell.title, cell.render, overwrite=overwrite)
+        extras = {name: value.numpy() for name, value in stored.extras.items()}
+        write_cutouts(job.folder.path / "visual", scene, extras, cell.title, cell.render, overwrite=overwrite)
     if len(found) > 1:
         job, stored = found[0]
         maps = {other.cell.title: one.map.numpy() for other, one in found}

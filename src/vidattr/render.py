@@ -14,14 +14,28 @@ import cv2
 
 from vidattr import _encoding as encode
 from vidattr._heat import Map, Scale, Signed, Style, overlay
-from vidattr._sheets import animation, comparison, grid
+from vidattr._sheets import animation, comparison, cutouts, grid
 from vidattr.errors import ConfigError, unknown
 from vidattr.store import whole
 
 if TYPE_CHECKING:
     from vidattr.types import Box, Pixels
 
-__all__ = ["Render", "Scale", "Scene", "Signed", "Style", "animation", "comparison", "grid", "overlay", "write", "write_comparison"]
+__all__ = [
+    "Render",
+    "Scale",
+    "Scene",
+    "Signed",
+    "Style",
+    "animation",
+    "comparison",
+    "cutouts",
+    "grid",
+    "overlay",
+    "write",
+    "write_comparison",
+    "write_cutouts",
+]
 
 
 _RANGES = {
@@ -145,6 +159,29 @@ def write_comparison(folder: Path, scene: Scene, maps: Mapping[str, Map], render
     if not render.comparison or (path.exists() and not overwrite):
         return []
     _put(path, encode.png(comparison(scene, maps, render)))
+    return [path]
+
+
+def write_cutouts(
+    folder: Path, scene: Scene, extras: Mapping[str, Map], method: str, render: Render, *, overwrite: bool = False
+) -> list[Path]:
+    """Writes the masks of a method that finds one for each preservation ratio as windows into the clip, `<clip>.masks.png`.
+
+    Args:
+        folder: Where to.
+        scene: The clip.
+        extras: What the method stored: `masks` (A, T, H, W), `ratios`, `area_visible` (A,) and `probability` (A, iterations);
+            without masks there is nothing to draw.
+        method: Name of the method.
+        render: Which pictures, and how; it goes with the grid.
+        overwrite: Write it also if it is there.
+    """
+    path = folder / f"{scene.clip}.masks.png"
+    if "masks" not in extras or not render.grid or (path.exists() and not overwrite):
+        return []
+    facts = zip(extras["ratios"], extras["probability"][:, -1], extras["area_visible"], strict=True)
+    words = [(f"ratio {ratio:g}", f"p = {p:.2f}, {area:.0%} of the frame") for ratio, p, area in facts]
+    _put(path, encode.png(cutouts(scene, extras["masks"], words, method, render)))
     return [path]
 
 

@@ -243,7 +243,7 @@ def _maps(resident: _Resident, job: Job, ready: Ready | None, good: Sequence[tup
     for clip, _ in good:
         if clip.id not in maps and job.folder.map_path(clip.id).is_file():
             try:
-                maps[clip.id] = job.folder.load(clip.id)
+                maps[clip.id] = job.folder.load(clip.id, extras=True)
             except ClipError as error:
                 job.fail(clip.id, "load", error)
     return maps

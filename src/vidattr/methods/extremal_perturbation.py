@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods._extremal import SIDES, Context, Reward, Variant, solve
@@ -84,7 +86,7 @@ class ExtremalPerturbation:
     The explanation's extras, T, H and W being the frames' and A the ratios': `masks` (N, A, T, H, W); `seeds` (N, A, T, h, w),
     before they are smoothed in time; `area_padded` and `area_visible` (N, A), shares of the mask's plane and of the frame;
     `probability` (N, A, iterations), Φ_y of the perturbed frames (of what is kept, if there are both), the last one repeated
-    after an early stop; `iterations` (N, A).
+    after an early stop; `iterations` (N, A); `ratios` (N, A), `areas` again.
 
     Raises:
         ConfigError: A field out of its range, or a core kernel longer than the clip or larger than the mask's plane.
@@ -146,12 +148,20 @@ class ExtremalPerturbation:
 
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips: ⌈N·A / max_batch⌉ times up to `iterations` forward and backward passes of a batch."""
-        problems = [(i, area) for i in range(len(query.frames)) for area in self.areas]
-        count = math.ceil(len(problems) / model.max_batch)
-        parts = [problems[k * len(problems) // count : (k + 1) * len(problems) // count] for k in range(count)]  # even, as in `chunks`
-        solved = [solve(self, model, query, part) for part in parts]
-        found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
+        found = self.solve(model, query, [(i, area) for i in range(len(query.frames)) for area in self.areas])
         found = {name: rows.view(-1, len(self.areas), *rows.shape[1:]) for name, rows in found.items()}
         evidence = found.pop("moved")[:, :, None, None, None]
         saliency = (found["masks"] * evidence).sum(1)
+        found["ratios"] = saliency.new_tensor(self.areas).expand(len(saliency), -1)
         return Explanation((saliency if self.smooth_sigma is None else blur(saliency, self.smooth_sigma)).float(), found)
+
+    def solve(self, model: Network, query: Query, problems: Sequence[tuple[int, float]]) -> dict[str, Tensor]:
+        """Solves problems, each a clip's index and a ratio, at most `max_batch` side by side; `areas` is not asked.
+
+        Returns:
+            By name, one row a problem: the extras, and `moved`, whether the reward's derivative was ever not 0.
+        """
+        count = math.ceil(len(problems) / model.max_batch)
+        parts = [problems[k * len(problems) // count : (k + 1) * len(problems) // count] for k in range(count)]  # even, as in `chunks`
+        solved = [solve(self, model, query, list(part)) for part in parts]
+        return {name: torch.cat([part[name] for part in solved]) for name in solved[0]}

@@ -1,0 +1,131 @@
+"""The minimal preservation ratio: how little of a clip is enough for the network to stay as sure as it was.
+
+Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, eq. 3 and table 2.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vidattr.errors import ConfigError
+from vidattr.methods._pyramid import WIDEST, blur
+from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+from vidattr.metrics.deletion_insertion import rank
+from vidattr.models._network import Network
+from vidattr.types import Column, Method, Query, Scores, Truth
+
+
+@dataclass(frozen=True)
+class MinRatio:
+    """Finds a* = min {a : Φ(x ⊗ m_a) ≥ Φ(x) − ε}, Φ being the softmax probability of the target and m_a a mask of ratio a.
+
+    1. Φ(x ⊗ m_a) for every a of `ratios`. Of EP-3D, EP-2D and STEP m_a is the mask that the method finds for a, whatever its
+       own `areas`: all ratios of all clips are one optimisation. Of any other method it is the share a of voxels that are
+       largest in its stored map, the others replaced by the frames blurred by 20 pixels.
+    2. a* is the smallest ratio that keeps the probability; 1, the whole clip, if none does.
+    3. `bisection` times the interval between a* and the ratio of the grid below it is halved.
+
+    The paper has no code for its table, and says neither the grid nor ε. A mask's ratio is a share of its plane, which is larger
+    than the frame: at 112 pixels it covers 1.43·a of it (`ExtremalPerturbation`), while a map's is a share of the frame.
+
+    Attributes:
+        ratios: The grid, rising.
+        epsilon: How much probability may be lost; a column each.
+        bisection: How often the interval is halved; each time costs another optimisation per clip and ε.
+        correct_only: Whether clips that the network gets wrong are NaN: of what is not seen nothing is enough.
+    """
+
+    version: ClassVar[int] = 1
+    needs_network: ClassVar[bool] = True
+
+    ratios: list[float] = field(default_factory=lambda: [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7])
+    epsilon: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.05])
+    bisection: int = 0
+    correct_only: bool = True
+
+    def __post_init__(self) -> None:
+        rising = [0.0, *self.ratios, 1.0]
+        if not self.ratios or any(low >= high for low, high in itertools.pairwise(rising)):
+            raise ConfigError(f"metric.ratios={list(self.ratios)}", expected="rising shares between 0 and 1, both excluded")
+        if not self.epsilon or not all(0 <= one < 1 for one in self.epsilon):
+            raise ConfigError(f"metric.epsilon={list(self.epsilon)}", expected="one or more of at least 0 and less than 1")
+        if self.bisection < 0:
+            raise ConfigError(f"metric.bisection={self.bisection}", expected="0 or more")
+
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+        """Judges M methods, or their `maps` (M, N, T, H, W); maps that are not finite are NaN.
+
+        Returns:
+            Per ε `min_ratio_<ε>`, and `f_clip`, Φ(x); as curve `probability` (M, N, ratios + 1), Φ at each ratio and at 1.
+
+        Raises:
+            ValueError: There is no network, or not one method a map.
+        """
+        if model is None:
+            raise ValueError("the minimal ratio asks the network: model is None")
+        if len(methods) != len(maps):
+            raise ValueError(f"{len(methods)} methods for {len(maps)} maps: the minimal ratio runs the methods that take ratios again")
+        shares = model.probabilities(query.frames)
+        whole = shares.gather(1, query.target[:, None]).double()  # (N, 1)
+        judged = (shares.argmax(1) == query.target) | (not self.correct_only)
+        grid = whole.new_tensor([*self.ratios, 1.0])
+        least, curves = [], []
+        for method, map in zip(methods, maps, strict=True):
+            keeper = _Keeper(model, query, method, map)
+            kept = torch.cat([keeper(grid[:-1].expand(len(whole), -1)), whole], 1)
+            valid = judged & map.isfinite().flatten(1).all(1)
+            curves.append(kept.where(valid[:, None], torch.nan))
+            found = [self._least(keeper, kept, whole - one, grid).where(valid, torch.nan) for one in self.epsilon]
+            least.append(torch.stack(found))
+        columns = {f"min_ratio_{one:g}": torch.stack([row[e] for row in least]) for e, one in enumerate(self.epsilon)}
+        columns["f_clip"] = whole[:, 0].where(judged, torch.nan).expand(len(maps), -1)
+        return Scores(columns, {"probability": torch.stack(curves)}, points=[f"{a:g}" for a in (*self.ratios, 1)])
+
+    def _least(self, keeper: _Keeper, kept: Tensor, wanted: Tensor, grid: Tensor) -> Tensor:
+        """Returns a* (N,) for the probabilities `wanted` (N, 1), from those `kept` (N, ratios + 1) on the grid."""
+        first = (kept >= wanted).int().argmax(1)
+        high = grid[first]
+        low = grid[(first - 1).clamp(min=0)].where(first > 0, 0.0)
+        for _ in range(self.bisection):
+            middle = (low + high) / 2
+            enough = keeper(middle[:, None])[:, 0] >= wanted[:, 0]
+            low, high = low.where(enough, middle), middle.where(enough, high)
+        return high
+
+    def summary(self) -> tuple[Column, ...]:
+        """Returns the mean minimal ratio of each ε, and the probability of the whole clip."""
+        ratios = (Column(f"Minimal ratio (ε = {one:g})", score=f"min_ratio_{one:g}", better="lower") for one in self.epsilon)
+        return (*ratios, Column("Probability of the clip", score="f_clip"))
+
+
+class _Keeper:
+    """The network's answer to a clip of which one method keeps a share."""
+
+    def __init__(self, model: Network, query: Query, method: Method, map: Tensor) -> None:
+        self._model, self._query, self._method = model, query, method
+        if not isinstance(method, ExtremalPerturbation):
+            self._place = rank(map[None], query.seeds, 1)[0].flatten(1).view_as(map)
+            self._blurred = blur(query.frames, WIDEST)
+
+    def __call__(self, ratios: Tensor) -> Tensor:
+        """Returns Φ (N, A) float64 of the target for the ratios (N, A)."""
+        model, query, (N, A) = self._model, self._query, ratios.shape
+        if isinstance(self._method, ExtremalPerturbation):
+            # Ratios are numbers of the method's own, not tensors: a few floats a round leave the device.
+            problems = [(i, float(a)) for i, row in enumerate(ratios.tolist()) for a in row]
+            return self._method.solve(model, query, problems)["probability"][:, -1].double().view(N, A)
+        jobs = torch.arange(N * A, device=ratios.device)
+        count = (ratios.flatten() * self._place[0].numel()).round()
+        found = []
+        for job in torch.split(jobs, model.max_batch):
+            clip = job // A
+            keep = (self._place[clip] < count[job].view(-1, 1, 1, 1))[:, None]
+            answer = model.probabilities(torch.where(keep, query.frames[clip], self._blurred[clip]))
+            found.append(answer.gather(1, query.target[clip][:, None])[:, 0])
+        return torch.cat(found).double().view(N, A)

@@ -1,0 +1,114 @@
+"""The smallest share of a clip that keeps a network sure: known by construction, and by the methods' own masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import toys
+from conftest import Command
+from vidattr.errors import ConfigError
+from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.gradient import Gradient
+from vidattr.methods.random import Random
+from vidattr.metrics.min_ratio import MinRatio
+from vidattr.models._network import Network
+from vidattr.types import Query
+
+T, H, W = 4, 8, 8
+BLOCK = (slice(None), slice(0, 4), slice(0, 2))  # 1/8 of the voxels
+GRID = [0.05, 0.1, 0.2, 0.5]
+
+
+class Remembers(nn.Module):
+    """Sure of class 0 as long as its block holds, to the bit, what it held in the clip."""
+
+    def __init__(self, frames: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("seen", frames)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        lost = (frames[:, None] - self.seen).abs()[(..., *BLOCK)].flatten(2).sum(2).amin(1)
+        return torch.stack([4 - 100 * lost, torch.zeros_like(lost)], 1)
+
+
+def planted(clips: int = 2) -> tuple[Network, Query, Tensor]:
+    frames = torch.rand(clips, 3, T, H, W, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    query = Query(frames, torch.zeros(clips, dtype=torch.int64), tuple(range(clips)))
+    map = torch.zeros(clips, T, H, W)
+    map[(slice(None), *BLOCK)] = 1.0
+    return toys.network(Remembers(frames)), query, map
+
+
+def test_the_grid_finds_the_first_ratio_that_holds_all_the_evidence() -> None:
+    network, query, map = planted()
+    found = MinRatio(ratios=GRID, epsilon=[0.0, 0.5])(network, query, [], torch.stack([map, -map]), [Gradient(), Gradient()])
+    assert found.columns["min_ratio_0"].tolist() == [[0.2, 0.2], [1.0, 1.0]]  # the block is the last of the other map
+    assert found.columns["f_clip"][0].tolist() == pytest.approx([1 / (1 + math.exp(-4))] * 2, abs=1e-7)
+    curve = found.curves["probability"][0, 0]
+    assert curve[:2].max() < 0.5
+    assert torch.equal(curve[2:], curve[-1:].expand(3))
+    assert list(found.points) == ["0.05", "0.1", "0.2", "0.5", "1"]
+
+
+def test_bisection_closes_in_on_the_share_of_the_block() -> None:
+    network, query, map = planted()
+    for halvings, expected in ((1, 0.15), (2, 0.125), (3, 0.125)):
+        found = MinRatio(ratios=GRID, epsilon=[0.0], bisection=halvings)(network, query, [], map[None], [Gradient()])
+        assert found.columns["min_ratio_0"][0].tolist() == pytest.approx([expected] * 2)
+
+
+def test_what_the_network_gets_wrong_or_has_no_map_is_not_judged() -> None:
+    network, query, map = planted()
+    maps = torch.stack([map, map])
+    maps[1, 0, 0, 0, 0] = torch.nan
+    wrong = replace(query, target=torch.tensor([1, 0]))
+    judge = MinRatio(ratios=GRID, epsilon=[0.0])
+    found = judge(network, wrong, [], maps, [Gradient(), Gradient()]).columns["min_ratio_0"]
+    assert found.isnan().tolist() == [[True, False], [True, False]]
+    found = judge(network, query, [], maps, [Gradient(), Gradient()]).columns["min_ratio_0"]
+    assert found.isnan().tolist() == [[False, False], [True, False]]
+    anyway = replace(judge, correct_only=False)(network, wrong, [], maps, [Gradient(), Gradient()])
+    assert anyway.columns["min_ratio_0"].isnan().tolist() == [[False, False], [True, False]]
+
+
+def test_a_method_that_takes_ratios_is_asked_for_each_whatever_its_own() -> None:
+    model, query = toys.conv_net(max_batch=3), toys.query(2)
+    query = replace(query, target=model(query.frames).argmax(1))
+    method = ExtremalPerturbation(areas=[0.9], iterations=4, seed_step=2, seed_sigma=2.0, stop_window=None)
+    maps = torch.rand(1, 2, *query.frames.shape[2:])
+    found = MinRatio(ratios=[0.2, 0.4], epsilon=[0.0])(model, query, [], maps, [method])
+    expected = replace(method, areas=[0.2, 0.4])(model, query).extras["probability"][..., -1].double()
+    torch.testing.assert_close(found.curves["probability"][0, :, :2], expected, rtol=1e-9, atol=0)
+    assert torch.equal(found.curves["probability"][0, :, 2], found.columns["f_clip"][0])
+
+
+def test_all_ratios_of_all_clips_share_their_batches() -> None:
+    network, query, map = planted(3)
+    sizes: list[int] = []
+    network.max_batch = 4
+    network.module.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
+    MinRatio(ratios=GRID)(network, query, [], map[None], [Random()])
+    assert sum(sizes) == 3 + 3 * len(GRID)
+    assert max(sizes) <= 4
+
+
+@pytest.mark.parametrize(
+    "fields", [{"ratios": []}, {"ratios": [0.2, 0.1]}, {"ratios": [0.5, 1.0]}, {"epsilon": []}, {"epsilon": [-0.1]}, {"bisection": -1}]
+)
+def test_a_field_out_of_its_range_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"metric.{next(iter(fields))}"):
+        MinRatio(**fields)  # type: ignore[arg-type]
+
+
+def test_from_run_to_table(vidattr: Command) -> None:
+    cell = ["method=grad_cam", "dataset.clips=4"]
+    assert vidattr("run", *cell).code == 0
+    found = vidattr("evaluate", *cell, "metric=min_ratio", "metric.ratios=[0.1,0.5]", "--format", "markdown")
+    assert found.code == 0, found.err
+    assert "Minimal ratio (ε = 0.05)" in found.out
+    assert "random" in found.out
