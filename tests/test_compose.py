@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vidattr.compose import build, cells, config_dir, part
+from vidattr.compose import build, cells, config_dir, part, training
 from vidattr.errors import ConfigError
 from vidattr.methods.grad_cam import GradCAM
 
@@ -57,6 +57,16 @@ def test_a_wrong_override_says_what_was_found_and_what_there_is(override: str, w
         cells([override])
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(("primary", "override"), [("run", "metric=s_pt"), ("train", "method=gradient")])
+def test_a_role_that_a_command_does_not_take_is_refused(primary: str, override: str) -> None:
+    role = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"`vidattr {primary}` takes no {role}"):
+        if primary == "train":
+            training([override])
+        else:
+            cells([override], primary=primary)
 
 
 def test_a_typo_in_the_last_cell_is_found_before_the_first_is_used() -> None:

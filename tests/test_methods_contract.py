@@ -28,10 +28,12 @@ UNDEFINED = {("saliency_tubes", "cnn_lstm")}  # a method that reads the weights 
 MODELS: dict[str, Callable[..., Network]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
 TRANSFORMERS = {"attention_rollout"}  # methods that are defined for a network with attention, and for none of the others
 UNDEFINED |= {(name, model) for name in TRANSFORMERS for model in MODELS}
-PAIRS = [(path.stem, model) for path in CONFIGS for model in MODELS if (path.stem, model) not in UNDEFINED]
+# The profiles of released code differ from the others of their class in numbers only: their fields are checked, and no more.
+NAMES = [path.stem for path in CONFIGS if not path.stem.endswith(("_demo", "_tcsvt"))]
+PAIRS = [(name, model) for name in NAMES for model in MODELS if (name, model) not in UNDEFINED]
 PAIRS += [(name, "transformer") for name in sorted(TRANSFORMERS)]
 MODELS["transformer"] = toys.transformer
-each_config = pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+each_config = pytest.mark.parametrize("name", NAMES)
 each_pair = pytest.mark.parametrize(("name", "make"), [pytest.param(n, MODELS[m], id=f"{n}-{m}") for n, m in PAIRS])
 
 
@@ -82,7 +84,7 @@ def test_there_is_a_yaml_for_every_method_here() -> None:
     assert {str(OmegaConf.load(path)._target_).split(".")[2] for path in CONFIGS} == modules
 
 
-@each_config
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
 def test_yaml_spells_out_every_field_and_says_what_it_is(name: str) -> None:
     text = (ROOT / "configs" / "method" / f"{name}.yaml").read_text().splitlines()
     assert text[0].startswith("# ")

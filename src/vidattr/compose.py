@@ -197,6 +197,9 @@ def _explained(primary: str, point: list[str], search: list[str], error: Excepti
     key = re.search(r"full_key: (\S+)", str(error.__cause__ or error)) or re.search(r"Could not override '([^']+)'", text)
     if key:
         parent, _, leaf = key.group(1).rpartition(".")
+        if leaf in ROLES and not parent:
+            other = "`vidattr evaluate` and `vidattr table`" if leaf == "metric" else "`vidattr run`"
+            return ConfigError(f"`vidattr {primary}` takes no {leaf}", remedy=f"{leaf}= goes with {other}")
         groups = [item for item in point if item.partition("=")[0] in (*ROLES, "paths", "recipe")]
         config = compose(primary, overrides=[*search, *groups], return_hydra_config=True)
         role = parent.partition(".")[0]
