@@ -34,11 +34,12 @@ def run(folder: Path, log: Path) -> None:
     torch.set_num_threads(1)
     real = runner.explain_batch
 
-    def noted(network, cell, ready):
+    def noted(network, cells, ready):
+        (cell,) = cells
         wanted = [clip.id for clip in ready.clips if not runner.run_folder(cell).map_path(clip.id).exists()]
         with log.open("a") as file:
             file.write(json.dumps({"method": cell.title, "wanted": wanted}) + "\n")
-        return real(network, cell, ready)
+        return real(network, cells, ready)
 
     runner.explain_batch = noted
     os.chdir(folder)

@@ -216,3 +216,28 @@ def test_a_corrupt_video_costs_one_line_and_the_others_are_written(vidattr: Comm
     hasty = vidattr("run", "dataset=clips", f"dataset.root={folder}", "paths.out=hasty", "runtime.clips=2", "--fail-fast", "--quiet")
     assert hasty.code == 1
     assert len(maps(tmp_path / "hasty")) == 1, "the batch of the corrupt clip is finished, the next one not begun"
+
+
+def test_a_sweep_over_ratios_is_one_optimisation(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vidattr.methods import extremal_perturbation
+
+    solved: list[list[float]] = []
+    real = extremal_perturbation.solve
+
+    def noted(method, model, query, problems):
+        solved.append([area for _, area in problems])
+        return real(method, model, query, problems)
+
+    monkeypatch.setattr(extremal_perturbation, "solve", noted)
+    common = ["method=ep3d", "method.iterations=3", "dataset.clips=2", "runtime.clips=2", "model.weights=random"]
+    found = vidattr("run", *common, "method.areas=[0.1],[0.3,0.1]", "paths.out=swept")
+    assert found.code == 0, found.err
+    assert solved == [[0.1, 0.3, 0.1, 0.3]]
+    assert vidattr("run", *common, "method.areas=[0.3,0.1]", "paths.out=alone").code == 0
+    assert len(solved) == 2
+    (alone,) = (tmp_path / "alone").rglob("*-disc.safetensors")
+    (swept,) = (tmp_path / "swept").rglob(f"{alone.parents[1].name}/maps/{alone.name}")
+    one, other = load_file(alone), load_file(swept)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)

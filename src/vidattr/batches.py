@@ -1,4 +1,4 @@
-"""Batches: clips decoded ahead in the background, sent to the device once, and turned into queries."""
+"""Batches: clips decoded ahead in the background, sent to the device once, turned into queries, and maps brought back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from vidattr.errors import ClipError, ConfigError, unknown
 from vidattr.identity import describe, key
 from vidattr.models._network import Network
 from vidattr.runtime import within_memory
-from vidattr.types import Clip, Query, Sample
+from vidattr.store import StoredMap
+from vidattr.types import Clip, Explanation, Joint, Query, Sample
 from vidattr.video import read as read_video
 from vidattr.view import View
 
@@ -163,3 +164,32 @@ def prepare(network: Network, good: Sequence[tuple[Clip, Sample]], cell: Cell) -
         ],
     )
     return ready, failures
+
+
+def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> list[dict[str, StoredMap]]:
+    """Runs the methods of cells on one batch, at once if they are several, and brings maps and extras back to the host, once."""
+    first, *others = methods = [cell.method for cell in cells]
+
+    def explain() -> list[Explanation]:
+        return first.together(network, ready.query, methods) if others and isinstance(first, Joint) else [first(network, ready.query)]
+
+    explanations = within_memory(network, explain)
+    return [_stored(found, ready, cell.runtime.extras) for found, cell in zip(explanations, cells, strict=True)]
+
+
+def _stored(found: Explanation, ready: Ready, keep_extras: bool) -> dict[str, StoredMap]:
+    maps = found.map.float().cpu()
+    extras = {name: value.cpu() for name, value in found.extras.items()} if keep_extras else {}
+    targets = ready.query.target.tolist()
+    return {
+        clip.id: StoredMap(
+            map=maps[row],
+            numbers=ready.samples[row].numbers,
+            target=targets[row],
+            name=ready.names[row],
+            probability=ready.probability[row],
+            top=ready.top[row],
+            extras={name: value[row] for name, value in extras.items()},
+        )
+        for row, clip in enumerate(ready.clips)
+    }

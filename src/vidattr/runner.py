@@ -20,14 +20,13 @@ import torch
 from tqdm import tqdm
 
 from vidattr import __version__, gallery
-from vidattr.batches import Decoded, Ready, by_network, clips_of, network_key, prepare, read_ahead, stretches
+from vidattr.batches import Decoded, Ready, by_network, clips_of, explain_batch, network_key, prepare, read_ahead, stretches
 from vidattr.compose import Cell
 from vidattr.errors import ClipError, ConfigError, VidattrError
 from vidattr.identity import key, run_identity
 from vidattr.models._network import Network
-from vidattr.runtime import within_memory
 from vidattr.store import RunFolder, StoredMap
-from vidattr.types import Clip, Sample
+from vidattr.types import Clip, Joint, Sample
 
 
 @dataclass
@@ -218,7 +217,9 @@ def _do_batch(
         ready, failures = prepare(resident.network, good, jobs[0].cell)
         for failure in failures:
             _fail_all(jobs, *failure)
-    found = {id(job): _maps(resident, job, ready, good) for job in jobs}
+    found: dict[int, dict[str, StoredMap]] = {}
+    for alike in _together(jobs):
+        found |= _maps(resident, alike, ready, good)
     return [draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample) for clip, sample in good]
 
 
@@ -227,26 +228,41 @@ def _fail_all(jobs: Sequence[Job], clip: str, stage: str, error: Exception) -> N
         job.fail(clip, stage, error)
 
 
-def _maps(resident: _Resident, job: Job, ready: Ready | None, good: Sequence[tuple[Clip, Sample]]) -> dict[str, StoredMap]:
-    """Returns the batch's maps of one method: computed and written where one is missing, read back otherwise."""
-    maps: dict[str, StoredMap] = {}
-    if ready is not None and job.failed is None and any(clip.id in job.missing for clip in ready.clips):
+def _together(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Groups the jobs whose methods are answered at once: those that differ in their ratios only."""
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        method = job.cell.method
+        groups.setdefault(method.kind if isinstance(method, Joint) else id(job), []).append(job)
+    return list(groups.values())
+
+
+def _maps(
+    resident: _Resident, alike: Sequence[Job], ready: Ready | None, good: Sequence[tuple[Clip, Sample]]
+) -> dict[int, dict[str, StoredMap]]:
+    """Returns the batch's maps of jobs that are answered at once: computed and written where missing, else read back."""
+    found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
+    asked = [job for job in alike if ready and job.failed is None and any(clip.id in job.missing for clip in ready.clips)]
+    if ready is not None and asked:
         try:
-            maps = explain_batch(resident.network, job.cell, ready)
+            found |= zip(map(id, asked), explain_batch(resident.network, [job.cell for job in asked], ready), strict=True)
         except ConfigError as error:  # this method cannot explain this network: the other methods go on
-            job.failed = error
-            job.fail("", "method", error)
+            for job in asked:
+                job.failed = error
+                job.fail("", "method", error)
+    for job in alike:
+        maps = found[id(job)]
         for name in maps.keys() & job.missing:
             job.folder.save(name, maps[name])
             job.missing.remove(name)
             job.written += 1
-    for clip, _ in good:
-        if clip.id not in maps and job.folder.map_path(clip.id).is_file():
-            try:
-                maps[clip.id] = job.folder.load(clip.id, extras=True)
-            except ClipError as error:
-                job.fail(clip.id, "load", error)
-    return maps
+        for clip, _ in good:
+            if clip.id not in maps and job.folder.map_path(clip.id).is_file():
+                try:
+                    maps[clip.id] = job.folder.load(clip.id, extras=True)
+                except ClipError as error:
+                    job.fail(clip.id, "load", error)
+    return found
 
 
 def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
@@ -267,23 +283,3 @@ def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
         _run_group(jobs, clips, _Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True)
         done += jobs
     return done
-
-
-def explain_batch(network: Network, cell: Cell, ready: Ready) -> dict[str, StoredMap]:
-    """Runs one method on one batch and brings maps and extras back to the host, once."""
-    found = within_memory(network, lambda: cell.method(network, ready.query))
-    maps = found.map.float().cpu()
-    extras = {name: value.cpu() for name, value in found.extras.items()} if cell.runtime.extras else {}
-    targets = ready.query.target.tolist()
-    return {
-        clip.id: StoredMap(
-            map=maps[row],
-            numbers=ready.samples[row].numbers,
-            target=targets[row],
-            name=ready.names[row],
-            probability=ready.probability[row],
-            top=ready.top[row],
-            extras={name: value[row] for name, value in extras.items()},
-        )
-        for row, clip in enumerate(ready.clips)
-    }

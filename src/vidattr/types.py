@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,6 +231,18 @@ class Method(Protocol):
 
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips; nothing leaves the device, and no clip's map depends on its neighbours."""
+
+
+@runtime_checkable
+class Joint(Method, Protocol):
+    """A method that can answer for several of its kind at once: a sweep over its ratios is one optimisation."""
+
+    @property
+    def kind(self) -> str:
+        """What methods have in common that are answered together."""
+
+    def together(self, model: Network, query: Query, methods: Sequence[Any]) -> list[Explanation]:
+        """Explains N clips by each of `methods`, all of this kind, as each would alone."""
 
 
 class Metric(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -146,14 +146,30 @@ class ExtremalPerturbation:
         first = self.core_start + 1 if self.core_kernel else 0
         return self.stop_window is not None and iteration >= first and (iteration - first) % self.stop_window == 0
 
+    @property
+    def kind(self) -> str:
+        """All constants but the ratios."""
+        return repr(replace(self, areas=[1.0]))
+
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips: ⌈N·A / max_batch⌉ times up to `iterations` forward and backward passes of a batch."""
-        found = self.solve(model, query, [(i, area) for i in range(len(query.frames)) for area in self.areas])
-        found = {name: rows.view(-1, len(self.areas), *rows.shape[1:]) for name, rows in found.items()}
+        (found,) = self.together(model, query, [self])
+        return found
+
+    def together(self, model: Network, query: Query, methods: Sequence[ExtremalPerturbation]) -> list[Explanation]:
+        """Explains N clips by each of `methods`, which differ in their ratios only, in one optimisation of all ratios."""
+        areas = list(dict.fromkeys(area for method in methods for area in method.areas))
+        found = self.solve(model, query, [(i, area) for i in range(len(query.frames)) for area in areas])
+        found = {name: rows.view(-1, len(areas), *rows.shape[1:]) for name, rows in found.items()}
         evidence = found.pop("moved")[:, :, None, None, None]
-        saliency = (found["masks"] * evidence).sum(1)
-        found["ratios"] = saliency.new_tensor(self.areas).expand(len(saliency), -1)
-        return Explanation((saliency if self.smooth_sigma is None else blur(saliency, self.smooth_sigma)).float(), found)
+        found["ratios"] = found["masks"].new_tensor(areas).expand(len(query.frames), -1)
+        explanations = []
+        for method in methods:
+            own = [areas.index(area) for area in method.areas]
+            saliency = (found["masks"] * evidence)[:, own].sum(1)
+            map = saliency if self.smooth_sigma is None else blur(saliency, self.smooth_sigma)
+            explanations.append(Explanation(map.float(), {name: rows[:, own] for name, rows in found.items()}))
+        return explanations
 
     def solve(self, model: Network, query: Query, problems: Sequence[tuple[int, float]]) -> dict[str, Tensor]:
         """Solves problems, each a clip's index and a ratio, at most `max_batch` side by side; `areas` is not asked.
