@@ -15,7 +15,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -68,7 +68,7 @@ def query_of(network: Network, clips: int) -> Query:
     return Query(frames, torch.zeros(clips, dtype=torch.int64, device=network.device), tuple(range(clips)))
 
 
-def against_captum(name: str, network: Network, layer: nn.Module, rounds: int, steps: int) -> list[Row]:
+def against_captum(name: str, network: Network, layer: nn.Module, rounds: int, steps: int) -> Iterator[Row]:
     """Integrated gradients and Grad-CAM, ours and captum's, of the same clips with the same numbers as a result."""
     query = query_of(network, 2)
     black = network.view.colour(query.frames, 0.0).expand_as(query.frames[:1])
@@ -87,10 +87,8 @@ def against_captum(name: str, network: Network, layer: nn.Module, rounds: int, s
         small = layer_cam.attribute(query.frames, query.target, relu_attributions=True)
         return LayerAttribution.interpolate(small, query.frames.shape[2:], "trilinear")
 
-    return [
-        pair(f"integrated gradients, {steps} steps, against captum ({name})", lambda: ig(network, query), captum_ig, rounds),
-        pair(f"Grad-CAM against captum ({name})", lambda: cam(network, query), captum_cam, rounds),
-    ]
+    yield pair(f"integrated gradients, {steps} steps, against captum ({name})", lambda: ig(network, query), captum_ig, rounds)
+    yield pair(f"Grad-CAM against captum ({name})", lambda: cam(network, query), captum_cam, rounds)
 
 
 def deletion_loop(network: Network, query: Query, ranks: Tensor, steps: int) -> Tensor:
@@ -171,7 +169,7 @@ def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
     """OSA against captum's Occlusion: the same windows, the same map to rounding."""
     query = moving(network)
     T, H, W = query.frames.shape[2:]
-    window, stride = (T // 2, H // 4, W // 4), (T // 2, H // 8, W // 8)
+    window, stride = (T // 2, H // 4, W // 4), (T // 2, H // 4, W // 8)
     ours = vidattr.load_method(
         "osa", window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement="flush", score="logit"
     )
@@ -219,12 +217,20 @@ def passes(network: Network, frames: Tensor, steps: int) -> None:
         torch.autograd.grad(network(x)[:, 0].sum(), x)
 
 
+def pairs_of(name: str, network: Network, layer: nn.Module, rounds: int, ig_steps: int, curve_steps: int) -> Iterator[Row]:
+    """Measures all pairs of one network, one after the other."""
+    yield from against_captum(name, network, layer, rounds, ig_steps)
+    yield deletion_insertion(name, network, rounds, curve_steps)
+    yield captum_occlusion(name, network, rounds)
+    yield from occlusion(name, network, rounds)
+
+
 def light() -> Network:
     """The light R(2+1)D with random weights: speed does not ask what a network knows."""
     torch.manual_seed(0)
     view = compose.part("model", "ucf101_r2plus1d_light", {"input": {"size": [112, 112]}}).input
     return Network(
-        R2Plus1DLight(101), view, tuple(f"class {k}" for k in range(101)), layer="conv3", max_batch=4, memory_format=torch.channels_last_3d
+        R2Plus1DLight(101), view, tuple(f"class {k}" for k in range(101)), layer="conv3", max_batch=2, memory_format=torch.channels_last_3d
     )
 
 
@@ -240,12 +246,9 @@ def main() -> None:
     for name, network, ig_steps, curve_steps in networks:
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         layer = network.module.get_submodule(str(network.layer))
-        pairs = against_captum(name, network, layer, arguments.rounds, ig_steps)
-        pairs += [deletion_insertion(name, network, arguments.rounds, curve_steps), captum_occlusion(name, network, arguments.rounds)]
-        pairs += occlusion(name, network, arguments.rounds)
-        for row in pairs:
+        for row in pairs_of(name, network, layer, arguments.rounds, ig_steps, curve_steps):
             tell(row, arguments.json)
-        rows += pairs
+            rows.append(row)
     rows.append(whole_run(r3d, arguments.rounds))
     tell(rows[-1], arguments.json)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
