@@ -169,7 +169,7 @@ def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
     """OSA against captum's Occlusion: the same windows, the same map to rounding."""
     query = moving(network)
     T, H, W = query.frames.shape[2:]
-    window, stride = (T // 2, H // 4, W // 4), (T // 2, H // 4, W // 8)
+    window = stride = (T // 2, H // 4, W // 4)
     ours = vidattr.load_method(
         "osa", window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement="flush", score="logit"
     )

@@ -11,9 +11,9 @@ import torch
 from torchvision.models import WeightsEnum
 from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, VideoResNet, mc3_18, r2plus1d_18, r3d_18
 
-from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint, anonymous, fill, head_size, located, read, untrained
+from vidattr.models._checkpoint import anonymous, fill, head_size, located, read, untrained
 from vidattr.models._network import Network
+from vidattr.models._torchvision import download
 from vidattr.types import hashed
 from vidattr.view import Geometry, View
 
@@ -80,7 +80,7 @@ class TorchvisionResNet:
             module = untrained(lambda: _BUILD[self.architecture]())
             return self._network(module, anonymous(module.fc.out_features))
         path = self.weights_file()
-        checkpoint = self._released() if path is None else read(path)
+        checkpoint = download(_RELEASED[self.architecture]) if path is None else read(path)
         classes = head_size(checkpoint, "fc.weight")
         module = _BUILD[self.architecture](num_classes=classes)
         fill(module, checkpoint)
@@ -89,16 +89,3 @@ class TorchvisionResNet:
 
     def _network(self, module: VideoResNet, classes: tuple[str, ...]) -> Network:
         return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d)
-
-    def _released(self) -> Checkpoint:
-        weights = _RELEASED[self.architecture]
-        name = Path(weights.url).name
-        try:
-            state = weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError) as error:  # no network, no such page, or another hash
-            raise ConfigError(
-                f"cannot download {name}: {error}",
-                expected=f"{weights.url}, or the file in {Path(torch.hub.get_dir()) / 'checkpoints'}",
-                remedy=f"fetch it on another machine and say model.weights={name}",
-            ) from error
-        return Checkpoint(Path(name), state)
