@@ -132,7 +132,7 @@ def evaluate(
 ) -> None:
     """Judge the maps that `run` stored.
 
-    Writes scores per clip, curves and a table; no map is computed again.
+    Writes scores per clip, curves and a table; of the metrics only sanity, timing and min_ratio run the methods again.
     """
     from vidattr import compose, evaluator, report
 
