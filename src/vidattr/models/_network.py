@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vidattr.errors import ConfigError, unknown
 from vidattr.models._attention import Attention, Fuse
+from vidattr.models._folded import Folded
 from vidattr.stages import stage
 from vidattr.view import View
 
@@ -54,6 +55,7 @@ class Network:
         for part in module.modules():
             if hasattr(part, "inplace"):
                 setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
+        self._folded: Folded | None = None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     @property
@@ -66,14 +68,28 @@ class Network:
     def to(self, device: torch.device | str) -> Network:
         """Moves the network and returns it."""
         self.module.to(device)
+        self._folded = None
         return self
+
+    def fold(self) -> Network:
+        """Lets passes run through a copy in which batch normalisation is folded into the convolutions, and returns the network.
+
+        Only while nobody would notice (`Folded.stands_in`): a hook always sees the modules as they were written.
+        """
+        self._folded = Folded(self.module)
+        return self
+
+    @property
+    def runs(self) -> nn.Module:
+        """The module that the next pass runs through: `module`, or its folded copy."""
+        return self._folded.module if self._folded is not None and self._folded.stands_in() else self.module
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
         # cuDNN's recurrent kernels refuse a backward pass in eval mode; the plain ones do not.
         plain = torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext()
         with stage("network"), plain:
-            return self._checked(self.module(frames.contiguous(memory_format=self._memory_format)))
+            return self._checked(self.runs(frames.contiguous(memory_format=self._memory_format)))
 
     def _checked(self, logits: Tensor) -> Tensor:
         if not isinstance(logits, Tensor) or logits.ndim != 2:
