@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one process: ours against captum, a plain loop, and the bare network.
 
-    python scripts/bench.py [--rounds N] [--json]
+    python scripts/bench.py [--rounds N] [--only captum curves osa occlusion perturbation run] [--json]
 
 Each pair runs in turn, A B A B …, and the median of the ratios is printed: a machine whose speed drifts cancels out.
 """
@@ -23,7 +23,7 @@ import torch
 from captum.attr import IntegratedGradients as CaptumIG
 from captum.attr import LayerAttribution, LayerGradCam
 from captum.attr import Occlusion as CaptumOcclusion
-from torch import Tensor, nn
+from torch import Tensor
 
 import vidattr
 from vidattr import compose, runner
@@ -31,6 +31,7 @@ from vidattr.methods._flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models._network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
+from vidattr.runtime import Runtime
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]
@@ -68,7 +69,7 @@ def query_of(network: Network, clips: int) -> Query:
     return Query(frames, torch.zeros(clips, dtype=torch.int64, device=network.device), tuple(range(clips)))
 
 
-def against_captum(name: str, network: Network, layer: nn.Module, rounds: int, steps: int) -> Iterator[Row]:
+def against_captum(name: str, network: Network, rounds: int, steps: int) -> Iterator[Row]:
     """Integrated gradients and Grad-CAM, ours and captum's, of the same clips with the same numbers as a result."""
     query = query_of(network, 2)
     black = network.view.colour(query.frames, 0.0).expand_as(query.frames[:1])
@@ -81,7 +82,7 @@ def against_captum(name: str, network: Network, layer: nn.Module, rounds: int, s
         )
 
     cam = vidattr.load_method("grad_cam", pool="spacetime")
-    layer_cam = LayerGradCam(network.module, layer)
+    layer_cam = LayerGradCam(network.module, network.module.get_submodule(str(network.layer)))
 
     def captum_cam() -> Tensor:
         small = layer_cam.attribute(query.frames, query.target, relu_attributions=True)
@@ -128,7 +129,7 @@ def moving(network: Network) -> Query:
     return Query(torch.stack(drift, 1)[None], torch.zeros(1, dtype=torch.int64, device=network.device), (0,))
 
 
-def occlusion(name: str, network: Network, rounds: int) -> list[Row]:
+def occlusion(name: str, network: Network, rounds: int) -> Iterator[Row]:
     """AOSA against its distinct clips run bare; AOSA-approx against one forward and backward pass and the flow, and against AOSA."""
     query = moving(network)
     aosa, approx = vidattr.load_method("aosa"), vidattr.load_method("aosa_approx")
@@ -161,20 +162,19 @@ def occlusion(name: str, network: Network, rounds: int) -> list[Row]:
     quick = pair(
         f"AOSA-approx against one forward, one backward and the flow ({name})", lambda: approx(network, fresh(memo={})), once, rounds
     )
-    share = {"ours_s": quick["ours_s"], "other_s": full["ours_s"], "ratio": quick["ours_s"] / full["ours_s"], "rounds": rounds}
-    return [full, quick, {"what": f"AOSA-approx against AOSA ({name})", **share}]
+    shares = {"ours_s": quick["ours_s"], "other_s": full["ours_s"], "ratio": quick["ours_s"] / full["ours_s"]}
+    yield from (full, quick, {"what": f"AOSA-approx against AOSA ({name})", "rounds": rounds, **shares})
 
 
 def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
     """OSA against captum's Occlusion: the same windows, the same map to rounding."""
     query = moving(network)
-    T, H, W = query.frames.shape[2:]
+    C, T, H, W = query.frames.shape[1:]
     window = stride = (T // 2, H // 4, W // 4)
     ours = vidattr.load_method(
         "osa", window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement="flush", score="logit"
     )
     theirs = CaptumOcclusion(network.module)
-    C = query.frames.shape[1]
 
     @torch.no_grad()
     def captum() -> Tensor:
@@ -184,6 +184,33 @@ def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
     if difference > 1e-3:
         raise AssertionError(f"OSA and captum's Occlusion differ by {float(difference):.1e} of the range")
     return pair(f"OSA against captum's Occlusion, the same windows ({name})", lambda: ours(network, query), captum, rounds)
+
+
+def perturbation(name: str, network: Network, rounds: int) -> Iterator[Row]:
+    """STEP's iterations against as many forward and backward passes of the network as written, and four ratios against one by one."""
+    size = network.max_batch
+    query = query_of(network, size)
+    count = 4
+    # Cores from the start: what an iteration costs once it has all its terms.
+    step = vidattr.load_method("step_demo", iterations=count, core_start=0)
+
+    def bare(run: Callable[[Tensor], Tensor]) -> None:
+        for _ in range(count):
+            x = query.frames.clone().requires_grad_()
+            torch.autograd.grad(run(x).log_softmax(1)[:, 0].sum(), x)
+
+    what = f"{count} iterations of step_demo, batch of {size}, against forward and input gradient"
+    yield pair(f"{what} of the network as written ({name})", lambda: step(network, query), lambda: bare(network.module), rounds)
+    yield pair(f"{what} of the network as it runs here ({name})", lambda: step(network, query), lambda: bare(network), rounds)
+    one, areas = query_of(network, 1), [0.02, 0.05, 0.1, 0.2]
+    solo = [vidattr.load_method("step_demo", iterations=count, core_start=0, areas=[area]) for area in areas]
+    joint = vidattr.load_method("step_demo", iterations=count, core_start=0, areas=areas)
+    yield pair(
+        f"4 ratios of step_demo as one batch against one by one ({name})",
+        lambda: joint(network, one),
+        lambda: [m(network, one) for m in solo],
+        rounds,
+    )
 
 
 def whole_run(network: Network, rounds: int) -> Row:
@@ -217,21 +244,36 @@ def passes(network: Network, frames: Tensor, steps: int) -> None:
         torch.autograd.grad(network(x)[:, 0].sum(), x)
 
 
-def pairs_of(name: str, network: Network, layer: nn.Module, rounds: int, ig_steps: int, curve_steps: int) -> Iterator[Row]:
-    """Measures all pairs of one network, one after the other."""
-    yield from against_captum(name, network, layer, rounds, ig_steps)
-    yield deletion_insertion(name, network, rounds, curve_steps)
-    yield captum_occlusion(name, network, rounds)
-    yield from occlusion(name, network, rounds)
+# What `--only` can name: rows of one network, given IG steps and curve points that fit its cost.
+GROUPS: dict[str, Callable[[str, Network, int, int, int], Iterator[Row]]] = {
+    "captum": lambda name, network, rounds, ig, curve: against_captum(name, network, rounds, ig),
+    "curves": lambda name, network, rounds, ig, curve: iter([deletion_insertion(name, network, rounds, curve)]),
+    "osa": lambda name, network, rounds, ig, curve: iter([captum_occlusion(name, network, rounds)]),
+    "occlusion": lambda name, network, rounds, ig, curve: occlusion(name, network, rounds),
+    "perturbation": lambda name, network, rounds, ig, curve: perturbation(name, network, rounds),
+}
+
+
+def measured(only: list[str], rounds: int) -> Iterator[Row]:
+    """Measures all pairs of all networks, one after the other."""
+    r3d = vidattr.load_model("r3d_18", weights="random", max_batch=4)
+    for name, network, ig_steps, curve_steps in (("light R(2+1)D, 10×112²", light(), 25, 28), ("r3d_18, 16×112²", r3d, 4, 7)):
+        for group in only:
+            if group in GROUPS and (group != "perturbation" or network is not r3d):
+                yield from GROUPS[group](name, network, rounds, ig_steps, curve_steps)
+    if "perturbation" in only:
+        yield from perturbation("r2plus1d_18, 16×112²", vidattr.load_model("r2plus1d_18", weights="random", max_batch=2), rounds)
+    if "run" in only:
+        yield whole_run(r3d, rounds)
 
 
 def light() -> Network:
     """The light R(2+1)D with random weights: speed does not ask what a network knows."""
     torch.manual_seed(0)
     view = compose.part("model", "ucf101_r2plus1d_light", {"input": {"size": [112, 112]}}).input
-    return Network(
-        R2Plus1DLight(101), view, tuple(f"class {k}" for k in range(101)), layer="conv3", max_batch=2, memory_format=torch.channels_last_3d
-    )
+    classes = tuple(f"class {k}" for k in range(101))
+    network = Network(R2Plus1DLight(101), view, classes, layer="conv3", memory_format=torch.channels_last_3d)
+    return Runtime(max_batch=4).resident(network)
 
 
 def main() -> None:
@@ -239,30 +281,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="how often each pair is measured")
     parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--only", nargs="+", choices=[*GROUPS, "run"], default=[*GROUPS, "run"], help="which groups of pairs")
     arguments = parser.parse_args()
-    r3d = vidattr.load_model("r3d_18", weights="random", max_batch=4)
-    networks = [("light R(2+1)D, 10×112²", light(), 25, 28), ("r3d_18, 16×112²", r3d, 4, 7)]
     rows: list[Row] = []
-    for name, network, ig_steps, curve_steps in networks:
-        network.to("cuda" if torch.cuda.is_available() else "cpu")
-        layer = network.module.get_submodule(str(network.layer))
-        for row in pairs_of(name, network, layer, arguments.rounds, ig_steps, curve_steps):
-            tell(row, arguments.json)
-            rows.append(row)
-    rows.append(whole_run(r3d, arguments.rounds))
-    tell(rows[-1], arguments.json)
+    for row in measured(arguments.only, arguments.rounds):
+        rows.append(row)
+        if not arguments.json:
+            print(f"{row['ratio']:6.2f}  {row['ours_s']:8.3f} s : {row['other_s']:8.3f} s  {row['what']}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     if arguments.json:
         print(json.dumps({"device": device, "torch": torch.__version__, "peak_gib": peak, "rows": rows}, indent=2))
     else:
         print(f"{device}, torch {torch.__version__}, peak memory {peak:.1f} GiB; a ratio below 1 means that vidattr is faster")
-
-
-def tell(row: Row, as_json: bool) -> None:
-    """Prints one row for people."""
-    if not as_json:
-        print(f"{row['ratio']:6.2f}  {row['ours_s']:8.3f} s : {row['other_s']:8.3f} s  {row['what']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""Flicker: how much of a map is somewhere else on the next frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vidattr.models._network import Network
+from vidattr.types import Column, Method, Query, Scores, Truth
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """Measures the total variation of a map S in time, as a share of the most that its frames allow.
+
+        Σ_t Σ_u |S(t+1, u) − S(t, u)| / Σ_t Σ_u (|S(t, u)| + |S(t+1, u)|)
+
+    0: the map stands still. 1: no two frames in a row have a voxel in common, or signs alternate. It is the same for c·S. STEP was
+    made to have less of it than EP-3D (Li et al., WACV 2021, eq. 7 to 9), which the paper shows in pictures and does not measure.
+
+    A map that follows what moves is not 0 either, and one that never moves is no better for it: it is a property, not a merit, to
+    be read beside the pointing games. An empty map is NaN.
+    """
+
+    version: ClassVar[int] = 1
+    needs_network: ClassVar[bool] = False
+
+    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+        """Judges `maps` (M, N, T, H, W): `flicker`, NaN of maps that are not finite, or 0 throughout; 0 where T is 1."""
+        volumes = maps.double()
+        mass = volumes.abs().sum((3, 4))
+        moved = volumes.diff(dim=2).abs().sum((2, 3, 4))
+        most = (mass[:, :, 1:] + mass[:, :, :-1]).sum(2)
+        judged = maps.isfinite().flatten(2).all(2) & (mass.sum(2) > 0)
+        return Scores({"flicker": torch.where(most > 0, moved / most, 0.0).where(judged, torch.nan)})
+
+    def summary(self) -> tuple[Column, ...]:
+        """Returns the mean flicker."""
+        return (Column("Flicker", score="flicker", better="lower"),)
