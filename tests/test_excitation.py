@@ -14,6 +14,7 @@ import toys
 from vidattr.datasets.ucf101_24 import UCF24
 from vidattr.errors import ConfigError
 from vidattr.methods._excitation import Trace
+from vidattr.methods._ops import TimeUpsample, trilinear
 from vidattr.methods.eb_r import ExcitationBackprop, Steps
 from vidattr.models._lstm import Activation, unrolled_lstm
 from vidattr.models._network import Network
@@ -363,6 +364,17 @@ def test_a_step_has_the_mass_1_however_many_places_it_scores(frames: int, steps:
         expected[:, :-1] = 0
     torch.testing.assert_close(cam.sum((2, 3)), expected, rtol=0.3, atol=0)  # what a place without a live unit would get is lost
     torch.testing.assert_close(cam.sum((1, 2, 3)), expected.sum(1), rtol=1e-12, atol=0)
+
+
+def test_steps_are_repeated_or_joined_in_time() -> None:
+    model, query = toys.conv_net(), toys.query(2)
+    linear, repeated = (ExcitationBackprop(time_upsample=time)(model, query) for time in (TimeUpsample.linear, TimeUpsample.repeat))
+    cam = linear.extras["cam"]
+    assert cam.shape == (2, 2, 3, 4)
+    steps = trilinear(cam, (2, 6, 8)).float()  # in space only
+    torch.testing.assert_close(repeated.map, steps[:, [0, 0, 1, 1]])
+    torch.testing.assert_close(linear.map[:, 1], 0.75 * steps[:, 0] + 0.25 * steps[:, 1])
+    assert torch.equal(ExcitationBackprop()(model, query).map, linear.map)
 
 
 class ScoresTimeFirst(TimeFirst):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,9 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import Polarity, Reduce, Score
+from vidattr.methods._ops import Polarity, Reduce, Score, TimeUpsample
 from vidattr.methods.center import Center
-from vidattr.methods.grad_cam import GradCAM, Pool, TimeUpsample
+from vidattr.methods.grad_cam import GradCAM, Pool
 from vidattr.methods.grad_x_input import GradXInput
 from vidattr.methods.gradient import Gradient
 from vidattr.methods.integrated_gradients import Baseline, IntegratedGradients, Rule
@@ -50,6 +51,14 @@ def test_gradient_of_a_linear_network_is_its_weights() -> None:
         (Score.logit, lambda p, y, w: w[y]),
         (Score.prob, lambda p, y, w: p[y] * (w[y] - torch.einsum("k,k...->...", p, w))),
         (Score.logprob, lambda p, y, w: w[y] - torch.einsum("k,k...->...", p, w)),
+        (
+            Score.log_odds,  # dp/dx, with p' = (n p + 1) / (n + K), over p' (1 - p') ln 2
+            lambda p, y, w: (
+                (1e5 * (1e5 + len(p)) / ((1e5 * p[y] + 1) * (1e5 * (1 - p[y]) + len(p) - 1) * math.log(2)))
+                * p[y]
+                * (w[y] - torch.einsum("k,k...->...", p, w))
+            ),
+        ),
     ],
 )
 def test_gradient_of_each_score(score: Score, slope: object) -> None:

@@ -13,7 +13,7 @@ import toys
 from vidattr.blur import rise_blur as blur
 from vidattr.methods import _conditional, _occlusion
 from vidattr.methods._occlusion import Aggregate, Fill, distinct
-from vidattr.methods._ops import Score, score_of
+from vidattr.methods._ops import Score, fall, score_of
 from vidattr.methods._tubes import tubes
 from vidattr.methods.aosa import AOSA
 from vidattr.methods.osa import OSA, Placement
@@ -53,13 +53,17 @@ def twin(model: Network, query: Query, masks: list[list[Tensor]], options: OSA |
     for n, of_clip in enumerate(masks):
         x, y = query.frames[n], query.target[n : n + 1]
 
-        def score(clip: Tensor, y: Tensor = y) -> float:
-            return score_of(model(clip[None]), y, options.score).item()
+        def score(clips: list[Tensor], y: Tensor = y) -> float:
+            logits = model(torch.stack(clips))
+            if options.score is Score.log_odds:  # of the mean probability, not the mean of theirs
+                K = logits.shape[1]
+                p = (logits.softmax(1)[:, y].mean().item() * 100_000 + 1) / (100_000 + K)
+                return math.log2(p / (1 - p))
+            return score_of(logits, y.expand(len(clips)), options.score).mean().item()
 
-        f0, total, coverage = score(x), *torch.zeros(2, *x.shape[1:], dtype=torch.float64)
+        f0, total, coverage = score([x]), *torch.zeros(2, *x.shape[1:], dtype=torch.float64)
         for mask in of_clip:
-            values = fills(options.fill, model, query, n, options.samples)
-            f = sum(score(torch.where(mask, value, x)) for value in values) / len(values)
+            f = score([torch.where(mask, value, x) for value in fills(options.fill, model, query, n, options.samples)])
             hidden, kept = mask.double(), (~mask).double()
             coverage += hidden
             total += {
@@ -85,6 +89,7 @@ VARIANTS = [
     *({"fill": fill} for fill in Fill),
     *({"aggregate": aggregate} for aggregate in Aggregate),
     *({"score": score} for score in Score),
+    {"score": Score.log_odds, "fill": Fill.conditional},
 ]
 
 
@@ -315,6 +320,27 @@ class Certain(toys.Linear):
 
     def forward(self, frames: Tensor) -> Tensor:
         return super().forward(frames) * 0 + torch.tensor([500.0, 0, 0, 0], dtype=frames.dtype)
+
+
+def test_the_weight_of_evidence_averages_probabilities() -> None:
+    p = torch.tensor([0.9, 0.1, 0.4], dtype=torch.float64)  # of the clip and of two draws: 0.25 is expected
+    logits = torch.stack([p, 1 - p], 1).log()
+    bits = score_of(logits, torch.zeros(3, dtype=torch.int64), Score.log_odds)
+    n, K = 100_000, 2
+    torch.testing.assert_close(bits.exp2(), (n * p + 1) / (n * (1 - p) + K - 1), rtol=1e-12, atol=0)
+    expected = math.log2((n * 0.9 + 1) / (n * 0.1 + 1)) - math.log2((n * 0.25 + 1) / (n * 0.75 + 1))
+    found = fall(bits[:1], bits[None, 1:], Score.log_odds)
+    torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float64), rtol=1e-10, atol=0)
+    assert abs(found - (bits[0] - bits[1:].mean())) > 0.1
+    assert fall(bits, bits[:, None].expand(-1, 7), Score.log_odds).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("fill", [Fill.zero, Fill.conditional])
+def test_log_odds_of_a_certain_network_are_finite(fill: Fill) -> None:
+    found = OSA(score=Score.log_odds, fill=fill)(toys.network(Certain()), toys.query(2, target=[0, 1]))
+    one, none = math.log2((100_000 + 1) / 3), math.log2(1 / (100_000 + 3))  # of four classes
+    torch.testing.assert_close(found.extras["f0"], torch.tensor([one, none]))
+    assert torch.equal(found.map, torch.zeros_like(found.map))
 
 
 @pytest.mark.parametrize("aggregate", list(Aggregate))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
+from vidattr.methods._ops import TimeUpsample, trilinear
 from vidattr.methods._rollout import rolled_out, with_residual
 from vidattr.methods.attention_rollout import AttentionRollout, Heads
 from vidattr.models._attention import DividedAttention, Fuse, JointAttention
@@ -165,6 +166,17 @@ def test_a_planted_token_lands_on_its_pixels() -> None:
         assert inside.sum() > 0.75 * one.sum()  # the rest is upsampling's, in the neighbours
         assert one[0].sum() == one[1].sum() == 0
         assert one.argmax() in ((2 * 8 + y) * 16 + x for y in range(4, 8) for x in range(12, 16))
+
+
+def test_steps_are_repeated_or_joined_in_time() -> None:
+    model, query = toys.transformer(), toys.query(2)
+    linear, repeated = (AttentionRollout(time_upsample=time)(model, query) for time in (TimeUpsample.linear, TimeUpsample.repeat))
+    cam = linear.extras["cam"]
+    assert cam.shape == (2, 2, 3, 4)
+    steps = trilinear(cam, (2, 6, 8)).float()  # in space only
+    torch.testing.assert_close(repeated.map, steps[:, [0, 0, 1, 1]])
+    torch.testing.assert_close(linear.map[:, 1], 0.75 * steps[:, 0] + 0.25 * steps[:, 1])
+    assert torch.equal(AttentionRollout()(model, query).map, linear.map)
 
 
 def test_a_network_without_attention_is_refused() -> None:

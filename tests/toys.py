@@ -144,12 +144,15 @@ class Stepwise(CnnLstm):
 
 
 class Transformer(nn.Module):
-    """Patches of 1 × 2 × 2, a class token, and blocks of attention over all of them, whose weights `softmax` puts out."""
+    """Patches of 1 × 2 × 2, a class token, and blocks of attention over all of them, whose weights `softmax` puts out.
+
+    Every second frame has patches, so that its steps are fewer than the frames.
+    """
 
     def __init__(self, width: int = 8, heads: int = 2, blocks: int = 3) -> None:
         super().__init__()
         self.heads = heads
-        self.patches = nn.Conv3d(3, width, (1, 2, 2), stride=(1, 2, 2))
+        self.patches = nn.Conv3d(3, width, (1, 2, 2), stride=2)
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
         self.qkv = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(blocks))
         self.softmax = nn.ModuleList(nn.Softmax(-1) for _ in range(blocks))
@@ -250,7 +253,7 @@ def attention(model: Network, frames: Tensor, fuse: Fuse) -> Attention:
             stack.enter_context(model.hooked(f"softmax.{k}", lambda _module, _inputs, weights: blocks.append(fuse(weights))))
         model(frames)
     T, H, W = frames.shape[2:]
-    return JointAttention(tuple(blocks), (T, H // 2, W // 2), cls=True)
+    return JointAttention(tuple(blocks), ((T + 1) // 2, H // 2, W // 2), cls=True)
 
 
 def transformer(module: type[Transformer] = Transformer, **kwargs: object) -> Network:

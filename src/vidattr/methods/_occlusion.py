@@ -17,7 +17,8 @@ from torch.nn.functional import one_hot
 from vidattr.blur import rise_blur
 from vidattr.errors import ConfigError
 from vidattr.methods import _conditional
-from vidattr.methods._ops import Score, score_of
+from vidattr.methods._ops import Score, fall, score_of
+from vidattr.methods._reuse import reuse
 from vidattr.methods._tubes import union_mask
 from vidattr.models._network import Network
 from vidattr.stages import stage
@@ -63,8 +64,9 @@ class Occlusion:
     Attributes:
         fill: What is put in a region's place.
         extent: How many pixels around a region count as its neighbourhood for `fill=conditional`.
-        samples: Draws for `fill=conditional`; f_i is the mean of their scores.
-        score: f: the logit, the probability (released code), or its logarithm.
+        samples: Draws for `fill=conditional`; f_i is the mean of their scores, or the log-odds of their mean probability.
+        score: f: the logit, the probability (released code), its logarithm, or its log-odds: f_0 − f_i is then the weight of
+            evidence of prediction difference analysis.
         aggregate: How the scores become a map.
 
     Raises:
@@ -119,7 +121,9 @@ def distinct(groups: Tensor) -> Unions:
 
 
 @torch.no_grad()
-def explain(model: Network, query: Query, rectangles: Tensor, groups: Tensor, options: Occlusion) -> Explanation:
+def explain(
+    model: Network, query: Query, rectangles: Tensor, groups: Tensor, options: Occlusion, box: tuple[int, int, int] | None = None
+) -> Explanation:
     """Occludes each distinct union of tubes once, in chunks of `max_batch` that mix the clips, and adds up what that did.
 
     Args:
@@ -128,20 +132,24 @@ def explain(model: Network, query: Query, rectangles: Tensor, groups: Tensor, op
         rectangles: (N, A, T, 4) integers as in `Tubes`.
         groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none.
         options: What with, what is asked, and how it becomes a map.
+        box: Frames, rows and columns of a box that any union fits into: then the network's first steps run on crops around it
+            where that is less work (`_reuse`). None: unions may be anywhere, and all passes are whole.
 
     Returns:
         The map, and as extras `f0` (N,) float32, the score of the whole clip; `drops` (N, A) float32, f_0 − f_i; `coverage`
         (N, T, H, W) int32, how many unions hold each voxel.
     """
     unions = distinct(groups)
-    f0, drops = _drops(model, query, rectangles, unions, options)
+    f0, drops = _drops(model, query, rectangles, unions, options, box)
     with stage("assembly"):
         total, coverage = _assemble(query.frames, rectangles, unions, f0, drops, options.aggregate, model.max_batch)
     extras = {"f0": f0.float(), "drops": drops[unions.of].float(), "coverage": coverage.int()}
     return Explanation(total.float(), extras)
 
 
-def _drops(model: Network, query: Query, rectangles: Tensor, unions: Unions, options: Occlusion) -> tuple[Tensor, Tensor]:
+def _drops(
+    model: Network, query: Query, rectangles: Tensor, unions: Unions, options: Occlusion, box: tuple[int, int, int] | None
+) -> tuple[Tensor, Tensor]:
     """Returns f_0 (N,) and f_0 − f (U,) of each union, float64."""
     frames, size = query.frames, query.frames.shape[3:]
     with stage("masks"):
@@ -149,17 +157,23 @@ def _drops(model: Network, query: Query, rectangles: Tensor, unions: Unions, opt
         # A row per union and draw; the whole clip, in which nothing is filled, is asked for once.
         drawn = torch.arange(len(fills), device=frames.device)
         jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
+    begun = None if box is None else reuse(model, frames, fills, box)
     f = torch.zeros(len(unions.clip), len(fills), dtype=torch.float64, device=frames.device)
     for job in torch.tensor_split(jobs, math.ceil(len(jobs) / model.max_batch)):  # even, as in `_ops.chunks`
         union, draw = job.unbind(1)
         clip = unions.clip[union]
         with stage("masks"):
-            mask = union_mask(_members(rectangles, unions, union), (size[0], size[1]))
-            occluded = torch.where(mask[:, None], fills[draw, clip], frames[clip])
-        f[union, draw] = score_of(model(occluded), query.target[clip], options.score).double()
+            members = _members(rectangles, unions, union)
+        if begun is None:
+            with stage("masks"):
+                mask = union_mask(members, (size[0], size[1]))
+                occluded = torch.where(mask[:, None], fills[draw, clip], frames[clip])
+            logits = model(occluded)
+        else:
+            logits = begun.logits(clip, draw, members)
+        f[union, draw] = score_of(logits, query.target[clip], options.score).double()
     f0 = f[unions.whole, 0]
-    # Differences first, so that a constant network's are 0 whatever their number.
-    drops = (f0[unions.clip, None] - f).mean(1).index_fill(0, unions.whole, 0.0)
+    drops = fall(f0[unions.clip], f, options.score).index_fill(0, unions.whole, 0.0)
     return f0, drops
 
 

@@ -15,14 +15,26 @@ from vidattr.stages import stage
 
 
 class Score(StrEnum):
-    """What is explained of class y: its logit z_y, its probability softmax(z)_y, or the logarithm of that.
+    """What is explained of class y: its logit z_y, its probability p = softmax(z)_y, the logarithm of that, or its log-odds.
 
     Where the probability is near 1 its derivative is near 0 and points elsewhere than the logit's: the maps differ.
+
+    The log-odds are those of prediction difference analysis (Zintgraf et al., ICLR 2017), in bits: log2(p' / (1 − p')) with
+    Laplace's correction p' = (n p + 1) / (n + K), which keeps them finite. Unlike the paper, whose n is how many examples
+    the network was trained on, n is always 100 000, as in its released code.
     """
 
     logit = auto()
     prob = auto()
     logprob = auto()
+    log_odds = auto()
+
+
+class TimeUpsample(StrEnum):
+    """How a map's t steps become T frames: linearly between the steps, or each step repeated."""
+
+    linear = auto()
+    repeat = auto()
 
 
 class Polarity(StrEnum):
@@ -42,10 +54,19 @@ class Reduce(StrEnum):
     max = auto()
 
 
+_LAPLACE = 100_000  # n of `Score.log_odds`
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    p = logits.softmax(1)
+    return torch.log2(p * _LAPLACE + 1) - torch.log2((1 - p) * _LAPLACE + logits.shape[1] - 1)
+
+
 _SCORES: dict[Score, Callable[[Tensor], Tensor]] = {
     Score.logit: lambda logits: logits,
     Score.prob: lambda logits: logits.softmax(1),
     Score.logprob: lambda logits: logits.log_softmax(1),
+    Score.log_odds: _log_odds,
 }
 _POLARITIES: dict[Polarity, Callable[[Tensor], Tensor]] = {
     Polarity.signed: lambda a: a,
@@ -63,6 +84,28 @@ _REDUCTIONS: dict[Reduce, Callable[[Tensor], Tensor]] = {
 def score_of(logits: Tensor, target: Tensor, score: Score) -> Tensor:
     """Returns the score (N,) of each clip's own target class from the (N, K) logits."""
     return _SCORES[score](logits).gather(1, target[:, None])[:, 0]
+
+
+def fall(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
+    """Returns by how much a score falls from that of a whole clip to that which is expected of draws of what replaces a part.
+
+    Of log-odds this is the weight of evidence (Zintgraf et al., ICLR 2017): log-odds of p less those of the mean of the draws'
+    p. Of all other scores it is the mean of the differences.
+
+    Args:
+        whole: (U,) scores.
+        draws: (U, S) scores.
+        score: What they are.
+
+    Returns:
+        (U,), exactly 0 where all draws score as the whole.
+    """
+    if score is not Score.log_odds:
+        return (whole[:, None] - draws).mean(1)
+    # These are the corrected p', but the correction is linear: it is the same before a mean and after.
+    before, after = (torch.sigmoid(bits * math.log(2)) for bits in (whole, draws))
+    expected = before - (before[:, None] - after).mean(1)
+    return (torch.logit(before) - torch.logit(expected)) / math.log(2)
 
 
 @torch.no_grad()
@@ -140,3 +183,19 @@ def to_map(attribution: Tensor, polarity: Polarity, reduce: Reduce) -> Tensor:
 def trilinear(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Resizes (N, t, h, w) to (N, T, H, W), linearly on each axis, cell centres aligned (`align_corners=False`)."""
     return interpolate(cam[:, None], size, mode="trilinear", align_corners=False)[:, 0]
+
+
+def upsampled(cam: Tensor, size: tuple[int, int, int], time: TimeUpsample) -> Tensor:
+    """Resizes (N, t, h, w) to (N, T, H, W), linearly in space; `repeat` shows step ⌊f·t/T⌋ on frame f."""
+    return _UPSAMPLE[time](cam, size)
+
+
+def _repeated(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
+    frames = interpolate(cam[:, None], (size[0], *cam.shape[2:]), mode="nearest")[:, 0]
+    return trilinear(frames, size)
+
+
+_UPSAMPLE: dict[TimeUpsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
+    TimeUpsample.linear: trilinear,
+    TimeUpsample.repeat: _repeated,
+}

@@ -71,8 +71,8 @@ class AOSAApprox(Tubing):
         extent: How many pixels around a voxel are its neighbourhood for `fill=conditional`.
         relu: Which elements count.
         refine: Whether outlying groups are predicted anew; two more forward and backward passes a clip.
-        score: f: the probability (the released code), the logit, or the probability's logarithm. Where the probability is
-            near 1 its gradient vanishes: the map's order changes little, its values do.
+        score: f: the probability (the released code), the logit, the probability's logarithm, or its log-odds. Where the
+            probability is near 1 its gradient vanishes: the map's order changes little, its values do.
         aggregate: How the S_i become a map, as in AOSA, with f(x) − S_i for f_i. The paper does not say; `eq2` suits
             least, as f(x) − S_i may leave [0, 1].
 

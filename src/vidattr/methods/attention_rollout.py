@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import chunks, trilinear
+from vidattr.methods._ops import TimeUpsample, chunks, upsampled
 from vidattr.methods._rollout import rolled_out
 from vidattr.models._network import Network
 from vidattr.types import Explanation, Query
@@ -37,7 +37,7 @@ class AttentionRollout:
     """Attention rollout (Abnar and Zuidema, ACL 2020), for attention over space and time at once or in turn.
 
     R = W_L … W_1 with W_l = ½ (A_l + 1), A_l the mean over heads; the map is what the class token's row of R gives to each
-    patch (or the mean row, where the head reads the mean of all tokens), upsampled linearly to the frames.
+    patch (or the mean row, where the head reads the mean of all tokens), resized to the frames.
 
     The map is the same for every class: attention knows no class.
 
@@ -52,6 +52,7 @@ class AttentionRollout:
     Attributes:
         heads: How the heads of a block become one.
         discard: Share of each block's weights, the smallest, that count as 0; vit-explain takes 0.9.
+        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
 
     The explanation's extras: `cam` (N, t, h, w), the share of each patch; it and the class token's own share make 1.
 
@@ -63,6 +64,7 @@ class AttentionRollout:
 
     heads: Heads = Heads.mean
     discard: float = 0.0
+    time_upsample: TimeUpsample = TimeUpsample.linear
 
     def __post_init__(self) -> None:
         if not 0 <= self.discard < 1:
@@ -83,4 +85,4 @@ class AttentionRollout:
         fuse = _FUSE[self.heads]
         cam = torch.cat([rolled_out(model.attention(x, fuse), self.discard)[0] for x, _ in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
-        return Explanation(trilinear(cam, (T, H, W)).float(), {"cam": cam})
+        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})

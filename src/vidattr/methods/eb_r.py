@@ -13,7 +13,7 @@ from torch.autograd.graph import Node
 
 from vidattr.errors import ConfigError
 from vidattr.methods._excitation import Kind, Operation, Trace, Weighted
-from vidattr.methods._ops import chunks, trilinear
+from vidattr.methods._ops import TimeUpsample, chunks, upsampled
 from vidattr.methods._shares import redistribute
 from vidattr.models._network import Network
 from vidattr.stages import stage
@@ -53,9 +53,9 @@ class ExcitationBackprop:
         steps: Where the class's unit is excited.
         layer: Name of the module whose output is explained; None: the network's own last convolution. Bargal et al. take
             conv5_1 of their VGG16, Li et al. (WACV 2021) do not say.
+        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
 
-    The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution, from which the map is upsampled
-    linearly.
+    The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
     """
 
     version: ClassVar[int] = 1
@@ -63,6 +63,7 @@ class ExcitationBackprop:
     contrastive: bool = False
     steps: Steps = Steps.every
     layer: str | None = None
+    time_upsample: TimeUpsample = TimeUpsample.linear
 
     @property
     def passes(self) -> int:
@@ -77,7 +78,7 @@ class ExcitationBackprop:
         """
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
-        return Explanation(trilinear(cam, (T, H, W)).float(), {"cam": cam})
+        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
     @torch.enable_grad()
     def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:

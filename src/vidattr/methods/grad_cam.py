@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from vidattr.methods._ops import Score, chunks, derivative, score_of, trilinear
+from vidattr.methods._ops import Score, TimeUpsample, chunks, derivative, score_of, upsampled
 from vidattr.models._network import Network
 from vidattr.types import Explanation, Query
 
@@ -23,26 +21,7 @@ class Pool(StrEnum):
     spacetime = auto()
 
 
-class TimeUpsample(StrEnum):
-    """How the map's t steps become T frames: linearly between the steps, or each step repeated."""
-
-    linear = auto()
-    repeat = auto()
-
-
 _POOLED_AXES: dict[Pool, tuple[int, ...]] = {Pool.space: (3, 4), Pool.spacetime: (2, 3, 4)}
-
-
-def _repeated(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Resizes (N, t, h, w) to (N, T, H, W): frame f shows step ⌊f·t/T⌋, space is bilinear."""
-    frames = interpolate(cam[:, None], (size[0], *cam.shape[2:]), mode="nearest")[:, 0]
-    return trilinear(frames, size)
-
-
-_UPSAMPLE: dict[TimeUpsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
-    TimeUpsample.linear: trilinear,
-    TimeUpsample.repeat: _repeated,
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +36,7 @@ class GradCAM:
     Li et al. write that the map is upsampled in time, and their code repeats it (`time_upsample=repeat`).
 
     Attributes:
-        score: s_y: the logit (the paper), the probability, or its logarithm.
+        score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         layer: Name of the module whose output is A; None: the network's own last convolution.
         pool: Over what a channel's weight is averaged.
         relu: Whether what speaks against the class is cut off, as in eq. 2.
@@ -83,7 +62,7 @@ class GradCAM:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`."""
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
-        return Explanation(_UPSAMPLE[self.time_upsample](cam, (T, H, W)).float(), {"cam": cam})
+        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
     @torch.enable_grad()
     def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class GradXInput:
     data set's mean colour gets 0 whatever its gradient. The map is reduce_c polarity(a_c).
 
     Attributes:
-        score: s_y: the logit, the probability, or its logarithm.
+        score: s_y: the logit, the probability, its logarithm, or its log-odds.
         polarity: Which side of a the map shows.
         reduce: How channels become one number.
 

@@ -18,7 +18,7 @@ class Gradient:
     channels of |g| (`reduce=max`); video work takes the mean (Li et al., TCSVT 2021), the default here.
 
     Attributes:
-        score: s_y: the logit (the paper), the probability, or its logarithm.
+        score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         polarity: Which side of g the map shows.
         reduce: How channels become one number.
 

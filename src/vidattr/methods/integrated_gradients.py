@@ -54,7 +54,7 @@ class IntegratedGradients:
             them, the data set's mean colour. blur: each frame, blurred. image: the picture in `baseline_file`.
         blur_sigma: Standard deviation in pixels of the Gaussian of `baseline=blur`, its weights renormalised at the border.
         baseline_file: A PNG or JPEG, stretched to the frame and repeated in time; only with `baseline=image`.
-        score: s_y: the logit (the paper), the probability, or its logarithm.
+        score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         polarity: Which side of a the map shows.
         reduce: How channels become one number.
 

@@ -75,18 +75,20 @@ class OSA(Occlusion):
 
     @property
     def passes(self) -> int:
-        """One per cuboid of a clip of 16 × 112 × 112 and one for the clip."""
+        """One per cuboid of a clip of 16 × 112 × 112 and one for the clip; those for cuboids run their first steps on crops alone."""
         return self.fillings * len(self.windows(16, 112, 112)) + 1
+
+    def size(self, T: int, H: int, W: int) -> tuple[int, int, int]:
+        """Returns the frames, rows and columns of a cuboid that no border cuts."""
+        side = max(1, round(math.sqrt(0.02 * H * W))) if self.window is None else self.window
+        return max(1, T // 2) if self.window_frames is None else self.window_frames, side, side
 
     def windows(self, T: int, H: int, W: int) -> Tensor:
         """Returns the cuboids (A, T, 4) int16 as the rectangles of `Tubes`, empty on the frames that they do not reach."""
-        side = max(1, round(math.sqrt(0.02 * H * W))) if self.window is None else self.window
-        length = max(1, T // 2) if self.window_frames is None else self.window_frames
+        size = self.size(T, H, W)
         step = scaled(8, (H, W)) if self.stride is None else self.stride
         step_frames = max(1.0, T / 8) if self.stride_frames is None else self.stride_frames
-        frames, rows, columns = (
-            self._spans(size, window, stride) for size, window, stride in ((T, length, step_frames), (H, side, step), (W, side, step))
-        )
+        frames, rows, columns = (self._spans(*axis) for axis in zip((T, H, W), size, (step_frames, step, step), strict=True))
         f, r, c = (index.flatten() for index in torch.meshgrid(*(torch.arange(len(s)) for s in (frames, rows, columns)), indexing="ij"))
         time = torch.arange(T)
         seen = (time >= frames[f, :1]) & (time < frames[f, 1:])
@@ -103,8 +105,8 @@ class OSA(Occlusion):
         return torch.stack([start.clamp(min=0), (start + window).clamp(max=size)], 1)
 
     def __call__(self, model: Network, query: Query) -> Explanation:
-        """Explains N clips by one forward pass per cuboid and clip, and one for the clip."""
+        """Explains N clips by one forward pass per cuboid and clip, and one for the clip, which the others reuse."""
         N, _, T, H, W = query.frames.shape
         windows = self.windows(T, H, W).to(query.frames.device)
         each = torch.arange(len(windows), device=windows.device)
-        return explain(model, query, windows.expand(N, *windows.shape), each.expand(N, -1)[..., None], self)
+        return explain(model, query, windows.expand(N, *windows.shape), each.expand(N, -1)[..., None], self, self.size(T, H, W))

@@ -42,7 +42,7 @@ class RISE:
         cells_w: Cells along the width.
         p: Probability that a cell is kept.
         centred: Whether the mean score is taken off first.
-        score: f: the probability (the paper), the logit, or the probability's logarithm.
+        score: f: the probability (the paper), the logit, the probability's logarithm, or its log-odds.
 
     The explanation's extras: `scores` (N, n), the f_k.
 

@@ -46,7 +46,7 @@ class SmoothGrad:
         kind: plain, squared or variance.
         n: Noisy copies per clip.
         spread: σ as a share of the clip's range of values; a flat clip gets no noise.
-        score: s_y: the logit (the paper), the probability, or its logarithm.
+        score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         polarity: Which side of a the map shows; squares and variances have one side only, and take `both`.
         reduce: How channels become one number.
 

@@ -9,6 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vidattr.models._prefix import Tracer
+
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -54,7 +56,7 @@ def _pairs(module: nn.Module) -> list[tuple[str, str]]:
     None in a network whose forward pass is not a fixed sequence of modules, because it looks at its input.
     """
     try:
-        graph = fx.Tracer().trace(module)
+        graph = Tracer().trace(module)
     except Exception:  # whatever a forward pass does with a stand-in for its input
         return []
     modules = dict(module.named_modules())

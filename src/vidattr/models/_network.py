@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from vidattr.errors import ConfigError, unknown
 from vidattr.models._attention import Attention, Fuse
 from vidattr.models._folded import Folded
+from vidattr.models._prefix import Prefix
 from vidattr.stages import stage
 from vidattr.view import View
 
@@ -56,6 +58,7 @@ class Network:
             if hasattr(part, "inplace"):
                 setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
         self._folded: Folded | None = None
+        self._prefix: Prefix | None = None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     @property
@@ -84,12 +87,30 @@ class Network:
         """The module that the next pass runs through: `module`, or its folded copy."""
         return self._folded.module if self._folded is not None and self._folded.stands_in() else self.module
 
+    @property
+    def prefix(self) -> Prefix | None:
+        """The first steps of what the next pass runs through, or None where a hook would miss them."""
+        runs = self.runs
+        if any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules()):
+            return None
+        if self._prefix is None or self._prefix.module is not runs:
+            self._prefix = Prefix(runs)
+        return self._prefix
+
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
+        return self._checked(self.through(self.runs, frames))
+
+    def resume(self, prefix: Prefix, count: int, volume: Tensor) -> Tensor:
+        """Returns the (N, K) logits of what the first `count` steps of `prefix` put out."""
+        return self._checked(self.through(partial(prefix.rest, count), volume))
+
+    def through(self, part: Callable[[Tensor], Tensor], volume: Tensor) -> Tensor:
+        """Runs (N, C, t, h, w) through a part of the network, as a pass would."""
         # cuDNN's recurrent kernels refuse a backward pass in eval mode; the plain ones do not.
         plain = torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext()
         with stage("network"), plain:
-            return self._checked(self.runs(frames.contiguous(memory_format=self._memory_format)))
+            return part(volume.contiguous(memory_format=self._memory_format))
 
     def _checked(self, logits: Tensor) -> Tensor:
         if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -143,7 +164,7 @@ class Network:
 
     def volume(self, tensor: Tensor, clips: int) -> Tensor:
         """Returns a layer's output, or its gradient, as (N, c, t, h, w)."""
-        volume = tensor if self._unfold is None or tensor.ndim == 5 else self._unfold(tensor, clips)
+        volume = tensor if self._unfold is None else self._unfold(tensor, clips)
         if volume.ndim != 5 or volume.shape[0] != clips:
             raise ConfigError(f"the layer's output has shape {tuple(tensor.shape)}", expected="features (N, c, t, h, w)")
         return volume

@@ -1,0 +1,186 @@
+"""Exact reuse of what an occlusion leaves as it is: the first steps of a network run on crops around the occluded box.
+
+A step (`models/_prefix`) whose inputs differ in a box puts out a volume that differs in a box. Each step runs once on the
+whole clip; for an occlusion it runs again on the crop that the box of changed outputs looks at, and these are the changed
+inputs of the next step. After the last step for which this pays, the box is pasted into the outputs for the whole
+clip, and the rest of the network runs as ever: the same arithmetic on the same numbers.
+
+Volumes are (N, t, h, w, c) here, a voxel's channels side by side: they are cut and pasted together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from vidattr.methods._tubes import union_mask
+from vidattr.models._network import Network
+from vidattr.models._prefix import Prefix, Reach, Step
+from vidattr.stages import stage
+
+_SHARE = 0.6  # of a step's inputs: a larger crop saves too little to be worth cutting and pasting
+
+Cells = tuple[int, ...]  # on t, h and w
+Number = TypeVar("Number", int, Tensor)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One step and what of it runs again.
+
+    Attributes:
+        step: The step.
+        inputs: What it gets for the whole clips (N, t, h, w, c).
+        outputs: Size of what it puts out for them.
+        crop: Size of the inputs to a run on a part.
+        box: Size of the outputs of that run which may differ from those for the whole clip.
+    """
+
+    step: Step
+    inputs: Tensor
+    outputs: Cells
+    crop: Cells
+    box: Cells
+
+    def places(self, corner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns where the crop begins for inputs that change from `corner` on, the box, and the box in its outputs; all (P, 3)."""
+        starts = [self._axis(axis, corner[:, axis]) for axis in range(3)]
+        crop, box, inside = (torch.stack(axes, 1) for axes in zip(*starts, strict=True))
+        return crop, box, inside
+
+    def _axis(self, axis: int, corner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        reach = self.step.reach[axis]
+        box = _ceil(corner - reach.after, reach.stride).clamp(min=0, max=self.outputs[axis] - self.box[axis])
+        crop = (box - _ceil(reach.before, reach.stride)) * reach.stride
+        # Both bounds are multiples of the stride, so that the crop's outputs are some of the whole clip's.
+        crop = crop.clamp(min=0, max=self.inputs.shape[1 + axis] - self.crop[axis])
+        return crop, box, box - crop // reach.stride
+
+
+class Reuse:
+    """The first steps of a network on N whole clips, ready for occlusions of boxes of one size.
+
+    Args:
+        model: The network.
+        prefix: Its first steps.
+        frames: (N, C, T, H, W).
+        fills: What is put in a box's place, (draws, N, C, T, H, W), or 1 for one of the last three where it is the same.
+        box: Size of the boxes.
+
+    Attributes:
+        levels: The steps that are run on crops; none where even that of the first one would not be clearly smaller than the clip.
+    """
+
+    def __init__(self, model: Network, prefix: Prefix, frames: Tensor, fills: Tensor, box: Cells) -> None:
+        self._model, self._prefix = model, prefix
+        self._frames, self._fills = _last(frames), _last(fills.flatten(0, 1))
+        self._box = box = _smaller(box, _size(self._frames))
+        self._whole = self._frames  # what the last level puts out
+        self.levels: list[_Level] = []
+        for step in prefix.steps:
+            inputs = self._whole
+            size = _size(inputs)
+            crop, box = zip(*(_needed(*axis) for axis in zip(step.reach, size, box, strict=True)), strict=True)
+            if math.prod(crop) > _SHARE * math.prod(size):
+                break
+            count = math.ceil(len(frames) / model.max_batch)
+            self._whole = torch.cat([_last(model.through(step, _first(clips))) for clips in torch.tensor_split(inputs, count)])
+            box = _smaller(box, _size(self._whole))
+            self.levels.append(_Level(step, inputs, _size(self._whole), crop, box))
+
+    def logits(self, clip: Tensor, draw: Tensor, rectangles: Tensor) -> Tensor:
+        """Returns the logits (P, K) of P occlusions.
+
+        Args:
+            clip: (P,) of which clip.
+            draw: (P,) by which of the fills.
+            rectangles: (P, G, T, 4) as in `Tubes`; what a row has lies in a box.
+        """
+        rows = torch.arange(len(clip), device=clip.device)
+        with stage("masks"):
+            corner, changed = self._occluded(clip, draw, rectangles)
+        for level in self.levels:
+            with stage("masks"):
+                crop, box, inside = level.places(corner)
+                inputs = _paste(_cut(level.inputs, clip, crop, level.crop), corner - crop, changed)
+            outputs = _last(self._model.through(level.step, _first(inputs)))
+            with stage("masks"):
+                corner, changed = box, _cut(outputs, rows, inside, level.box)
+        with stage("masks"):
+            volume = _paste(self._whole.index_select(0, clip), corner, changed)
+        return self._model.resume(self._prefix, len(self.levels), _first(volume))
+
+    def _occluded(self, clip: Tensor, draw: Tensor, rectangles: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns where the boxes begin, (P, 3), and what is in them (P, t, h, w, C)."""
+        size = _size(self._frames)
+        top, bottom, left, _ = rectangles.long().unbind(3)
+        time = torch.arange(size[0], device=clip.device).expand_as(top)
+        # Where nothing is occluded any box will do.
+        starts = (start.where(bottom > top, size[axis]).amin((1, 2)) for axis, start in enumerate((time, top, left)))
+        corner = torch.stack([start.clamp(max=size[axis] - self._box[axis]) for axis, start in enumerate(starts)], 1)
+        frame = corner[:, :1] + torch.arange(self._box[0], device=clip.device)
+        inside = rectangles.long().take_along_dim(frame[:, None, :, None], 2) - corner[:, None, None, [1, 1, 2, 2]]
+        fill = _cut(self._fills, draw * len(self._frames) + clip, corner, self._box)
+        plain = _cut(self._frames, clip, corner, self._box)
+        return corner, torch.where(union_mask(inside, (self._box[1], self._box[2]))[..., None], fill, plain)
+
+
+def reuse(model: Network, frames: Tensor, fills: Tensor, box: Cells) -> Reuse | None:
+    """Returns the first steps of a network on whole clips (`Reuse`), or None where there are none of which crops would do."""
+    prefix = model.prefix
+    found = None if prefix is None else Reuse(model, prefix, frames, fills, box)
+    return found if found is not None and found.levels else None
+
+
+def _needed(reach: Reach, size: int, length: int) -> tuple[int, int]:
+    """Returns how many of `size` inputs a crop needs for all outputs that see any of `length` inputs, and how many these are."""
+    seen = (length - 1 + reach.before + reach.after) // reach.stride + 1
+    crop = (seen - 1 + _ceil(reach.before, reach.stride)) * reach.stride + reach.after + 1
+    # As many more as make it end, from any multiple of the stride, where the whole axis would: padded or cut off alike.
+    return min(size, crop + (size - crop) % reach.stride), seen
+
+
+def _ceil(number: Number, by: int) -> Number:
+    return -(-number // by)
+
+
+def _size(volume: Tensor) -> Cells:
+    return tuple(volume.shape[1:4])
+
+
+def _smaller(one: Cells, other: Cells) -> Cells:
+    return tuple(min(pair) for pair in zip(one, other, strict=True))
+
+
+def _last(volume: Tensor) -> Tensor:
+    return volume.movedim(1, 4).contiguous()
+
+
+def _first(volume: Tensor) -> Tensor:
+    return volume.movedim(4, 1)
+
+
+def _places(volume: Tensor, row: Tensor, corner: Tensor, size: Cells) -> Tensor:
+    """Returns which of all voxels (n·t·h·w) of a volume lie in a box of this size in each row; an axis of length 1 goes on and on."""
+    place = row.view(-1, 1, 1, 1)
+    for axis, length in enumerate(_size(volume)):
+        index = (corner[:, axis, None] + torch.arange(size[axis], device=corner.device)).clamp(max=length - 1)
+        place = place * length + index.view(-1, *(size[axis] if axis == other else 1 for other in range(3)))
+    return place.flatten()
+
+
+def _cut(volume: Tensor, row: Tensor, corner: Tensor, size: Cells) -> Tensor:
+    """Returns the boxes (P, *size, c) that begin at `corner` (P, 3) in rows (P,) of a volume (n, t, h, w, c)."""
+    found = volume.flatten(0, 3).index_select(0, _places(volume, row, corner, size))
+    return found.view(len(row), *size, volume.shape[4])
+
+
+def _paste(volume: Tensor, corner: Tensor, box: Tensor) -> Tensor:
+    """Writes boxes (P, t, h, w, c) into a volume of P rows, each at its corner, and returns it."""
+    rows = torch.arange(len(volume), device=volume.device)
+    volume.view(-1, volume.shape[4]).index_copy_(0, _places(volume, rows, corner, _size(box)), box.flatten(0, 3))
+    return volume
