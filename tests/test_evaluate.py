@@ -26,7 +26,10 @@ def test_every_table_has_the_baselines_and_the_counts(vidattr: Command, tmp_path
     assert found.code == 0, found.err
     (table,) = json.loads(found.out)
     rows = {entry["row"] for entry in table["entries"]}
-    assert {"grad_cam", "random", "center", "chance"} <= rows
+    assert rows == {"grad_cam", "random", "center", "chance", "best point"}
+    assert [note for note in table["notes"] if note.startswith("best point: ")]
+    values = {entry["row"]: entry["value"] for entry in table["entries"] if entry["column"] == "step_corrected, frames"}
+    assert values["best point"] >= values["center"]
     assert all(entry["n"] + entry["n_nan"] == 8 for entry in table["entries"])
     assert len(scores(tmp_path, "grad_cam")) == 8
     written = {path.suffix for path in (tmp_path / "visual_res/tables").rglob("*") if path.is_file()}

@@ -230,6 +230,13 @@ def test_passes_are_counted_and_no_batch_is_larger_than_allowed() -> None:
     assert set(module.batches) == {3}
 
 
+def test_passes_of_still_frames_are_those_of_a_clip_of_sixteen() -> None:
+    module, size = toys.Counting(toys.ConvNet()), (3, 16, *SIZE[2:])
+    method = replace(SMALL, context=Context.still, iterations=2)
+    method(toys.network(module, size=size, max_batch=4), toys.query(1, size=size))
+    assert sum(module.batches) == method.passes == 2 * 16 * len(method.areas)
+
+
 class Follower(nn.Module):
     """Sure of class 0 as far as it sees, in one moving block, the very texture it was made for."""
 

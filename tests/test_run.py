@@ -110,6 +110,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(vidattr: Command, tmp
     assert rows["grad_cam"]["key"] in rows["grad_cam"]["folder"]
     text = vidattr("run", "method=grad_cam", *SMALL, "--dry-run")
     assert "1 cells, 12 passes" in text.out
+    assert "for clips of 16 × 112 × 112" in text.out
 
 
 def test_limit_takes_the_first_clips_and_leaves_the_key_alone(vidattr: Command, tmp_path: Path) -> None:

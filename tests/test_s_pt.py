@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
+from vidattr._summary import summed_up
 from vidattr.errors import ConfigError
 from vidattr.metrics.s_pt import Protocol, SpatialPointing, Ties, ToleranceMode
 from vidattr.types import Box, Query, Truth
@@ -207,6 +212,42 @@ def test_a_clip_scores_the_same_alone() -> None:
         for n, clip in enumerate(truth):
             for name, alone in judge(metric, [clip], maps[:, n : n + 1]).items():
                 torch.testing.assert_close(alone[:, 0], whole[name][:, n], rtol=0, atol=0, equal_nan=True)
+
+
+def judged_rows(metric: SpatialPointing, truth: list[Truth], maps: Tensor) -> list[pd.DataFrame]:
+    """The rows of each of M maps, as they are stored."""
+    scores = metric(None, query(len(truth)), truth, maps)
+    keys = {"clip": [t.clip for t in truth], "label": [t.label for t in truth], "video": [t.video for t in truth]}
+    return [pd.DataFrame(keys | {name: v[m].numpy() for name, v in scores.columns.items()} | scores.notes) for m in range(len(maps))]
+
+
+@pytest.mark.parametrize("unboxed", [False, True])
+def test_the_best_constant_point_is_the_best_of_all_pixels(unboxed: bool) -> None:
+    truth, _ = random_case()
+    truth = [dataclasses.replace(clip, label="ab"[n % 3 == 0]) for n, clip in enumerate([*truth, truth_of((), (), (), clip="none")])]
+    metric = SpatialPointing(tolerance=3, tolerance_mode=ToleranceMode.fixed, score_unboxed_clips=unboxed)
+    points = torch.eye(H * W).view(H * W, 1, 1, H, W).expand(-1, len(truth), 3, -1, -1)
+    constant = judged_rows(metric, truth, points)
+    found = metric.fitted(constant[0], (H, W))
+    assert found.name == "best point"
+    for protocol in Protocol:
+        column = next(column for column in metric.summary() if column.score == protocol)
+        values = [summed_up("", "reference", rows, column, 0).value for rows in constant]
+        best = max(values)
+        assert best > sorted(values)[len(values) // 2]
+        own = summed_up("", "reference", constant[0].assign(**found.columns), column, 0)
+        assert own.value == pytest.approx(best, abs=1e-12)
+        (place,) = re.findall(rf"{protocol} \((\d+), (\d+)\)", found.remark)
+        rows = constant[int(place[1]) * W + int(place[0])]
+        np.testing.assert_allclose(found.columns[protocol], rows[protocol], rtol=1e-12)
+    assert "chosen on the very clips" in found.remark
+
+
+def test_there_is_no_best_point_without_boxes() -> None:
+    (rows,) = judged_rows(FIXED, [truth_of((), ())], torch.zeros(1, 1, 2, H, W))
+    found = FIXED.fitted(rows, (H, W))
+    assert dict(found.columns) == {}
+    assert "no frame has a box" in found.remark
 
 
 @pytest.mark.usefixtures("no_host_copies")

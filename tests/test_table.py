@@ -128,6 +128,8 @@ def test_every_rendering_tells_protocol_counts_and_what_the_intervals_are(form: 
     for needle in ("split", "95 ", "interval", "bootstrap", "videos", "NaN" if form != "csv" else "n_nan", "sign-flip", "random"):
         assert needle in text
     assert "sign-flip" not in getattr(table(baseline=None), form)()
+    noted = build({"a": scores(1)}, (HIT,), references={}, baseline=None, seed=0, caption="", remarks=["a: known to be lucky"])
+    assert "a: known to be lucky" in " ".join(getattr(noted, form)().split())
 
 
 def test_terminal_is_aligned_and_fits() -> None:

@@ -268,6 +268,8 @@ def _add(job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: 
     for reference, columns in scores.reference.items():
         for name, values in columns.items():
             rows[f"{reference}/{name}"] = values.cpu().numpy()[list(have)]
+    for name, texts in scores.notes.items():
+        rows[name] = [texts[n] for n in have]
     job.rows = _joined(job.rows, rows)
     for name, values in scores.curves.items():
         curve = pd.DataFrame(values[m].cpu().numpy()[list(have)]).assign(clip=[c.id for c in clips])

@@ -18,7 +18,8 @@ from vidattr.store import free_bytes
 def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
     """Returns a row per cell: its key and folder, clips present and missing, forward passes and bytes still to come.
 
-    A pass is one clip through the network, forward, or forward and backward. Bytes are those of the maps alone until a map
+    A pass is one clip through the network, forward, or forward and backward. A method that takes more of them for a longer or
+    larger clip tells those for 16 × 112 × 112, and all that can be where it may stop early. Bytes are those of the maps alone until a map
     with its extras and pictures is there to be measured.
     """
     check_folders(cells)
@@ -58,6 +59,7 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
     total = sum(row["bytes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
     lines.append(f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free")
+    lines.append("passes: at most, and for clips of 16 × 112 × 112 where a method's number depends on the clip")
     return "\n".join(lines)
 
 

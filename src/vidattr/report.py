@@ -20,7 +20,7 @@ from vidattr.identity import describe, key
 from vidattr.plots import plot_curves
 from vidattr.render import Scene
 from vidattr.store import write_text
-from vidattr.types import Metric
+from vidattr.types import Fitted, Metric
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 
@@ -60,16 +60,27 @@ def build(jobs: Sequence[Judged], baseline: str | None) -> tables.Table:
     names = dict.fromkeys(name.partition("/")[0] for name in most.columns if "/" in name)
     weights = {column.weight for column in columns if column.weight}
     references = {name: _reference(most, name, weights) for name in names}
-    return tables.build(rows, columns, references=references, baseline=baseline, seed=int(cell.config.seed), caption=caption(cell))
+    remarks = []
+    if len(most) and (fit := getattr(cell.metric, "fitted", None)) is not None:
+        H, W = cell.model.input.size
+        found: Fitted = fit(most, (H, W))
+        references[found.name] = _kept(most, weights).assign(**found.columns)
+        remarks.append(found.remark)
+    seed = int(cell.config.seed)
+    return tables.build(rows, columns, references=references, baseline=baseline, seed=seed, caption=caption(cell), remarks=remarks)
 
 
 def _reference(rows: pd.DataFrame, name: str, weights: set[str]) -> pd.DataFrame:
     """Returns what a trivial answer scored on the clips of these rows, with the weights of the metric's own columns."""
-    kept = rows[["clip", "label", "video", *sorted(weights & set(rows.columns))]].copy()
+    kept = _kept(rows, weights)
     for column in rows.columns:
         if column.startswith(f"{name}/"):
             kept[column.removeprefix(f"{name}/")] = rows[column]
     return kept
+
+
+def _kept(rows: pd.DataFrame, weights: set[str]) -> pd.DataFrame:
+    return rows[["clip", "label", "video", *sorted(weights & set(rows.columns))]].copy()
 
 
 def caption(cell: Cell) -> str:

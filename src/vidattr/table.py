@@ -40,12 +40,14 @@ class Table:
         columns: Its columns.
         entries: Row by row, column by column: methods, then baselines, then references.
         baseline: The row that the others are compared with, or None.
+        remarks: What a reader must know of single rows.
     """
 
     caption: str
     columns: tuple[Column, ...]
     entries: tuple[Entry, ...]
     baseline: str | None
+    remarks: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Returns what a reader must know to read the numbers."""
@@ -63,7 +65,7 @@ class Table:
                 f"Δ: mean paired difference to {self.baseline} on the clips that both have. p: two-sided sign-flip test over videos "
                 f"(exact up to {statistics.EXACT_UP_TO} videos, else {statistics.FLIPS} draws), not corrected for many comparisons."
             )
-        return notes
+        return [*notes, *self.remarks]
 
     def terminal(self) -> str:
         """Returns aligned plain text; differences stand below the values."""
@@ -135,6 +137,7 @@ def build(
     seed: int,
     caption: str,
     baselines: Collection[str] = BASELINES,
+    remarks: Sequence[str] = (),
 ) -> Table:
     """Sums up per-clip scores.
 
@@ -147,6 +150,7 @@ def build(
         seed: Decides the resamples.
         caption: What was judged and how: data set, model, metric, options.
         baselines: Those of `rows` that stand apart, because they know nothing of the network.
+        remarks: What a reader must know of single rows, for the notes.
 
     Raises:
         ConfigError: `baseline` is none of `rows`.
@@ -165,7 +169,7 @@ def build(
             entries.append(entry)
     best = {column.title: _best(column, entries) for column in columns}
     marked = (replace(entry, best=entry.group != "reference" and math.isclose(entry.value, best[entry.column])) for entry in entries)
-    return Table(caption, tuple(columns), tuple(marked), baseline)
+    return Table(caption, tuple(columns), tuple(marked), baseline, tuple(remarks))
 
 
 @dataclass(frozen=True)

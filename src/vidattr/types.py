@@ -187,6 +187,7 @@ class Scores:
         curves: Name to (M, N, S): one curve per map and clip, kept and plotted.
         reference: Name to {score name: value}: what a trivial answer would have scored on these very clips, each (N,);
             chance, always-first and the like, which a table shows as rows of their own.
+        notes: Name to N texts, one per clip, kept in its row: what the metric needs to speak of all clips together.
         points: Names of the S points of every curve, and of the S maps of the strip; empty: points from 0 to 1, evenly spread.
         strip: Maps to be kept and drawn beside each other, or None.
     """
@@ -194,8 +195,24 @@ class Scores:
     columns: Mapping[str, Tensor]
     curves: Mapping[str, Tensor] = field(default_factory=dict)
     reference: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     points: Sequence[str] = ()
     strip: Strip | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trivial answer that was chosen on the very clips that it is judged on; a table shows it as one more reference.
+
+    Attributes:
+        name: Of its row.
+        columns: Name to (N,): its score on each clip; a score that nothing could be chosen for is missing.
+        remark: How it was chosen, for the notes of the table.
+    """
+
+    name: str
+    columns: Mapping[str, NDArray[np.float64]]
+    remark: str
 
 
 class Dataset(Protocol):
@@ -227,7 +244,7 @@ class Method(Protocol):
 
     @property
     def passes(self) -> int:
-        """How many clips go through the network, forward or forward and backward, to explain one."""
+        """How many clips go through the network, forward or forward and backward, to explain one (of 16 × 112 × 112, if that matters)."""
 
     def __call__(self, model: Network, query: Query) -> Explanation:
         """Explains N clips; nothing leaves the device, and no clip's map depends on its neighbours."""
@@ -250,6 +267,8 @@ class Metric(Protocol):
 
     One whose numbers depend on the machine says on what by a further method `conditions(runtime)`, a dictionary of names and
     plain values: it enters the caption and the name of the scores, so that those of two machines never meet in one table.
+    One that can tell the best of many trivial answers, which only all clips together decide, has `fitted(rows, size)`: of the
+    rows of N clips (a DataFrame) and the frames' (H, W) it returns a `Fitted`.
     """
 
     version: ClassVar[int]

@@ -138,8 +138,9 @@ class ExtremalPerturbation:
 
     @property
     def passes(self) -> int:
-        """One an iteration, ratio and side of the mask, if nothing stops early; with still frames, times their number."""
-        return self.iterations * len(self.areas) * len(SIDES[self.variant])
+        """One an iteration, ratio and side of the mask, if nothing stops early; with still frames, one per frame of a clip of 16."""
+        frames = 16 if self.context is Context.still else 1
+        return self.iterations * len(self.areas) * len(SIDES[self.variant]) * frames
 
     def looks(self, iteration: int) -> bool:
         """Returns whether problems that have settled are stopped at this iteration, from 0."""

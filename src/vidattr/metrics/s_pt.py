@@ -8,19 +8,27 @@ sensitivity analysis", WACV 2023, section 4.3.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics._pointing import expected_hit
 from vidattr.models._network import Network
-from vidattr.types import Column, Method, Query, Scores, Truth
+from vidattr.types import Box, Column, Fitted, Method, Query, Scores, Truth
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_CLIPS = 16  # at once, of which every pixel is judged
 
 
 class Protocol(StrEnum):
@@ -71,7 +79,7 @@ class SpatialPointing:
             does. They are NaN by default, because a data set without any annotation looks exactly like this.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # since 2 with the boxes of each clip
     needs_network: ClassVar[bool] = False
 
     protocols: list[Protocol] = field(default_factory=lambda: list(Protocol))
@@ -90,29 +98,21 @@ class SpatialPointing:
         """Judges `maps` (M, N, T, H, W); clips without a judged frame and maps that are not finite are NaN.
 
         Returns:
-            Per protocol `<protocol>` (the clip's hit rate) and `<protocol>_frames` (its judged frames), and as reference
-            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit.
+            Per protocol `<protocol>` (the clip's hit rate) and `<protocol>_frames` (its judged frames); as reference
+            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit; and as a note
+            `boxes`, by frame, from which `fitted` finds the best constant point.
         """
         H, W = maps.shape[-2:]
-        radius = self.tolerance * (min(H, W) / 112 if self.tolerance_mode is ToleranceMode.scaled else 1.0)
-        boxes, last = _boxes(truth, maps.device)
-        boxed = boxes[..., 0].isfinite().any(0)  # (N, T)
-        y = torch.arange(H, device=maps.device, dtype=torch.float64).add(0.5).unsqueeze(1)
-        x = torch.arange(W, device=maps.device, dtype=torch.float64).add(0.5)
-        disc = _meets(x, y, boxes[..., None, None, :], radius)
+        boxes, last = _boxes([clip.boxes for clip in truth], maps.device)
+        x, y = _centres(H, W, maps.device)
         finite = maps.isfinite().flatten(2).all(2)
 
         columns: dict[str, Tensor] = {}
         chance: dict[str, Tensor] = {}
-        for protocol in self.protocols:
-            if protocol is Protocol.step_released:
-                target = _released(x - 0.5, y - 0.5, last[..., None, None, :], round(min(H, W) / 14 - 1))
-                judged = torch.ones_like(boxed) if self.score_unboxed_clips else boxed.any(1, keepdim=True).expand_as(boxed)
-            else:
-                target, judged = disc, boxed
+        for protocol, (target, judged) in self._targets(boxes, last, x, y, min(H, W)).items():
             ties = self.ties if protocol is Protocol.step_corrected else Ties.first
             if ties is Ties.centroid:
-                hits = _meets(*_centroid(maps, x, y), boxes, radius).double()
+                hits = _meets(*_centroid(maps, x, y), boxes, self._radius(min(H, W))).double()
             elif ties is Ties.first:
                 peak = maps.flatten(3).argmax(3, keepdim=True)
                 hits = target.flatten(2).expand(len(maps), -1, -1, -1).gather(3, peak).squeeze(3).double()
@@ -123,7 +123,57 @@ class SpatialPointing:
             chance[protocol.value] = _rate(target.flatten(2).double().mean(2), judged)
             chance[f"{protocol}_frames"] = judged.sum(1).double()
             columns[f"{protocol}_frames"] = chance[f"{protocol}_frames"].expand_as(rate)
-        return Scores(columns, reference={"chance": chance})
+        return Scores(columns, reference={"chance": chance}, notes={"boxes": [json.dumps(clip.boxes) for clip in truth]})
+
+    def _radius(self, side: int) -> float:
+        return self.tolerance * (side / 112 if self.tolerance_mode is ToleranceMode.scaled else 1.0)
+
+    def _targets(self, boxes: Tensor, last: Tensor, x: Tensor, y: Tensor, side: int) -> dict[Protocol, tuple[Tensor, Tensor]]:
+        """Returns for each protocol which points hit (N, T, h, w), of those at x (w,) and y (h, 1), and which frames are judged (N, T)."""
+        boxed = boxes[..., 0].isfinite().any(0)
+        disc = _meets(x, y, boxes[..., None, None, :], self._radius(side))
+        found = dict.fromkeys(self.protocols, (disc, boxed))
+        if Protocol.step_released in found:
+            target = _released(x - 0.5, y - 0.5, last[..., None, None, :], round(side / 14 - 1))
+            judged = torch.ones_like(boxed) if self.score_unboxed_clips else boxed.any(1, keepdim=True).expand_as(boxed)
+            found[Protocol.step_released] = target, judged
+        return found
+
+    def fitted(self, rows: pd.DataFrame, size: tuple[int, int]) -> Fitted:
+        """Returns what the best constant point scores: per protocol the pixel that, as every frame's peak, has most in the first column.
+
+        It is chosen on the very clips that it is judged on. So it is no baseline that was there before them but a bound: no
+        other constant point scores more in that column. Of several it is the first in raster order.
+
+        Args:
+            rows: One row a clip, with its label and the note `boxes`.
+            size: (H, W) of the maps.
+        """
+        boxes, last = _boxes([json.loads(text) for text in rows["boxes"]], torch.device("cpu"))
+        x, y = _centres(*size, boxes.device)
+        by = {column.score: column.by for column in reversed(self.summary())}  # of its first column, which enters last
+        # What a hit of each clip adds to that column, (N,).
+        worth = {
+            protocol: _worth(judged.sum(1), None if by[protocol] is None else rows[by[protocol]].to_numpy(str))
+            for protocol, (_, judged) in self._targets(boxes, last, x[:1], y[:1], min(size)).items()
+        }
+        scores = {protocol: torch.zeros(size, dtype=torch.float64) for protocol in self.protocols}
+        for chunk in torch.split(torch.arange(len(rows)), _CLIPS):
+            for protocol, (target, judged) in self._targets(boxes[:, chunk], last[chunk], x, y, min(size)).items():
+                scores[protocol] += torch.tensordot(worth[protocol][chunk, None] * judged, target.double(), 2)
+        columns, points = {}, []
+        for protocol in (protocol for protocol in self.protocols if worth[protocol].any()):
+            # Rounded, so that equal scores are equal in whatever order they were added up.
+            row, column = divmod(int(scores[protocol].round(decimals=12).argmax()), size[1])
+            target, judged = self._targets(boxes, last, x[column : column + 1], y[row : row + 1], min(size))[protocol]
+            columns[protocol.value] = _rate(target[..., 0, 0].double(), judged).numpy()
+            points.append(f"{protocol} ({column}, {row})")
+        remark = (
+            "best point: the pixel (x, y) that, as the peak of every frame, scores most in its protocol's first column: "
+            f"{', '.join(points) or 'no frame has a box'}. It is chosen on the very clips that it is judged on: a bound for constant "
+            "points, not a baseline known beforehand. Its interval takes the choice as given."
+        )
+        return Fitted("best point", columns, remark)
 
     def summary(self) -> tuple[Column, ...]:
         """Returns each protocol's own aggregate; for `step_corrected` over frames, over classes and over videos."""
@@ -139,13 +189,19 @@ class SpatialPointing:
         )
 
 
-def _boxes(truth: Sequence[Truth], device: torch.device) -> tuple[Tensor, Tensor]:
+def _centres(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns x (W,) and y (H, 1) of the pixels' centres."""
+    x, y = (torch.arange(length, device=device, dtype=torch.float64).add(0.5) for length in (W, H))
+    return x, y.unsqueeze(1)
+
+
+def _boxes(clips: Sequence[Sequence[Sequence[Box]]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns all boxes (B, N, T, 4), B ≥ 1, absent ones NaN, and the last one of each frame (N, T, 4), absent ones 0."""
-    most = max(1, *(len(boxes) for clip in truth for boxes in clip.boxes))
-    every = np.full((most, len(truth), len(truth[0].boxes), 4), np.nan)
+    most = max(1, *(len(boxes) for clip in clips for boxes in clip))
+    every = np.full((most, len(clips), len(clips[0]), 4), np.nan)
     last = np.zeros(every.shape[1:])
-    for n, clip in enumerate(truth):
-        for t, boxes in enumerate(clip.boxes):
+    for n, clip in enumerate(clips):
+        for t, boxes in enumerate(clip):
             for b, box in enumerate(boxes):
                 every[b, n, t] = last[n, t] = box
     return torch.from_numpy(every).to(device), torch.from_numpy(last).to(device)
@@ -173,6 +229,13 @@ def _centroid(maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     peak = maps == maps.amax((-2, -1), keepdim=True)
     count = peak.sum((-2, -1))
     return (peak * x).sum((-2, -1)) / count, (peak * y).sum((-2, -1)) / count
+
+
+def _worth(frames: Tensor, groups: NDArray[np.str_] | None) -> Tensor:
+    """Returns by how much a hit of each clip (N,) raises the rate over all judged frames, or the mean rate of groups."""
+    place = torch.from_numpy(np.unique(np.zeros(len(frames)) if groups is None else groups, return_inverse=True)[1])
+    total = torch.zeros(int(place.max()) + 1, dtype=torch.float64).index_add_(0, place, frames.double())
+    return torch.where(total > 0, 1 / (total * (total > 0).sum()), 0)[place]
 
 
 def _rate(hits: Tensor, judged: Tensor) -> Tensor:
