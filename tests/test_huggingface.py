@@ -388,7 +388,8 @@ def test_a_backbone_without_a_head_and_a_pickle_are_refused(tmp_path: Path) -> N
         HuggingFace(weights=str(folder)).load()
 
 
-def test_a_model_of_the_library_is_explained_judged_and_drawn(vidattr: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "methods"), [("videomae", "gradient,grad_cam,attention_rollout"), ("vjepa2", "gradient,grad_cam")])
+def test_a_model_of_the_library_is_explained_judged_and_drawn(vidattr: Command, tmp_path: Path, kind: str, methods: str) -> None:
     pytest.importorskip("transformers")
-    folder, _ = saved("videomae", tmp_path)
-    end_to_end(vidattr, folder, tmp_path, "gradient,grad_cam,attention_rollout")
+    folder, _ = saved(kind, tmp_path)
+    end_to_end(vidattr, folder, tmp_path, methods)

@@ -17,7 +17,7 @@ from conftest import ROOT
 from vidattr.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._head import gap_linear_head
-from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, _unfold_mvit
+from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, unfold_mvit, unfold_swin
 from vidattr.view import Geometry, View
 
 WEIGHTS: dict[Architecture, WeightsEnum] = {
@@ -107,20 +107,53 @@ def test_the_average_of_swins_features_is_what_its_head_reads() -> None:
     torch.testing.assert_close(features.mean((2, 3, 4)) @ weight.T + bias, logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [56, 28, 14, 7])
-def test_mvits_tokens_land_on_their_places(side: int) -> None:
-    tokens = torch.zeros(2, 1 + 8 * side * side, 3)
-    t, row, column = 5, side // 2, side - 2
+@pytest.mark.parametrize("halvings", range(4))
+@pytest.mark.parametrize(("frames", "size"), [(16, (224, 224)), (4, (64, 96))])
+def test_mvits_tokens_land_on_their_places(frames: int, size: tuple[int, int], halvings: int) -> None:
+    steps, height, width = frames // 2, *(side // 4 >> halvings for side in size)
+    tokens = torch.zeros(2, 1 + steps * height * width, 3)
+    t, row, column = steps - 1, height // 2, width - 2
     tokens[1, 0] = 9
-    tokens[1, 1 + (t * side + row) * side + column, 2] = 1
-    volume = _unfold_mvit(tokens, 2)
-    assert volume.shape == (2, 3, 8, side, side)
+    tokens[1, 1 + (t * height + row) * width + column, 2] = 1
+    volume = unfold_mvit(View(frames=frames, size=list(size)))(tokens, 2)
+    assert volume.shape == (2, 3, steps, height, width)
     assert torch.nonzero(volume).tolist() == [[1, 2, t, row, column]]
 
 
 def test_what_is_no_token_of_mvit_is_left_alone() -> None:
-    for shape in ((2, 8, 3), (2, 3, 8, 7, 7), (2, 8 * 49, 3)):
-        assert _unfold_mvit(torch.zeros(shape), 2).shape == shape
+    unfold = unfold_mvit(View(frames=16, size=[224, 224]))
+    for shape in ((2, 400), (2, 8, 3), (2, 3, 8, 7, 7), (2, 8 * 49, 3)):
+        assert unfold(torch.zeros(shape), 2).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "grid"),
+    [
+        ("patch_embed.proj", (96, 2, 16, 24)),  # the last that puts channels first
+        ("patch_embed", (96, 2, 16, 24)),
+        ("features.0.1", (96, 2, 16, 24)),
+        ("features.2.0.attn", (192, 2, 8, 12)),
+        ("features.4.5.norm1", (384, 2, 4, 6)),
+        ("features.6", (768, 2, 2, 3)),
+        ("norm", (768, 2, 2, 3)),
+    ],
+)
+def test_swins_channels_are_brought_to_the_front_wherever_they_are(layer: str, grid: tuple[int, ...]) -> None:
+    network = small(Architecture.swin3d_t, weights="random").load()
+    frames = noise(2, 3, 4, 64, 96)
+    _, before = network.activations(frames, layer)
+    volume = network.volume(before, 2)
+    assert volume.shape == (2, *grid)
+    assert torch.equal(volume, before.movedim(before.shape.index(grid[0]), 1))
+    if layer == "norm":
+        torch.testing.assert_close(volume, network.activations(frames)[1])
+
+
+def test_odd_sizes_of_swin_are_padded_and_halved_upwards() -> None:
+    unfold = unfold_swin(View(frames=5, size=[50, 70]))
+    for t, h, w in ((3, 13, 18), (3, 7, 9), (3, 4, 5), (3, 2, 3)):
+        assert unfold(torch.zeros(2, t, h, w, 96), 2).shape == (2, 96, t, h, w)
+        assert unfold(torch.zeros(2, 96, t, h, w), 2).shape == (2, 96, t, h, w)
 
 
 @pytest.mark.parametrize(

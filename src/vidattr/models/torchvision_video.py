@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,20 +35,42 @@ class Architecture(StrEnum):
 
 def _swin(num_classes: int) -> nn.Module:
     module: Any = swin3d_t(num_classes=num_classes)
-    # Its blocks put channels last. They are in their place only before the average, where no module of its own stands.
+    # Where channels are in their place, before the average, no module of its own stands.
     module.avgpool = nn.Sequential(OrderedDict(volume=nn.Identity(), mean=module.avgpool))
     built: nn.Module = module
     return built
 
 
-def _unfold_mvit(tokens: Tensor, clips: int) -> Tensor:
-    """Turns (N, 1 + t·h·w, c), the class token first, into (N, c, t, h, w): 8 × 56 × 56 at first; pooling halves h and w."""
-    t, side = 8, 56
-    while side > 7 and tokens.shape[1] <= t * side**2:
-        side //= 2
-    if tokens.ndim != 3 or tokens.shape[1] != 1 + t * side**2:
-        return tokens
-    return tokens[:, 1:].transpose(1, 2).reshape(clips, -1, t, side, side)
+def unfold_mvit(view: View) -> Unfold:
+    """Returns what turns (N, 1 + t·h·w, c), the class token first, into (N, c, t, h, w).
+
+    At first the tokens are T/2 × H/4 × W/4; pooling halves h and w.
+    """
+    t, rows, columns = view.frames // 2, view.size[0] // 4, view.size[1] // 4
+    grids = [(t, rows >> halvings, columns >> halvings) for halvings in range(4)]
+
+    def unfold(tokens: Tensor, clips: int) -> Tensor:
+        grid = next((grid for grid in grids if tokens.ndim == 3 and tokens.shape[1] == 1 + prod(grid)), None)
+        if grid is None:
+            return tokens
+        return tokens[:, 1:].transpose(1, 2).reshape(clips, -1, *grid)
+
+    return unfold
+
+
+def unfold_swin(view: View) -> Unfold:
+    """Returns what turns (N, t, h, w, c), as nearly all layers put it out, into (N, c, t, h, w), and leaves that alone.
+
+    At first the volume is T/2 × H/4 × W/4; merging halves h and w, upwards.
+    """
+    t, rows, columns = (-(-length // patch) for length, patch in zip((view.frames, *view.size), (2, 4, 4), strict=True))
+    grids = {(t, -(-rows // 2**halvings), -(-columns // 2**halvings)) for halvings in range(4)}
+
+    def unfold(features: Tensor, clips: int) -> Tensor:
+        last = features.ndim == 5 and features.shape[1:4] in grids
+        return features.movedim(4, 1) if last else features
+
+    return unfold
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,7 @@ class _Known:
     layer: str
     frames: range
     sides: range
-    unfold: Unfold | None = None
+    unfold: Callable[[View], Unfold] | None = None
     memory_format: torch.memory_format = torch.contiguous_format
 
 
@@ -81,7 +104,7 @@ _KNOWN = {
         layer="blocks.15.norm1",
         frames=range(16, 17),
         sides=range(224, 225),
-        unfold=_unfold_mvit,
+        unfold=unfold_mvit,
     ),
     Architecture.swin3d_t: _Known(
         _swin,
@@ -90,6 +113,7 @@ _KNOWN = {
         layer="avgpool.volume",
         frames=range(1, sys.maxsize),
         sides=range(1, sys.maxsize),
+        unfold=unfold_swin,
     ),
 }
 
@@ -115,7 +139,7 @@ class TorchvisionVideo:
     * mvit_v2_s (Li et al., CVPR 2022, arXiv 2112.01526), 16 frames of 224 × 224. Features: the output of the last block's `norm1` without
       the class token, which the head reads, (N, 768, 8, 7, 7).
     * swin3d_t (Liu et al., CVPR 2022, arXiv 2106.13230), 32 frames. Features: what is averaged for the head,
-      (N, 768, T/2, H/32, W/32), `avgpool.volume`. All other layers put channels last, so that no method can read them.
+      (N, 768, T/2, H/32, W/32), `avgpool.volume`. Nearly all other layers put channels last, and `Network.volume` puts them in place.
 
     Attributes:
         architecture: Which of the three.
@@ -165,4 +189,5 @@ class TorchvisionVideo:
 
     def _network(self, module: nn.Module, classes: tuple[str, ...]) -> Network:
         known = _KNOWN[self.architecture]
-        return Network(module, self.input, classes, layer=known.layer, unfold=known.unfold, memory_format=known.memory_format)
+        unfold = None if known.unfold is None else known.unfold(self.input)
+        return Network(module, self.input, classes, layer=known.layer, unfold=unfold, memory_format=known.memory_format)

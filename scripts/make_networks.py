@@ -1,0 +1,281 @@
+"""Writes docs/NETWORKS.md: what the networks are, which method works on which, and what each costs, all of it by running.
+
+python scripts/make_networks.py            # sizes, methods, compilation, half precision: some minutes
+python scripts/make_networks.py --measure  # adds seconds and memory of each network at its own size, where they are not yet there
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch._dynamo.exc import Unsupported
+from torch.nn.functional import cosine_similarity
+from torch.utils.flop_counter import FlopCounterMode
+
+from measure_network import HEADING, device
+from small_networks import (
+    ATTENTIVE,
+    CONFIGS,
+    CONVOLUTIONAL,
+    METHODS,
+    RECURRENT,
+    SMALL,
+    WITH_FILE,
+    Small,
+    clip_size,
+    query,
+    refusal,
+    untrained_network,
+)
+from vidattr.models._network import Network
+from vidattr.view import View
+
+CHILD = CONFIGS.parent / "scripts" / "measure_network.py"
+DOCS = CONFIGS.parent / "docs" / "NETWORKS.md"
+MODELS = [path.stem for path in sorted((CONFIGS / "model").glob("*.yaml")) if path.stem not in ("custom", "hf")]
+"""All of one size: of the other two the file or the user decides."""
+MEASURED = "## Time and memory"
+
+Table = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others say of a network: millions of parameters, GMAC of one forward pass, and of what clip and how many classes."""
+
+    source: str
+    parameters: float | None = None
+    gmac: float | None = None
+    view: View | None = None  # None: the config's
+    outputs: int | None = None
+
+
+_TORCHVISION = "torchvision's description of its weights"
+_LONG = View(frames=16, size=[224, 224])
+_HARA = "counted for the networks that AOSA explains"
+_SLOWFAST = "mmaction2; Feichtenhofer et al., table 2"
+_TIMESFORMER = "Bertasius et al., of Something-Something's classes; mmaction2"
+_VGG = "16 frames of VGG16's 15.47"
+PUBLISHED = {
+    "r3d_18": Published(_TORCHVISION, 33.37, 40.70),
+    "mc3_18": Published(_TORCHVISION, 11.70, 43.34),
+    "r2plus1d_18": Published(_TORCHVISION, 31.51, 40.52),
+    "s3d": Published(_TORCHVISION, 8.32, 17.98, _LONG),
+    "mvit_v2_s": Published(_TORCHVISION, 34.54, 64.22),
+    "swin3d_t": Published(_TORCHVISION, 28.16, 43.88, _LONG),
+    "hara_r3d_18": Published(_HARA, 33.3, 8.3, outputs=101),
+    "hara_r2plus1d_18": Published(_HARA, 33.3, 8.5, outputs=101),
+    "r3d_50": Published(_HARA, 46.4, 10.1, outputs=101),
+    "r2plus1d_50": Published(_HARA, 46.4, 10.5, outputs=101),
+    "i3d": Published("Carreira and Zisserman, table 1: 25 M in two streams; 27.8 counted for 16 frames", 12.5, 27.8),
+    "mfnet": Published("Chen et al., table 2", 8.0, 11.1),
+    "tsm_r50": Published("Lin et al., table 2", 24.3, 33),
+    "slowfast_r50_4x16": Published(_SLOWFAST, 34.5, 36.1),
+    "slowfast_r50_4x16_pyslowfast": Published(_SLOWFAST, 34.5, 36.1),
+    "slowfast_r50_8x8": Published(_SLOWFAST, 34.6, 65.7),
+    "slowfast_r50_8x8_pyslowfast": Published(_SLOWFAST, 34.6, 65.7),
+    "timesformer": Published(_TIMESFORMER, 121.4, 196, outputs=174),
+    "timesformer_facebook": Published(_TIMESFORMER, 121.4, 196, outputs=174),
+    "vgg16lstm": Published(_VGG, gmac=247.5),
+    "vgg16lstm_finetuned": Published(_VGG, gmac=247.5),
+    "resnet50lstm": Published("8 frames of ResNet-50's 4.09", gmac=32.7, view=View(frames=8, size=[224, 224])),
+}
+
+
+def sized(name: str, of: View | None = None) -> tuple[Network, float, float]:
+    """Returns a network without storage, its millions of parameters, and the GMAC of one clip, at the config's size or another."""
+    view = {} if of is None else {"frames": of.frames, "size": of.size}
+    with nullcontext() if name in WITH_FILE else torch.device("meta"):
+        network = untrained_network(name, **view)
+    network.module.to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.module(torch.empty(1, 3, network.view.frames, *network.view.size, device="meta"))
+    return network, sum(parameter.numel() for parameter in network.module.parameters()) / 1e6, counter.get_total_flops() / 2e9
+
+
+def sizes() -> Table:
+    """Returns a row for each model: clip, classes, parameters and GMAC, ours and published."""
+    rows = [["model", "clip", "classes", "parameters, M", "published", "GMAC", "published", "source"]]
+    for name in MODELS:
+        network, parameters, gmac = sized(name)
+        said = PUBLISHED.get(name, Published("-"))
+        theirs, cost = (str(number) if number else "-" for number in (said.parameters, said.gmac))
+        outputs = len(network.classes)
+        if said.outputs:
+            theirs += f" with {said.outputs} classes: ours {parameters - (outputs - said.outputs) * width(network) / 1e6:.1f}"
+        if said.view:
+            cost += f" at {clip_size(said.view)}: ours {sized(name, said.view)[2]:.2f}"
+        clip = clip_size(network.view)
+        rows.append([f"`{name}`", clip, str(outputs), f"{parameters:.2f}", theirs, f"{gmac:.2f}", cost, said.source])
+    return rows
+
+
+def width(network: Network) -> int:
+    """Returns the parameters of one class: those of a row of the head, and its bias."""
+    head = [parameter for parameter in network.module.parameters() if len(parameter) == len(network.classes)]
+    return sum(parameter[0].numel() for parameter in head)
+
+
+def defined(group: Mapping[str, Small], reasons: list[str]) -> Table:
+    """Returns a row for each method and a column for each kind of network; adds why a method is not defined to `reasons`."""
+    columns = []
+    for small in group.values():
+        network = small.make()
+        clip = query(network)
+        columns.append([_mark(refusal(name, network, clip), reasons) for name in METHODS])
+    return [["method", *group], *([f"`{name}`", *marks] for name, marks in zip(METHODS, zip(*columns, strict=True), strict=True))]
+
+
+def _mark(reason: str | None, reasons: list[str]) -> str:
+    if reason is None:
+        return "✓"
+    if reason not in reasons:
+        reasons.append(reason)
+    return f"no ({reasons.index(reason) + 1})"
+
+
+def captured(network: Network, clip: Tensor) -> str | None:
+    """Returns None where torch.compile captures the network as one graph that gives the same logits, or why it does not."""
+    torch._dynamo.reset()
+    with torch.no_grad():
+        expected = network.module(clip)
+        try:
+            found = torch.compile(network.module, backend="eager", fullgraph=True)(clip)
+        except Unsupported as error:
+            return str(error).split("Reason: ")[-1].split(". ")[0]
+    torch.testing.assert_close(found, expected)
+    return None
+
+
+def halved(network: Network, clip: Tensor) -> tuple[float, float]:
+    """Returns what bfloat16 changes: the largest difference of a logit, in shares of the largest, and the cosine to float32's."""
+    with torch.no_grad():
+        exact = network(clip)
+        with torch.autocast(clip.device.type, dtype=torch.bfloat16):
+            rough = network(clip).float()
+    cosine = cosine_similarity(exact - exact.mean(), rough - rough.mean())
+    return float((rough - exact).abs().max() / exact.abs().max()), float(cosine)
+
+
+def statements() -> Table:
+    """Returns a row for each kind of network: one graph or why not, and what bfloat16 changes."""
+    rows = [["network", "stands for", "one graph", "bf16: largest difference of a logit", "cosine"]]
+    for name, small in SMALL.items():
+        network = small.make()
+        clip = query(network).frames
+        reason = captured(network, clip)
+        difference, cosine = halved(network, clip)
+        others = ", ".join(other for other in small.stands_for if other != name) or "-"
+        rows.append([f"`{name}`", others, "yes" if reason is None else f"no: {reason}", f"{difference:.2%}", f"{cosine:.4f}"])
+    return rows
+
+
+def markdown(rows: Table) -> str:
+    """Returns a table, the first row being its heading."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+
+
+def cells(text: str, heading: str) -> Table:
+    """Returns the tables of a section, as `markdown` was given them, one below the other."""
+    section = text.split(f"\n{heading}\n", 1)[-1].split("\n## ", 1)[0] if f"\n{heading}\n" in text else ""
+    lines = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    return [line.strip("| ").split(" | ") for line in lines]
+
+
+PAGE = """# Networks
+
+Every table here is made by `python scripts/make_networks.py`, with random weights, and a test keeps it true.
+
+## Size and cost
+
+One forward pass of one clip; a GMAC is 10⁹ multiply-adds, two GFLOP. Normalisation, activations and pools are not counted, which is
+why some sources say a little more (mmaction2 36.3 and 66.1 for SlowFast, at the 256 × 256 that the paper's 36.1 and 65.7 are of).
+`custom` and `hf` are as large as what they are given.
+
+{sizes}
+
+## What is defined for what
+
+Every method on every kind of network, on a small clip and with few passes: ✓ it gives one finite number per voxel; no: it refuses,
+and says why. The profiles of released code (`*_demo`, `*_tcsvt`) are as the methods that they are profiles of. `mvit_v2_s` has one
+block for each stage here, `s3d` pools smaller windows, and `timesformer` and `hf` are narrow and two blocks deep.
+
+{defined}
+
+{reasons}
+
+## Compilation and half precision
+
+One graph: `torch.compile` captures the network without a break (`fullgraph=True`) and gives the same logits. bf16: what
+`torch.autocast` to bfloat16 changes, in shares of the largest logit, and the cosine of the centred logits to those of float32. The
+weights are random, and a network that says nearly the same of everything, as an untrained VGG16 does, has little for a cosine to go by.
+
+{statements}
+
+## Time and memory
+
+One clip at the network's own size, held as a run holds it, by `python scripts/make_networks.py --measure`, each network in a process
+of its own: the median of three passes after a first, and the peak memory above what there was with the weights loaded.
+
+{measured}
+"""
+
+
+def document(measured: Table) -> str:
+    """Returns the whole page, with the rows that were measured before."""
+    reasons: list[str] = []
+    tables = [markdown(defined(group, reasons)) for group in (CONVOLUTIONAL, RECURRENT, ATTENTIVE)]
+    numbered = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
+    return PAGE.format(
+        sizes=markdown(sizes()),
+        defined="\n\n".join(tables),
+        reasons=numbered,
+        statements=markdown(statements()),
+        measured=markdown(measured),
+    )
+
+
+def measured_rows(names: Sequence[str], before: Table) -> Iterator[Table]:
+    """Measures what is not there yet, each network in a process of its own, and yields all rows after each."""
+    rows = before or [HEADING]
+    there = {(row[0], row[2]) for row in rows}
+    for name in names:
+        if (f"`{name}`", device()) in there:
+            continue
+        child = subprocess.run([sys.executable, CHILD, name], check=True, stdout=subprocess.PIPE, text=True)
+        rows = [*rows, json.loads(child.stdout)]
+        print(*rows[-1], sep="  ", flush=True)
+        yield rows
+
+
+def main() -> None:
+    """Makes the page, or measures and adds to it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="add seconds and memory; saved after each network, what is there is kept")
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="MODEL", help="with --measure: these networks alone")
+    arguments = parser.parse_args()
+    text = DOCS.read_text("utf-8") if DOCS.exists() or arguments.measure else ""
+    before = cells(text, MEASURED)
+    if not arguments.measure:
+        _write(document(before or [HEADING]))
+        return
+    for rows in measured_rows(arguments.only, before):
+        _write(text.replace(markdown(before or [HEADING]), markdown(rows)))
+
+
+def _write(text: str) -> None:
+    sibling = DOCS.with_suffix(".part")
+    sibling.write_text(text, "utf-8")
+    sibling.replace(DOCS)
+
+
+if __name__ == "__main__":
+    main()

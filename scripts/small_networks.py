@@ -1,0 +1,191 @@
+"""Every kind of network, with random weights and on a clip so small that all methods can be tried on all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+from vidattr.compose import build
+from vidattr.errors import ConfigError
+from vidattr.models import huggingface, timesformer
+from vidattr.models._checkpoint import anonymous, untrained
+from vidattr.models._network import Network
+from vidattr.models.c3d_light import C3DLight
+from vidattr.models.lrcn import LRCN
+from vidattr.models.r2plus1d_light import R2Plus1DLight
+from vidattr.models.torchvision_video import unfold_mvit
+from vidattr.types import Method, Query
+from vidattr.view import View
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+METHODS = [path.stem for path in sorted((CONFIGS / "method").glob("*.yaml")) if not path.stem.endswith(("_demo", "_tcsvt"))]
+"""Of a class all variants but the profiles of released code, which differ in numbers only."""
+
+
+WITH_FILE: dict[str, Callable[[], nn.Module]] = {  # models that take no weights=random
+    "ucf101_r2plus1d_light": lambda: R2Plus1DLight(101),
+    "ucf101_c3d_light": lambda: C3DLight(101),
+    "ucf50_lrcn": lambda: LRCN(5),
+}
+
+
+@dataclass(frozen=True)
+class Small:
+    """One kind of network.
+
+    Attributes:
+        make: Makes it.
+        stands_for: The models of `configs/model` that are built alike: itself, and those of more layers or of another release.
+    """
+
+    make: Callable[[], Network]
+    stands_for: tuple[str, ...]
+
+
+def config(role: str, name: str, **fields: Any) -> Any:
+    """Returns the plug-in that a config describes, some of its fields changed."""
+    node = OmegaConf.merge(OmegaConf.load(CONFIGS / role / f"{name}.yaml"), fields)
+    assert isinstance(node, DictConfig)
+    return build(node, f"{role}={name}")
+
+
+def untrained_network(name: str, **view: Any) -> Network:
+    """Returns a model of `configs/model` with random weights, with some of its `input` changed."""
+    if name not in WITH_FILE:
+        network: Network = config("model", name, weights="random", input=view).load()
+        return network
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pth"
+        torch.save(untrained(WITH_FILE[name]).state_dict(), weights)
+        stored: Network = config("model", name, weights=str(weights), input=view).load()
+        return stored
+
+
+def _small(name: str, frames: int, side: int, *like: str) -> Small:
+    return Small(lambda: untrained_network(name, frames=frames, size=[side, side]), (name, *like))
+
+
+def _s3d() -> Network:
+    network = untrained_network("s3d")
+    network.module.get_submodule("avgpool").kernel_size = (1, 2, 2)  # type: ignore[assignment]  # not 2 × 7 × 7, which takes 14 × 224²
+    network.view = dataclasses.replace(network.view, frames=8, size=[64, 64])
+    return network
+
+
+def _mvit() -> Network:
+    """One block of each stage, of fewer channels."""
+    blocks = [
+        MSBlockConfig(heads, channels, channels * (2 if heads < 8 else 1), [3] * 3, [3] * 3, [1, q, q], [1, kv, kv])
+        for heads, channels, q, kv in ((1, 16, 1, 8), (2, 32, 2, 4), (4, 64, 2, 2), (8, 128, 2, 1))
+    ]
+    options = {"residual_pool": True, "residual_with_cls_embed": False, "rel_pos_embed": True, "proj_after_attn": True}
+    module = untrained(lambda: MViT((64, 64), 4, blocks, num_classes=10, **options))
+    view = View(frames=4, size=[64, 64])
+    return Network(module, view, anonymous(10), layer="blocks.3.norm1", unfold=unfold_mvit(view))
+
+
+def _timesformer() -> Network:
+    module = untrained(lambda: timesformer.TimeSformer((4, 2, 2), 10, width=32, depth=2, heads=4))
+    return timesformer.network_of(module, View(frames=4, size=[32, 32]), anonymous(10))
+
+
+_SIZES = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "num_labels": 10}
+_IMAGE = {"image_size": 32, "num_frames": 4, "intermediate_size": 48}
+_POOLER = {"mlp_ratio": 2, "num_pooler_layers": 1, "pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+_TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "timesformer": {**_IMAGE, "patch_size": 16},
+    "videomae": {**_IMAGE, "patch_size": 16, "tubelet_size": 2, "use_mean_pooling": True},
+    "vivit": {**_IMAGE, "tubelet_size": [2, 16, 16]},
+    "vjepa2": {"crop_size": 32, "patch_size": 16, "frames_per_clip": 4, "tubelet_size": 2, **_POOLER},
+}
+
+
+def _transformers(kind: str) -> Network:
+    library: Any = importlib.import_module("transformers")  # seconds, and not everyone has it
+    settings = library.AutoConfig.for_model(kind, **_SIZES, **_TRANSFORMERS[kind])
+    model = untrained(lambda: library.AutoModelForVideoClassification.from_config(settings))
+    return huggingface.network_of(huggingface.Clips(model), View(frames=4, size=[32, 32]), anonymous(10))
+
+
+_HARA = tuple(f"{kind}_{depth}" for kind in ("r3d", "r2plus1d") for depth in (34, 50, 101))
+_SLOWFAST = ("slowfast_r50_4x16_pyslowfast", "slowfast_r50_8x8", "slowfast_r50_8x8_pyslowfast")
+
+CONVOLUTIONAL = {
+    "r3d_18": _small("r3d_18", 4, 32, "mc3_18", "r2plus1d_18"),
+    "hara_r3d_18": _small("hara_r3d_18", 4, 40, "hara_r2plus1d_18", *_HARA),
+    "i3d": _small("i3d", 4, 40),
+    "s3d": Small(_s3d, ("s3d",)),
+    "mfnet": _small("mfnet", 4, 40),
+    "slowfast_r50_4x16": _small("slowfast_r50_4x16", 8, 40, *_SLOWFAST),
+    "tsm_r50": _small("tsm_r50", 4, 40),
+    "tiny_r2plus1d": _small("tiny_r2plus1d", 4, 32),
+    "ucf101_r2plus1d_light": _small("ucf101_r2plus1d_light", 8, 32),
+    "ucf101_c3d_light": _small("ucf101_c3d_light", 8, 32),
+}
+RECURRENT = {
+    "vgg16lstm": _small("vgg16lstm", 4, 32, "vgg16lstm_finetuned"),
+    "resnet50lstm": _small("resnet50lstm", 4, 40),
+    "ucf50_lrcn": _small("ucf50_lrcn", 4, 128),
+    "tiny_cnn_lstm": _small("tiny_cnn_lstm", 4, 64),
+}
+ATTENTIVE = {
+    "timesformer": Small(_timesformer, ("timesformer", "timesformer_facebook")),
+    "mvit_v2_s": Small(_mvit, ("mvit_v2_s",)),
+    "swin3d_t": _small("swin3d_t", 4, 32),
+    **{f"hf: {kind}": Small(partial(_transformers, kind), ("hf",)) for kind in _TRANSFORMERS},
+}
+SMALL = CONVOLUTIONAL | RECURRENT | ATTENTIVE
+"""By the name of the smallest model of each kind."""
+
+
+def query(network: Network) -> Query:
+    """Returns one clip of noise, as the network takes it."""
+    view = network.view
+    pixels = torch.randint(256, (1, view.frames, *view.size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Query(view.normalise(pixels), torch.tensor([1]), (0,))
+
+
+def clip_size(view: View) -> str:
+    """Returns the size of a clip for people: 16 × 112²."""
+    height, width = view.size
+    return f"{view.frames} × {height}²" if height == width else f"{view.frames} × {height} × {width}"
+
+
+def quick(name: str, network: Network) -> Method:
+    """Returns a method that takes few passes: whether it is defined does not depend on how many."""
+    side = min(network.view.size)
+    fields: dict[str, Any] = {"steps": 2, "n": 2, "masks": 2, "cells_t": 2, "cells_h": 2, "cells_w": 2}
+    fields |= {"stride": side // 2, "size": side // 2, "window": side // 2, "stride_frames": 4}
+    fields |= {"iterations": 2, "areas": [0.2], "core_kernel": [1, 3, 3], "smooth_sigma": 1.0, "seed_step": side // 4}
+    known = OmegaConf.load(CONFIGS / "method" / f"{name}.yaml")
+    assert isinstance(known, DictConfig)
+    numbers = {field: value for field, value in fields.items() if field in known and not isinstance(known[field], str)}
+    method: Method = config("method", name, **numbers)
+    return method
+
+
+def refusal(name: str, network: Network, clip: Query) -> str | None:
+    """Explains a clip and returns None, or why the method is not defined for this network.
+
+    Raises:
+        ValueError: It gave a map that is not one finite number per voxel.
+    """
+    method = quick(name, network)
+    try:
+        found = method(network, clip).map
+    except ConfigError as error:
+        return error.found
+    if found.shape != (1, *clip.frames.shape[2:]) or not found.isfinite().all():
+        raise ValueError(f"{name}: a map of shape {tuple(found.shape)}, or one that is not finite")
+    return None

@@ -1,0 +1,122 @@
+"""Holds docs/NETWORKS.md to what the networks are and to what each method says of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+
+import pytest
+
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "scripts"))
+
+import make_networks
+import measure_network
+from small_networks import ATTENTIVE, CONVOLUTIONAL, METHODS, RECURRENT, SMALL, config, query, refusal
+from vidattr.models._network import Network
+
+PAGE = make_networks.DOCS.read_text("utf-8")
+SECTIONS = ("## Size and cost", "## What is defined for what", "## Compilation and half precision")
+SIZES, DEFINED, STATEMENTS = (make_networks.cells(PAGE, heading) for heading in SECTIONS)
+REASONS = dict(re.findall(r"^(\d+)\. (.+)$", PAGE, re.MULTILINE))
+each_kind = pytest.mark.parametrize("name", SMALL)
+
+
+@cache
+def network(name: str) -> Network:
+    if name.startswith("hf: "):
+        pytest.importorskip("transformers")
+    return SMALL[name].make()
+
+
+def column(name: str) -> dict[str, str]:
+    """What the page says of one kind of network, by the method's name."""
+    found: dict[str, str] = {}
+    place = None
+    for row in DEFINED:
+        if row[0] == "method":
+            place = row.index(name) if name in row else None
+        elif place is not None:
+            found[row[0].strip("`")] = row[place]
+    return found
+
+
+def statement(name: str) -> list[str]:
+    return next(row for row in STATEMENTS if row[0] == f"`{name}`")
+
+
+def test_every_model_and_every_method_has_its_row() -> None:
+    models = {path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")}
+    assert [row[0].strip("`") for row in SIZES[1:]] == make_networks.MODELS
+    assert {other for small in SMALL.values() for other in small.stands_for} == models - {"custom"}
+    assert [row[0] for row in STATEMENTS[1:]] == [f"`{name}`" for name in SMALL]
+    for group in (CONVOLUTIONAL, RECURRENT, ATTENTIVE):
+        assert ["method", *group] in DEFINED
+        assert all(list(column(name)) == METHODS for name in group)
+    assert all("`hf`" in PAGE and f"`{name}`" in PAGE for name in models)
+
+
+def test_variants_stand_with_a_network_that_is_built_alike() -> None:
+    for name, small in SMALL.items():
+        if not name.startswith("hf: "):
+            assert len({type(config("model", other)) for other in (name, *small.stands_for)}) == 1
+
+
+def test_sizes_and_costs_are_those_of_the_page() -> None:
+    assert make_networks.sizes() == SIZES
+
+
+def compared(published: str, own: str) -> tuple[float, float]:
+    """A published number, and ours of the same size: in the cell itself where this is not the config's."""
+    return float(published.split()[0]), float(published.split("ours ")[1] if "ours" in published else own)
+
+
+def test_what_is_published_is_what_the_networks_are() -> None:
+    rows = [row for row in SIZES[1:] if row[-1] != "-"]
+    assert len(rows) == len(make_networks.PUBLISHED)
+    for _, _, _, parameters, theirs, gmac, cost, _ in rows:
+        for published, own, tolerance in ((theirs, parameters, 0.02), (cost, gmac, 0.012)):
+            if published != "-":
+                number, ours = compared(published, own)
+                assert ours == pytest.approx(number, rel=tolerance)
+
+
+@each_kind
+def test_methods_work_or_refuse_as_the_page_says(name: str) -> None:
+    model = network(name)
+    clip = query(model)
+    for method, mark in column(name).items():
+        reason = refusal(method, model, clip)
+        assert (reason is None) == (mark == "✓"), (method, reason)
+        if reason is not None and not name.startswith("hf: "):  # whose modules have other names in other versions
+            assert reason == REASONS[mark.removeprefix("no (").removesuffix(")")]
+
+
+@each_kind
+def test_it_is_compiled_as_the_page_says(name: str) -> None:
+    model = network(name)
+    reason = make_networks.captured(model, query(model).frames)
+    assert ("yes" if reason is None else "no") == statement(name)[2].partition(":")[0]
+
+
+@each_kind
+def test_half_precision_changes_no_more_than_the_page_says(name: str) -> None:
+    model = network(name)
+    difference, cosine = make_networks.halved(model, query(model).frames)
+    shown, near = float(statement(name)[3].rstrip("%")) / 100, float(statement(name)[4])
+    # Processors round differently, and so do kernels.
+    assert 0 < difference < 3 * shown < 0.1
+    assert 1 - cosine < 3 * (1 - near) + 1e-3
+
+
+def test_a_network_is_measured_once_on_a_device() -> None:
+    row = measure_network.measure("tiny_cnn_lstm")
+    assert len(row) == len(measure_network.HEADING)
+    assert row[:3] == ["`tiny_cnn_lstm`", "16 × 64²", measure_network.device()]
+    assert all(float(number) >= 0 for number in row[3:])
+    before = [measure_network.HEADING, row]
+    assert list(make_networks.measured_rows(["tiny_cnn_lstm"], before)) == []
+    page = PAGE.replace(make_networks.markdown(make_networks.cells(PAGE, make_networks.MEASURED)), make_networks.markdown(before))
+    assert make_networks.cells(page, make_networks.MEASURED) == before
