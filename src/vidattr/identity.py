@@ -1,8 +1,9 @@
 """What decides a run's numbers, and the key made of it.
 
-The identity is a plain dictionary: the fields and the version of dataset, model and method, the target and the seed.
-Folders, subsets and run-time knobs are left out by the declaration of their fields (`types.unkeyed`), files enter by the
-sha256 of their content (`types.hashed`), so a run has the same key on every machine.
+The identity is a plain dictionary: the fields and the version of dataset, model and method, the target, the seed, and the
+precision of the network if it is not float32. Folders, subsets and run-time knobs are left out by the declaration of their
+fields (`types.unkeyed`), files enter by the sha256 of their content (`types.hashed`), so a run has the same key on every
+machine.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ KEY_VERSION = 1
 def run_identity(cell: Cell) -> dict[str, Any]:
     """Returns what decides the maps of one cell."""
     config = cell.config
+    # float32 is not said: what there was before there was a choice keeps its key.
+    precision = {} if cell.runtime.precision == "float32" else {"precision": cell.runtime.precision.value}
     return {
         "key_version": KEY_VERSION,
         "dataset": {"name": cell.names["dataset"], **describe(cell.dataset)},
@@ -32,6 +35,7 @@ def run_identity(cell: Cell) -> dict[str, Any]:
         "method": {"name": cell.names["method"], **describe(cell.method)},
         "target": str(config.target),
         "seed": int(config.seed),
+        **precision,
     }
 
 

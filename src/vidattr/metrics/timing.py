@@ -66,8 +66,7 @@ class Timing:
         device = runtime.torch_device()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         threads = torch.get_num_threads()
-        matmul = "" if torch.get_float32_matmul_precision() == "highest" else ", TF32 or lower in matrix products"
-        return {"device": name, "threads": threads, "max_batch": runtime.max_batch, "precision": f"float32{matmul}"}
+        return {"device": name, "threads": threads, "max_batch": runtime.max_batch, "precision": runtime.precision.value}
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Times the M `methods` on each of the N clips.

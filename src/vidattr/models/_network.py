@@ -35,6 +35,10 @@ class Network:
         max_batch: The largest number of clips in one forward pass.
         memory_format: How weights and frames lie in memory. `torch.channels_last_3d`, a voxel's channels side by side, makes
             two or more clips of a small 3-D CNN 1.5 to 1.9 times as fast on a CPU; weights alone do not.
+
+    Attributes:
+        half: The half precision of products in a pass (`torch.autocast`); None: none. What goes in and comes out is float32, and
+            so is the whole pass where a hook looks inside.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Network:
         for part in module.modules():
             if hasattr(part, "inplace"):
                 setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
+        self.half: torch.dtype | None = None
         self._folded: Folded | None = None
         self._prefix: Prefix | None = None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
@@ -91,11 +96,14 @@ class Network:
     def prefix(self) -> Prefix | None:
         """The first steps of what the next pass runs through, or None where a hook would miss them."""
         runs = self.runs
-        if any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules()):
+        if self._watched():
             return None
         if self._prefix is None or self._prefix.module is not runs:
             self._prefix = Prefix(runs)
         return self._prefix
+
+    def _watched(self) -> bool:
+        return any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules())
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
@@ -110,7 +118,11 @@ class Network:
         # cuDNN's recurrent kernels refuse a backward pass in eval mode; the plain ones do not.
         plain = torch.backends.cudnn.flags(enabled=False) if self._recurrent else nullcontext()
         with stage("network"), plain:
-            return part(volume.contiguous(memory_format=self._memory_format))
+            volume = volume.contiguous(memory_format=self._memory_format)
+            if self.half is None or self._watched():
+                return part(volume)
+            with torch.autocast(volume.device.type, self.half):
+                return part(volume).to(volume.dtype)
 
     def _checked(self, logits: Tensor) -> Tensor:
         if not isinstance(logits, Tensor) or logits.ndim != 2:

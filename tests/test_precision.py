@@ -1,0 +1,72 @@
+"""What the network computes in, and what else that may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import toys
+import vidattr as api
+from conftest import Command
+from vidattr.compose import cells
+from vidattr.identity import key, run_identity
+from vidattr.models._network import Network
+from vidattr.runtime import Device, Precision, Runtime
+from vidattr.types import Query
+
+
+def tiny(precision: Precision) -> tuple[Network, Query]:
+    network = Runtime(device=Device.cpu, precision=precision).resident(api.load_model("tiny_r2plus1d", device="cpu"))
+    frames = toys.query(2, size=(3, 16, 64, 64), dtype=torch.float32).frames
+    return network, Query(frames, torch.tensor([1, 3]), (0, 1))
+
+
+def test_logits_and_gradients_are_float32_and_near() -> None:
+    found: list[tuple[Tensor, Tensor]] = []
+    for precision in (Precision.float32, Precision.bfloat16):
+        network, query = tiny(precision)
+        frames = query.frames.requires_grad_()
+        logits = network(frames)
+        found.append((logits, torch.autograd.grad(logits[:, 1].sum(), frames)[0]))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype is other.dtype is torch.float32
+        assert not torch.equal(one, other)
+        assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), 0) > 0.99
+    assert (found[0][0] - found[1][0]).abs().max() < 0.02 * found[0][0].abs().max()
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "osa", "eb_r", "saliency_tubes"])
+def test_a_map_in_bfloat16_is_much_like_that_in_float32(name: str) -> None:
+    options = {"osa": {"stride": 16, "stride_frames": 8}}.get(name, {})
+    maps = [api.load_method(name, **options)(*tiny(precision)).map for precision in (Precision.float32, Precision.bfloat16)]
+    assert all(map.dtype is torch.float32 for map in maps)
+    assert torch.nn.functional.cosine_similarity(*(map.flatten() for map in maps), 0) > 0.9  # noise: drops of OSA are small differences
+
+
+def test_a_hook_sees_float32() -> None:
+    found: list[list[Tensor]] = [[], []]
+    for precision, seen in zip((Precision.float32, Precision.bfloat16), found, strict=True):
+        network, query = tiny(precision)
+        with network.hooked(network.layer, lambda _module, _inputs, output, seen=seen: seen.append(output)):
+            network(query.frames)
+    assert torch.equal(found[0][0], found[1][0])
+
+
+def test_convolutions_on_a_gpu_keep_all_bits_unless_told_otherwise() -> None:
+    for precision, wanted in ((Precision.tf32, ("tf32", "high")), (Precision.float32, ("ieee", "highest"))):
+        Runtime(device=Device.cpu, precision=precision).resident(toys.conv_net())
+        assert (torch.backends.cudnn.conv.fp32_precision, torch.get_float32_matmul_precision()) == wanted
+
+
+def test_another_precision_is_another_run(vidattr: Command, tmp_path: Path) -> None:
+    plain, default, half = (cells([*extra])[0] for extra in (["runtime.precision=float32"], [], ["runtime.precision=bfloat16"]))
+    assert key(run_identity(plain)) == key(run_identity(default)) != key(run_identity(half))
+    small = ("dataset.clips=2", "runtime.precision=float32,bfloat16", "render.gif=false", "render.mp4=false")
+    assert vidattr("run", *small, "--quiet").code == 0
+    assert len(list((tmp_path / "visual_res" / "grad_cam" / "tiny_r2plus1d").glob("synthetic-*"))) == 2
+    evaluated = vidattr("evaluate", *small, "metric=deletion_insertion", "metric.steps=2", "--quiet")
+    assert evaluated.code == 0, evaluated.err
+    assert vidattr("run", "runtime.precision=fp8").code == 2
