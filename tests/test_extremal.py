@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d
 
 import toys
+import vidattr
 from test_pyramid import literal_blur, literal_lookup
 from test_seeds import literal
 from vidattr.errors import ConfigError
@@ -187,7 +189,9 @@ def test_rewards(reward: Reward) -> None:
 
 def test_a_clip_and_ratio_in_a_batch_get_what_they_get_alone() -> None:
     # Stops at different iterations, so that the batch shrinks; ties drawn by the clip's own seed.
-    method = replace(SMALL, areas=[0.1, 0.3, 0.6], iterations=40, ties=Ties.shuffle, stop_window=3, stop_tolerance=0.03, **CORES)
+    method = replace(
+        SMALL, areas=[0.1, 0.3, 0.6], iterations=40, ties=Ties.shuffle, late_from=None, stop_window=3, stop_tolerance=0.03, **CORES
+    )
     query = toys.query(3, size=SIZE)
     together = method(toys.conv_net(size=SIZE, max_batch=7), query)
     assert len(set(together.extras["iterations"].flatten().tolist())) > 2
@@ -201,7 +205,7 @@ def test_a_clip_and_ratio_in_a_batch_get_what_they_get_alone() -> None:
 
 
 def test_what_is_stopped_early_stays_as_it_was_at_that_iteration() -> None:
-    method = replace(SMALL, iterations=60, stop_window=3, stop_tolerance=0.05)
+    method = replace(SMALL, iterations=60, late_from=None, stop_window=3, stop_tolerance=0.05)
     query = toys.query(2, size=SIZE)
     found = method(toys.conv_net(size=SIZE), query).extras
     for i, made in enumerate(found["iterations"][:, 0].tolist()):
@@ -211,6 +215,14 @@ def test_what_is_stopped_early_stays_as_it_was_at_that_iteration() -> None:
         torch.testing.assert_close(found["masks"][i], short["masks"][i], rtol=0, atol=1e-12)
         torch.testing.assert_close(found["seeds"][i], short["seeds"][i], rtol=0, atol=1e-12)
         assert (found["probability"][i, 0, made - 1 :] == found["probability"][i, 0, -1]).all()
+
+
+def test_400_iterations_end_at_the_area_weight_of_the_released_2000() -> None:
+    ours, demo = ExtremalPerturbation(), cast(ExtremalPerturbation, vidattr.load_method("step_demo"))
+    assert ours.weight(400) == pytest.approx(demo.weight(2000), rel=1e-4)
+    assert [ours.weight(t) for t in range(200)] == [demo.weight(t) for t in range(200)]
+    assert not any(replace(ours, core_kernel=[1, 3, 3]).looks(t) for t in range(200))
+    assert ours.looks(200)
 
 
 def test_areas_are_shares_of_the_plane_and_of_the_frame() -> None:

@@ -42,6 +42,7 @@ QUICK |= {
     "iterations": 4,
     "areas": [0.2, 0.4],
     "reward_weight": 100.0,
+    "late_from": 2,
     "stop_window": 2,
     "stop_tolerance": 0.5,
     "seed_step": 2,
@@ -246,6 +247,8 @@ BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its value
     "placement": {"stride": 3},
     "temporal_profile": {"temporal_sigma": 1.0},
     "core_shape": {"core_kernel": [3, 3, 3]},
+    "late_from": {"iterations": 8, "late_growth": 2.0},
+    "late_growth": {"iterations": 8},
     "stop_window": {"iterations": 8},
     "stop_tolerance": {"iterations": 8, "stop_tolerance": 1e-9},
 }

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -87,8 +87,7 @@ class Runtime:
         """Puts a network on the device, once, with this run's batch size and precision."""
         network.max_batch = self.max_batch
         network.half = torch.bfloat16 if self.precision is Precision.bfloat16 else None
-        products: Any = torch.backends.cudnn
-        products.conv.fp32_precision = products.rnn.fp32_precision = "tf32" if self.precision is Precision.tf32 else "ieee"
+        torch.backends.cudnn.allow_tf32 = self.precision is Precision.tf32
         torch.set_float32_matmul_precision("high" if self.precision is Precision.tf32 else "highest")
         keep_memory()
         return network.to(self.torch_device()).fold()

@@ -247,7 +247,7 @@ class _Losses:
     def __call__(self, t: int, masks: Tensor, rows: _Open) -> Tensor:
         """Returns the sum (B,) of both terms for masks (B, T, Ĥ, Ŵ) at iteration t."""
         method, target = self._method, self._target(rows)
-        loss = method.area_weight * method.area_growth**t * area_loss(masks.reshape(len(masks), -1, self._ranked), rows.area, target)
+        loss = method.weight(t) * area_loss(masks.reshape(len(masks), -1, self._ranked), rows.area, target)
         if self._kernel is not None and t > method.core_start:
             loss = loss + method.core_weight * core_loss(core_windows(masks, self._kernel, method.core_stride), rows.cores, target)
         return loss
