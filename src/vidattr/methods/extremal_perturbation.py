@@ -51,7 +51,7 @@ class ExtremalPerturbation:
 
     Attributes:
         areas: Preservation ratios a.
-        iterations: Steps of gradient descent, at most. Of the released logs, masks are decided by the 400th.
+        iterations: Steps of gradient descent, at most.
         context: clip: the perturbed frames are seen together. still: the image method, a baseline. Each frame is shown alone,
             repeated to a clip that stands still, and the reward is the mean over the frames. Unlike an image network, this
             one was never trained on what does not move.
