@@ -194,7 +194,8 @@ def perturbation(name: str, network: Network, rounds: int) -> Iterator[Row]:
     # Cores from the start: what an iteration costs once it has all its terms.
     step = vidattr.load_method("step_demo", iterations=count, core_start=0)
 
-    def bare(run: Callable[[Tensor], Tensor]) -> None:
+    def bare(run: Callable[[Tensor], Tensor], *, compiled: bool = False) -> None:
+        network.compile = compiled
         for _ in range(count):
             x = query.frames.clone().requires_grad_()
             torch.autograd.grad(run(x).log_softmax(1)[:, 0].sum(), x)
@@ -202,6 +203,8 @@ def perturbation(name: str, network: Network, rounds: int) -> Iterator[Row]:
     what = f"{count} iterations of step_demo, batch of {size}, against forward and input gradient"
     yield pair(f"{what} of the network as written ({name})", lambda: step(network, query), lambda: bare(network.module), rounds)
     yield pair(f"{what} of the network as it runs here ({name})", lambda: step(network, query), lambda: bare(network), rounds)
+    what = "forward and input gradient by runtime.compile=true against without"
+    yield pair(f"{what}, batch of {size} ({name})", lambda: bare(network, compiled=True), lambda: bare(network), rounds)
     one, areas = query_of(network, 1), [0.02, 0.05, 0.1, 0.2]
     solo = [vidattr.load_method("step_demo", iterations=count, core_start=0, areas=[area]) for area in areas]
     joint = vidattr.load_method("step_demo", iterations=count, core_start=0, areas=areas)

@@ -46,7 +46,7 @@ def by_network(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
 
 def network_key(cell: Cell) -> str:
     """Returns what tells one resident network from another."""
-    return key({**describe(cell.model), "precision": cell.runtime.precision.value})
+    return key({**describe(cell.model), "precision": cell.runtime.precision.value, "compile": cell.runtime.compile})
 
 
 def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]]]:

@@ -50,6 +50,9 @@ class Runtime:
         max_batch: The largest number of clips in one forward pass; halved by itself when memory runs out.
         clips: How many clips are read, explained and written together.
         workers: Threads that decode ahead, and as many that draw behind; None: one for each core, 8 at most.
+        compile: Whether the network's passes are compiled (`torch.compile`), which takes a minute or so first and changes no more than
+            rounding does. Pays where a network runs thousands of passes of a few sizes (EP, STEP, OSA); methods that look
+            inside the network run it as it is.
         precision: What the network computes in. A run with another one than float32 is another run: its maps differ.
         extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
     """
@@ -58,6 +61,7 @@ class Runtime:
     max_batch: int = 8
     clips: int = 4
     workers: int | None = None
+    compile: bool = False
     precision: Precision = Precision.float32
     extras: bool = True
 
@@ -86,6 +90,7 @@ class Runtime:
     def resident(self, network: Network) -> Network:
         """Puts a network on the device, once, with this run's batch size and precision."""
         network.max_batch = self.max_batch
+        network.compile = self.compile
         network.half = torch.bfloat16 if self.precision is Precision.bfloat16 else None
         torch.backends.cudnn.allow_tf32 = self.precision is Precision.tf32
         torch.set_float32_matmul_precision("high" if self.precision is Precision.tf32 else "highest")

@@ -39,8 +39,8 @@ class Timing:
     is slow for a while is slow for all of them. The stored maps are not looked at.
 
     The paper says neither on what its means were taken nor with what batch. Here the machine, its threads, the number of
-    clips in a forward pass and the precision are part of the table's caption and of the name of its scores: times of
-    two machines are never in one table.
+    clips in a forward pass, the precision and whether the network is compiled are part of the table's caption and of the
+    name of its scores: times of two machines are never in one table.
 
     Attributes:
         repeats: Runs that count, per clip and method.
@@ -66,7 +66,8 @@ class Timing:
         device = runtime.torch_device()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         threads = torch.get_num_threads()
-        return {"device": name, "threads": threads, "max_batch": runtime.max_batch, "precision": runtime.precision.value}
+        compiled = {"compile": True} if runtime.compile else {}
+        return {"device": name, "threads": threads, "max_batch": runtime.max_batch, "precision": runtime.precision.value, **compiled}
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Times the M `methods` on each of the N clips.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from vidattr.models._folded import Folded
 from vidattr.models._prefix import Prefix
 from vidattr.stages import stage
 from vidattr.view import View
+
+if TYPE_CHECKING:
+    from vidattr.models._compiled import Compiled
 
 Unfold = Callable[[Tensor, int], Tensor]
 
@@ -39,6 +43,7 @@ class Network:
     Attributes:
         half: The half precision of products in a pass (`torch.autocast`); None: none. What goes in and comes out is float32, and
             so is the whole pass where a hook looks inside.
+        compile: Whether whole passes run compiled (`torch.compile`), but for those where a hook looks inside.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class Network:
             if hasattr(part, "inplace"):
                 setattr(part, "inplace", False)  # noqa: B010 - a plain bool, which nn.Module's annotations do not know
         self.half: torch.dtype | None = None
+        self.compile = False
         self._folded: Folded | None = None
+        self._compiled: Compiled | None = None
         self._prefix: Prefix | None = None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
@@ -107,7 +114,17 @@ class Network:
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
-        return self._checked(self.through(self.runs, frames))
+        return self._checked(self.through(self._whole(), frames))
+
+    def _whole(self) -> Callable[[Tensor], Tensor]:
+        runs = self.runs
+        if not self.compile or self._watched():
+            return runs
+        if self._compiled is None or self._compiled.module is not runs:
+            from vidattr.models._compiled import Compiled
+
+            self._compiled = Compiled(runs)
+        return self._compiled
 
     def resume(self, prefix: Prefix, count: int, volume: Tensor) -> Tensor:
         """Returns the (N, K) logits of what the first `count` steps of `prefix` put out."""

@@ -1,0 +1,70 @@
+"""Passes by torch.compile: the same numbers, hooks as ever, and a plain word where there is no compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import toys
+import vidattr as api
+from conftest import Command
+from vidattr.compose import cells
+from vidattr.errors import ConfigError
+from vidattr.identity import key, run_identity
+from vidattr.metrics.timing import Timing
+from vidattr.models._network import Network
+from vidattr.runtime import Device, Runtime
+from vidattr.types import Query
+
+
+@pytest.fixture
+def compiled() -> Network:
+    return Runtime(device=Device.cpu, compile=True).resident(api.load_model("tiny_r2plus1d", device="cpu"))
+
+
+def clips(count: int) -> Tensor:
+    return toys.query(count, size=(3, 16, 64, 64), dtype=torch.float32).frames
+
+
+def answers(network: Network, frames: Tensor) -> tuple[Tensor, Tensor]:
+    frames = frames.clone().requires_grad_()
+    logits = network(frames)
+    return logits.detach(), torch.autograd.grad(logits[:, 1].sum(), frames)[0]
+
+
+def test_compiled_passes_change_no_more_than_rounding_does(compiled: Network) -> None:
+    plain = Runtime(device=Device.cpu).resident(api.load_model("tiny_r2plus1d", device="cpu"))
+    for count in (2, 3, 1):  # a second size makes it compile once more
+        frames = clips(count)
+        for one, other in zip(answers(compiled, frames), answers(plain, frames), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+        torch.testing.assert_close(compiled.probabilities(frames), plain.probabilities(frames), rtol=1e-4, atol=1e-5)
+    assert compiled._compiled is not None
+    seen: list[Tensor] = []
+    with compiled.hooked(compiled.layer, lambda _module, _inputs, output: seen.append(output)):
+        compiled(clips(1))
+    assert len(seen) == 1  # a graph that was compiled without the hook would not call it
+    maps = [api.load_method("smoothgrad", n=4)(network, Query(clips(2), torch.tensor([1, 3]), (0, 1))).map for network in (compiled, plain)]
+    torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-4 * float(maps[1].abs().max()))
+
+
+def test_without_a_compiler_it_says_what_to_do(compiled: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config.cpp, "cxx", (None, "/bin/false"))
+    torch.compiler.reset()
+    with pytest.raises(ConfigError, match="C\\+\\+ for a CPU") as raised:
+        compiled(clips(1))
+    assert raised.value.remedy == "runtime.compile=false"
+    torch.compiler.reset()
+
+
+def test_a_compiled_run_is_the_same_run_and_says_so_where_it_is_timed(vidattr: Command) -> None:
+    plain, fast = (cells([f"runtime.compile={value}"])[0] for value in ("false", "true"))
+    assert key(run_identity(plain)) == key(run_identity(fast))
+    assert Timing().conditions(fast.runtime) == {**Timing().conditions(plain.runtime), "compile": True}
+    assert vidattr("run", "runtime.compile=quick").code == 2
