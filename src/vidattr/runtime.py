@@ -51,8 +51,8 @@ class Runtime:
         clips: How many clips are read, explained and written together.
         workers: Threads that decode ahead, and as many that draw behind; None: one for each core, 8 at most.
         compile: Whether the network's passes are compiled (`torch.compile`), which takes a minute or so first and changes no more than
-            rounding does. Pays where a network runs thousands of passes of a few sizes (EP, STEP, OSA); methods that look
-            inside the network run it as it is.
+            rounding does. Pays where a network runs thousands of passes of a few sizes (EP-3D, STEP, AOSA); methods that look
+            inside the network (Grad-CAM), or run parts of it (OSA), run it as it is.
         precision: What the network computes in. A run with another one than float32 is another run: its maps differ.
         extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
     """
