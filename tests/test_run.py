@@ -62,6 +62,17 @@ def test_a_deleted_map_and_a_deleted_picture_come_back_alone_with_the_same_bytes
     assert changed == {str(gone.relative_to(out)), str(picture.relative_to(out))}
 
 
+@pytest.mark.parametrize("kind", [".masks.png", ".png", ".gif"])
+def test_a_picture_of_any_kind_that_is_missing_alone_comes_back(vidattr: Command, tmp_path: Path, kind: str) -> None:
+    command = ("run", "method=ep3d", "method.areas=[0.2]", "method.iterations=2", "dataset.clips=2", "render.mp4=false", "--quiet")
+    vidattr(*command)
+    picture = next(path for path in sorted(tmp_path.rglob("visual/*")) if path.name == f"object-0001-square{kind}")
+    content = picture.read_bytes()
+    picture.unlink()
+    assert "0 written, 2 there before" in vidattr(*command).out
+    assert picture.read_bytes() == content
+
+
 def test_a_map_does_not_depend_on_batch_chunk_order_or_shard(vidattr: Command, tmp_path: Path) -> None:
     base = ("method=smoothgrad", "method.n=3", *SMALL, "--quiet", "save_label=x", "render.grid=false")
     vidattr("run", *base, "paths.out=whole")

@@ -22,6 +22,8 @@ def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
     pictures = [job.folder.picture(clip.id, suffix) for job in jobs for suffix in asked]
     if render.comparison and len(jobs) > 1:
         pictures.append(sheets / f"{clip.id}.png")
+    if render.grid:
+        pictures += [job.folder.picture(clip.id, ".masks.png") for job in jobs if "masks" in job.folder.extras(clip.id)]
     return not all(path.exists() for path in pictures)
 
 

@@ -158,6 +158,16 @@ class RunFolder:
         with whole(self.map_path(clip)) as part:
             save_file(tensors, part, {"vidattr": json.dumps(facts)})  # one entry: safetensors writes several in any order
 
+    def extras(self, clip: str) -> frozenset[str]:
+        """Names of what is stored beside the map of one clip, by the file's header alone; none where it is damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.map_path(clip), "pt") as file:
+                return frozenset(name.removeprefix("extras.") for name in file.keys() if name.startswith("extras."))  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return frozenset()
+
     def load(self, clip: str, *, extras: bool = False) -> StoredMap:
         """Reads the map of one clip; raises ClipError where the file is damaged."""
         from safetensors import SafetensorError, safe_open
