@@ -101,11 +101,11 @@ def test_what_is_no_list_and_no_text_is_refused(tmp_path: Path) -> None:
     [
         ("kinetics400", "playing guitar", 232),
         ("kinetics400", "Playing_Guitar", 232),
-        ("kinetics400", "232", 232),
+        ("kinetics400", "#232", 232),
         ("ucf101", "hammer throw", 35),
     ],
 )
-def test_a_class_is_selected_by_its_name_or_its_number(dataset: str, name: str, index: int) -> None:
+def test_a_class_is_selected_by_its_name_or_its_index(dataset: str, name: str, index: int) -> None:
     assert class_index(Network(nn.Identity(), View(), shipped(dataset)), name) == index
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,7 +75,8 @@ def explain(
         model: From `load_model`.
         method: From `load_method`.
         frames: (N, C, T, H, W) float32, exactly as the network takes it.
-        target: The class to explain in each clip, as (N,) int64, or as indices or names; one for all clips will do.
+        target: The class to explain in each clip, as (N,) int64, or as indices (3) or names ("3" is a class of this name, "#3" the
+            fourth); one for all clips will do.
         seed: Of what the method draws; the i-th clip gets a seed of its own from it.
 
     Returns:
@@ -87,9 +89,11 @@ def explain(
         raise ConfigError(f"frames of shape {tuple(frames.shape)}", expected="(N, C, T, H, W)")
     if not isinstance(target, Tensor):
         asked = [target] * len(frames) if isinstance(target, int | str) else list(target)
-        target = torch.tensor([class_index(model, str(one)) for one in asked])
+        target = torch.tensor([class_index(model, one if isinstance(one, str) else index(one)) for one in asked])
     if target.shape != (len(frames),):
         raise ConfigError(f"target of shape {tuple(target.shape)} for {len(frames)} clips", expected=f"({len(frames)},)")
+    if len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(model.classes):
+        raise ConfigError(f"target={target.tolist()}", expected=f"classes 0 … {len(model.classes) - 1}")
     query = Query(
         frames=frames.to(model.device, torch.float32),
         target=target.to(model.device, torch.int64),

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from vidattr.compose import Cell
-from vidattr.errors import ClipError, ConfigError, unknown
+from vidattr.errors import ClipError, ConfigError
 from vidattr.identity import describe, key
+from vidattr.labels import index_of, plain
 from vidattr.models._network import Network
 from vidattr.runtime import within_memory
 from vidattr.store import StoredMap
@@ -59,18 +60,13 @@ def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], l
     return clips[shard[0] - 1 :: shard[1]], problems if shard[0] == 1 else []
 
 
-def class_index(network: Network, name: str) -> int:
-    """Returns the index of a class given by name (case, spaces and underscores do not matter) or by number."""
-    if name.isdigit() and int(name) < len(network.classes):
-        return int(name)
-    plain = [_plain(c) for c in network.classes]
-    if _plain(name) not in plain:
-        raise unknown("class", name, network.classes)
-    return plain.index(_plain(name))
+def class_index(network: Network, name: str | int) -> int:
+    """Returns the index of a class: by its name, in any spelling that `labels.plain` takes for it, or as `#2`; a number is an index.
 
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
+    Raises:
+        ConfigError: There is no such class.
+    """
+    return index_of(name, network.classes, network.places)
 
 
 def target_of(network: Network, asked: str, clip: Clip, predicted: int) -> int:
@@ -79,13 +75,14 @@ def target_of(network: Network, asked: str, clip: Clip, predicted: int) -> int:
         return predicted
     if asked != "label":
         return class_index(network, asked)
-    try:
-        return class_index(network, clip.label) if clip.label else class_index(network, "no label")
-    except ConfigError as error:
-        raise ClipError(
-            f"its label {clip.label!r} is none of the network's {len(network.classes)} classes",
-            remedy="target=predicted, or choose with dataset.classes the classes that the network knows",
-        ) from error
+    # A label is a name, never an index, whatever it looks like.
+    if (place := network.places.get(plain(clip.label))) is not None:
+        return place
+    raise ClipError(
+        f"its label {clip.label!r} is none of the network's {len(network.classes)} classes" if clip.label else "it has no label",
+        expected=f"one of {', '.join(network.classes)}" if len(network.classes) <= 10 else None,
+        remedy="target=predicted, or choose with dataset.classes the classes that the network knows",
+    )
 
 
 def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[Decoded]]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_ROOM = 1500  # characters of a list of choices that are shown whole
+_SHOWN = 10  # of a longer list
+_LONGEST = 80  # characters of one name
 
 
 class VidattrError(Exception):
@@ -34,11 +38,22 @@ class ClipError(VidattrError):
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
-    """Returns the error for a name that is none of `choices`, with the nearest ones first."""
+    """Returns the error for a name that is none of `choices`; of many, the message lists the nearest and how many there are."""
     names = sorted(choices)
-    near = difflib.get_close_matches(name, names, n=3)
+    asked = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+    near = difflib.get_close_matches(asked, names, n=3)
+    listed = _listed(asked, names)
     return ConfigError(
-        f"unknown {kind} {name!r}",
-        expected=f"one of {', '.join(names)}" if names else f"a {kind}, but there is none here",
+        f"unknown {kind} {asked!r}",
+        expected=f"one of {listed}" if names else f"a {kind}, but there is none here",
         remedy=f"did you mean {' or '.join(near)}?" if near else None,
     )
+
+
+def _listed(name: str, names: Sequence[str]) -> str:
+    """Returns all names, or of more than fit into some lines the nearest ones."""
+    if sum(len(one) + 2 for one in names) <= _ROOM:
+        return ", ".join(names)
+    nearest = difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.4) or names[:_SHOWN]
+    shown = (one if len(one) <= _LONGEST else f"{one[:_LONGEST]}…" for one in nearest)
+    return f"{len(names)}, such as {', '.join(shown)}"

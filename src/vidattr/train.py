@@ -23,6 +23,7 @@ from tqdm import tqdm
 from vidattr import video
 from vidattr.compose import build
 from vidattr.errors import ConfigError, unknown
+from vidattr.labels import plain
 from vidattr.models._network import Network
 from vidattr.types import Clip, Dataset, Model
 
@@ -170,7 +171,7 @@ def _clips(nodes: Mapping[str, Any], role: str, quiet: bool) -> list[Clip]:
 
 def _footage(clips: Sequence[Clip], network: Network, device: torch.device, quiet: bool) -> _Footage:
     for clip in clips:
-        if clip.label not in network.classes:
+        if plain(clip.label) not in network.places:
             raise unknown(f"label of clip {clip.id}:", clip.label, network.classes)
 
     def read(clip: Clip) -> Tensor:
@@ -178,7 +179,7 @@ def _footage(clips: Sequence[Clip], network: Network, device: torch.device, quie
 
     with ThreadPoolExecutor(_READERS) as pool:
         pixels = list(tqdm(pool.map(read, clips), "reading", len(clips), leave=False, disable=quiet))
-    labels = torch.tensor([network.classes.index(clip.label) for clip in clips])
+    labels = torch.tensor([network.places[plain(clip.label)] for clip in clips])
     return _Footage(torch.stack(pixels).to(device), labels.to(device))
 
 

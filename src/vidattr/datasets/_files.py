@@ -10,6 +10,7 @@ from enum import StrEnum, auto
 from pathlib import Path
 
 from vidattr.errors import ConfigError, unknown
+from vidattr.labels import places, plain
 from vidattr.types import Clip, Index, Problem
 from vidattr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -86,22 +87,18 @@ def safe(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def plain(label: str) -> str:
-    """Returns a class name as names are compared: without case, spaces and `_`."""
-    return re.sub(r"[\s_]", "", label).casefold()
-
-
 def chosen(classes: Sequence[str], known: Iterable[str]) -> frozenset[str]:
     """Returns those of the `known` labels that a user named, all where none was.
 
     Raises:
-        ConfigError: A name is none of `known`.
+        ConfigError: A name is none of `known`, or two of `known` are one name to `labels.plain`.
     """
-    labels = {plain(label): label for label in known}
+    labels = sorted(set(known))
+    found = places(labels, "this dataset", "rename one of the two, or move its clips to the other")
     for name in classes:
-        if plain(name) not in labels:
-            raise unknown("class", name, labels.values())
-    return frozenset(labels[plain(name)] for name in classes) if classes else frozenset(labels.values())
+        if plain(name) not in found:
+            raise unknown("class", name, labels)
+    return frozenset(labels[found[plain(name)]] for name in classes) if classes else frozenset(labels)
 
 
 def indexed(clips: Iterable[Clip], problems: Iterable[Problem]) -> Index:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from vidattr.datasets._files import Footage, indexed, plain, safe
+from vidattr.datasets._files import Footage, indexed, safe
 from vidattr.errors import ConfigError
+from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
 from vidattr.video import VIDEO_SUFFIXES
 

@@ -49,7 +49,8 @@ class Clips:
         else:
             found = footage(self.root, self.source, "<label>/<video>.mp4, <label>-<name>.mp4, or folders of numbered frames so named")
         labelled = [(one, _label(one)) for one in found]
-        wanted = chosen(self.classes, {label for _, label in labelled})
+        labels = {label for _, label in labelled}
+        wanted = labels if self.files and not self.classes else chosen(self.classes, labels)
         return indexed((_clip(one, label) for one, label in labelled if label in wanted), problems)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from vidattr.datasets._files import Footage, Source, chosen, footage, indexed, plain, safe
+from vidattr.datasets._files import Footage, Source, chosen, footage, indexed, safe
 from vidattr.errors import ConfigError
+from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem, hashed, unkeyed
 
 _TIMED = re.compile(r"(?P<video>.+)_(?P<start>\d+)_\d+")
@@ -51,8 +52,8 @@ class Kinetics:
         """
         files = footage(self.root, self.source, "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png")
         rows = _read(self.annotations)
+        wanted = chosen(self.classes, {label for starts in rows.values() for label in starts.values()})
         labels = {plain(label): label for starts in rows.values() for label in starts.values()}
-        wanted = chosen(self.classes, labels.values())
         clips, problems, seen = [], [], set()
         for one in files:
             name, video, start, label = _identify(one, rows, labels)

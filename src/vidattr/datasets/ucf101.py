@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vidattr.datasets import _ucf
 from vidattr.datasets._files import Source, chosen, footage
+from vidattr.labels import plain
 from vidattr.types import Index, unkeyed
 
 
@@ -38,5 +39,7 @@ class UCF101:
             ConfigError: No clip under `root`, no such split file, or an unknown class.
         """
         files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
-        labels = chosen(self.classes, {_ucf.label_of(one) for one in files} - {""})
+        # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos' names.
+        spelling = {plain(label): label for label in sorted(map(_ucf.label_of, files), reverse=True) if label}
+        labels = chosen(self.classes, spelling.values())
         return _ucf.index(files, labels, self.split)

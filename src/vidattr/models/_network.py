@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError, unknown
+from vidattr.labels import places
 from vidattr.models._attention import Attention, Fuse
 from vidattr.models._folded import Folded
 from vidattr.models._prefix import Prefix
@@ -41,9 +42,13 @@ class Network:
             two or more clips of a small 3-D CNN 1.5 to 1.9 times as fast on a CPU; weights alone do not.
 
     Attributes:
+        places: Index of each class by its name as names are compared (`labels.plain`).
         half: The half precision of products in a pass (`torch.autocast`); None: none. What goes in and comes out is float32, and
             so is the whole pass where a hook looks inside.
         compile: Whether whole passes run compiled (`torch.compile`), but for those where a hook looks inside.
+
+    Raises:
+        ConfigError: Two classes have one name.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Network:
         if memory_format is not torch.contiguous_format:
             self.module.to(memory_format=memory_format)
         self.view, self.classes, self.layer, self.max_batch = view, classes, layer, max_batch
+        self.places = places(classes, "the network", "give its outputs other names: model.classes=FILE")
         self._unfold, self._attention, self._memory_format = unfold, attention, memory_format
         for part in module.modules():
             if hasattr(part, "inplace"):
