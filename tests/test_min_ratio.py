@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import toys
 from conftest import Command
 from vidattr.errors import ConfigError
+from vidattr.methods._extremal import Context, Variant
+from vidattr.methods._pyramid import PYRAMIDS, Perturbation, perturb
 from vidattr.methods.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.gradient import Gradient
 from vidattr.methods.random import Random
@@ -87,6 +89,41 @@ def test_a_method_that_takes_ratios_is_asked_for_each_whatever_its_own() -> None
     assert torch.equal(found.curves["probability"][0, :, 2], found.columns["f_clip"][0])
 
 
+@pytest.mark.parametrize("fields", [{"variant": "delete"}, {"variant": "dual"}, {"context": "still"}, {"perturbation": "fade"}])
+def test_the_clip_is_shown_with_what_the_mask_holds_kept_whatever_the_method_shows_itself(fields: dict[str, str]) -> None:
+    model, query = toys.conv_net(max_batch=3), toys.query(2)
+    query = replace(query, target=model(query.frames).argmax(1))
+    enums = {"variant": Variant, "context": Context, "perturbation": Perturbation}
+    method = ExtremalPerturbation(
+        areas=[0.3], iterations=4, seed_step=2, seed_sigma=2.0, stop_window=None, **{k: enums[k](v) for k, v in fields.items()}
+    )
+    maps = torch.rand(1, 2, *query.frames.shape[2:])
+    found = MinRatio(ratios=[0.3], epsilon=[0.9])(model, query, [], maps, [method])
+    masks = method(model, query).extras["masks"][:, 0]
+    kept, _ = perturb(PYRAMIDS[method.perturbation](query.frames), torch.arange(2), masks)
+    expected = model.probabilities(kept).gather(1, query.target[:, None])[:, 0].double()
+    torch.testing.assert_close(found.curves["probability"][0, :, 0], expected, rtol=1e-9, atol=0)
+    # The score is the share of the frames that is seen, the ratio of the larger plane stands beside it.
+    torch.testing.assert_close(found.columns["min_ratio_0.9"][0], masks.double().mean((1, 2, 3)))
+    assert found.columns["padded_0.9"][0].tolist() == [0.3, 0.3]
+
+
+def test_a_map_has_one_unit_of_area_only() -> None:
+    network, query, map = planted()
+    found = MinRatio(ratios=GRID, epsilon=[0.0])(network, query, [], map[None], [Gradient()])
+    assert found.columns["padded_0"].isnan().all()
+    assert [column.optional for column in MinRatio(epsilon=[0.0]).summary()] == [False, True, False]
+
+
+def test_bisection_goes_below_the_first_ratio_and_counts_are_rounded() -> None:
+    network, query, map = planted()
+    found = MinRatio(ratios=[0.5], epsilon=[0.0], bisection=2)(network, query, [], map[None], [Gradient()])
+    assert found.columns["min_ratio_0"][0].tolist() == [0.125, 0.125]  # 0.5, 0.25, 0.125: all of the block
+    # 31.6 of 256 voxels are 32 by rounding, which is the whole block of 32, and 31 by truncation.
+    found = MinRatio(ratios=[31.6 / 256], epsilon=[0.0])(network, query, [], map[None], [Gradient()])
+    assert found.columns["min_ratio_0"][0].tolist() == pytest.approx([31.6 / 256] * 2)
+
+
 def test_all_ratios_of_all_clips_share_their_batches() -> None:
     network, query, map = planted(3)
     sizes: list[int] = []
@@ -110,5 +147,6 @@ def test_from_run_to_table(vidattr: Command) -> None:
     assert vidattr("run", *cell).code == 0
     found = vidattr("evaluate", *cell, "metric=min_ratio", "metric.ratios=[0.1,0.5]", "--format", "markdown")
     assert found.code == 0, found.err
-    assert "Minimal ratio (ε = 0.05)" in found.out
+    assert "Minimal ratio (ε = 0.05), visible" in found.out
+    assert "padded" not in found.out  # of Grad-CAM and the baselines no mask is larger than the frame
     assert "random" in found.out

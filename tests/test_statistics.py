@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import product
 
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from vidattr import statistics
-from vidattr.statistics import cluster_band, cluster_bootstrap, group_means, judged, mean, paired_difference, wilson
+from vidattr.statistics import cluster_band, cluster_bootstrap, group_means, interval, judged, mean, paired_difference
+
+sys.path.append(str(ROOT / "scripts"))
+
+from interval_coverage import SHAPES, coverage
 
 NAN = math.nan
 
@@ -32,21 +38,97 @@ def test_nothing_judged_is_nan_everywhere() -> None:
     assert np.isnan(cluster_bootstrap(nothing, None, ["a", "b"], seed=0)).all()
     difference = paired_difference(nothing, [1.0, 2.0], None, ["a", "b"], seed=0)
     assert np.isnan([difference.value, difference.low, difference.high, difference.p]).all()
-    assert np.isnan(wilson(0, 0)).all()
+    assert np.isnan(interval(nothing, None, ["a", "b"], seed=0)).all()
+
+
+Z = 1.959963984540054
 
 
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"),
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662), (49, 100, 0.3942, 0.5865)],
 )
-def test_wilson_against_published_values(hits: int, n: int, low: float, high: float) -> None:
-    assert wilson(hits, n) == pytest.approx((low, high), abs=5e-5)
+def test_score_interval_against_published_values_of_wilson(hits: int, n: int, low: float, high: float) -> None:
+    assert statistics._score_interval(hits / n, n, Z) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_wilson_ends_are_where_the_share_lies_on_the_border_of_its_test() -> None:
+def test_score_interval_ends_are_where_the_share_lies_on_the_border_of_its_test() -> None:
     # The defining property: at either end p, |p̂ − p| = z √(p(1−p)/n).
-    for p in wilson(7, 31):
-        assert abs(7 / 31 - p) == pytest.approx(1.959963984540054 * math.sqrt(p * (1 - p) / 31))
+    for p in statistics._score_interval(7 / 31, 31, Z):
+        assert abs(7 / 31 - p) == pytest.approx(Z * math.sqrt(p * (1 - p) / 31))
+
+
+def test_wilson_of_independent_clips_is_the_textbook_interval_of_as_many_trials() -> None:
+    hits = np.array([1.0] * 120 + [0.0] * 280)
+    low, high = interval(hits, None, videos(400, 1), seed=0, bounds=(0, 1), wilson=True)
+    assert (low, high) == pytest.approx(statistics._score_interval(0.3, 400, Z), abs=5e-4)
+    # Four copies of each clip say no more than one.
+    assert interval(np.repeat(hits, 4), None, videos(1600, 4), seed=0, bounds=(0, 1), wilson=True) == pytest.approx((low, high))
+
+
+def test_interval_of_few_videos_by_hand() -> None:
+    values = np.array([0.2, 0.4, 0.9, 0.5, 0.6])
+    t = 2.7764451051977934  # 97.5 % point of Student's t with 4 degrees of freedom
+    s = math.sqrt(values.var(ddof=1) / 5 * 5 / 4)
+    assert interval(values, None, list("abcde"), seed=0) == pytest.approx((0.52 - t * s, 0.52 + t * s))
+    ends = interval(values, None, list("abcde"), seed=0, bounds=(0, 1))
+    for q in ends:
+        assert (0.52 - q) ** 2 == pytest.approx(t**2 * s**2 * q * (1 - q) / (0.52 * 0.48))
+    assert 0 < ends[0] < 0.52 < ends[1] < 1
+    # A change of unit is a change of unit.
+    assert interval(7 * values - 3, None, list("abcde"), seed=0, bounds=(-3, 4)) == pytest.approx((7 * ends[0] - 3, 7 * ends[1] - 3))
+
+
+def test_interval_with_weights_and_classes_is_that_of_the_mean_without_each_video() -> None:
+    generator = np.random.default_rng(2)
+    values, weights, names = generator.random(12), generator.integers(1, 5, 12).astype(float), np.array(videos(12, 2))
+    classes = np.array([f"k{i // 3}" for i in range(12)])
+    without = [mean(values[names != v], weights[names != v], classes[names != v]) for v in sorted(set(names))]
+    s = math.sqrt(((np.array(without) - np.mean(without)) ** 2).sum())
+    center = mean(values, weights, classes)
+    low, high = interval(values, weights, names, classes, seed=0)
+    assert (low + high) / 2 == pytest.approx(center)
+    assert high - low == pytest.approx(2 * 2.5705818366147395 * s)  # 5 degrees of freedom
+
+
+def test_fewer_than_three_videos_have_no_interval_and_all_hits_have_one() -> None:
+    for few in (1, 2):
+        assert np.isnan(interval([0.2, 0.8, 0.5, 0.4], None, videos(4, 4 // few), seed=0, bounds=(0, 1))).all()
+    low, high = interval([1.0] * 5, None, list("abcde"), seed=0, bounds=(0, 1))
+    assert (low, high) == pytest.approx(statistics._score_interval(1, 5, 2.7764451051977934))
+    assert low < 0.5 < high == pytest.approx(1)
+    assert interval([0.4] * 5, None, list("abcde"), seed=0, bounds=(0, 1)) == pytest.approx((0.4, 0.4))
+
+
+@pytest.mark.parametrize("videos_", [5, 7, 10, 14])
+@pytest.mark.parametrize(("a", "b"), [(0.5, 1.5), (5.0, 1.0), (0.4, 0.4)])
+def test_intervals_of_few_skewed_scores_cover_the_truth(videos_: int, a: float, b: float) -> None:
+    generator = np.random.default_rng(videos_)
+    covered = 0
+    for trial in range(800):
+        values = np.repeat(generator.beta(a, b, videos_), 2)
+        low, high = interval(values, None, videos(2 * videos_, 2), seed=trial, bounds=(0, 1))
+        covered += low <= a / (a + b) <= high
+    assert covered / 800 >= 0.92
+
+
+def test_the_table_of_coverages_in_the_docs_is_what_the_simulation_gives() -> None:
+    lines = (ROOT / "docs" / "STATISTICS.md").read_text("utf-8").splitlines()
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ") and line.split("|")[1].strip().isdigit()
+    ]
+    assert [int(row[0]) for row in table] == list(range(3, 15))
+    for number, (draw, truth) in enumerate(SHAPES.values(), start=1):
+        row = table[4]  # 7 videos
+        written, by_bootstrap = (int(text.strip("()")) for text in row[number].split())
+        assert written >= 92
+        assert 100 * coverage(draw, truth, 7, 300) == pytest.approx(written, abs=4)
+        assert 100 * coverage(draw, truth, 7, 100, bootstrap=True) == pytest.approx(by_bootstrap, abs=14)
+
+
+def test_many_videos_are_bootstrapped() -> None:
+    values, names = np.random.default_rng(0).random(60), videos(60, 2)
+    assert interval(values, None, names, seed=1, bounds=(0, 1)) == cluster_bootstrap(values, None, names, seed=1)
 
 
 def test_bootstrap_resamples_videos_and_not_clips() -> None:
@@ -121,7 +203,11 @@ def test_band_is_the_bootstrap_of_every_point() -> None:
     low, high = cluster_band(curves, names, seed=6)
     whole = np.delete(curves, 7, 0)
     for s in range(5):
-        assert cluster_bootstrap(whole[:, s], None, np.delete(names, 7), seed=6) == pytest.approx((low[s], high[s]))
+        assert interval(whole[:, s], None, np.delete(names, 7), seed=6) == pytest.approx((low[s], high[s]))
+    curves, names = np.random.default_rng(2).random((75, 2)), videos(75, 3)
+    low, high = cluster_band(curves, names, seed=6)
+    for s in range(2):
+        assert cluster_bootstrap(curves[:, s], None, names, seed=6) == pytest.approx((low[s], high[s]))
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -141,7 +227,7 @@ def test_p_is_exact_for_few_videos(by_class: bool) -> None:
     result = paired_difference(a, b, weights, clusters, classes, seed=0)
     assert result.value == pytest.approx(observed)
     assert result.p == as_large / 2 ** len(names)
-    assert (result.low, result.high) == cluster_bootstrap(d, weights, clusters, classes, seed=0)
+    assert (result.low, result.high) == interval(d, weights, clusters, classes, seed=0)
 
 
 def test_p_of_many_videos_is_near_the_exact_one_and_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:

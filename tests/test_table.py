@@ -12,7 +12,7 @@ from PIL import Image
 
 from vidattr.errors import ConfigError
 from vidattr.plots import plot_curves
-from vidattr.statistics import cluster_bootstrap, paired_difference, wilson
+from vidattr.statistics import interval, paired_difference
 from vidattr.table import Entry, Table, build
 from vidattr.types import Column
 
@@ -54,7 +54,7 @@ def test_numbers_are_those_of_the_statistics() -> None:
     made = entry(table(), "grad_cam", HIT)
     by_class = [np.average(f["hit"], weights=f["frames"]) for _, f in frame.groupby("label")]
     assert made.value == pytest.approx(np.mean(by_class))
-    assert (made.low, made.high) == cluster_bootstrap(frame["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0)
+    assert (made.low, made.high) == interval(frame["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0)
     assert (made.n, made.n_nan, made.n_videos) == (24, 0, 6)
     d = paired_difference(frame["hit"], against["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0)
     assert (made.difference, made.difference_low, made.difference_high, made.p) == (d.value, d.low, d.high, d.p)
@@ -65,7 +65,7 @@ def test_a_mean_over_videos_takes_every_video_once() -> None:
     made = entry(table((column,)), "grad_cam", column)
     means = [np.average(f["hit"], weights=f["frames"]) for _, f in rows()["grad_cam"].groupby("video")]
     assert made.value == pytest.approx(np.mean(means))
-    assert (made.low, made.high) == pytest.approx(cluster_bootstrap(means, None, [f"v{i}" for i in range(6)], seed=0))
+    assert (made.low, made.high) == pytest.approx(interval(means, None, [f"v{i}" for i in range(6)], seed=0))
     assert (made.n, made.n_videos) == (24, 6)
     assert made.difference == pytest.approx(
         np.mean(
@@ -77,12 +77,30 @@ def test_a_mean_over_videos_takes_every_video_once() -> None:
     )
 
 
-def test_wilson_where_a_column_asks_for_it() -> None:
-    column = Column("T-PT", "area", interval="wilson")
+def test_wilson_where_a_column_asks_for_it_and_over_videos() -> None:
+    column = Column("T-PT", "area", interval="wilson", bounds=(0, 1))
     hits = scores(5).assign(area=[1.0] * 9 + [0.0] * 12 + [math.nan] * 3)
     made = entry(table((column,), steps=hits), "steps", column)
-    assert (made.value, made.low, made.high) == (9 / 21, *wilson(9, 21))
+    by_video = interval(hits["area"], None, list(hits["video"]), seed=0, bounds=(0, 1), wilson=True)
+    assert (made.value, made.low, made.high) == (9 / 21, *by_video)
     assert (made.n, made.n_nan) == (21, 3)
+    # Hits of one video are alike: six videos say less than twenty-one clips would.
+    alone = interval(hits["area"], None, list(hits["clip"]), seed=0, bounds=(0, 1), wilson=True)
+    assert by_video[1] - by_video[0] > 1.5 * (alone[1] - alone[0])
+
+
+def test_the_note_says_by_which_rule_intervals_were_made_and_that_videos_are_few() -> None:
+    notes = " ".join(table().notes())
+    assert "Student's t" in notes
+    assert "Few videos (6)" in notes
+    assert "bootstrap" not in notes
+    alone = {name: frame.assign(video=frame["clip"]) for name, frame in rows().items()}
+    notes = " ".join(build(alone, (HIT,), references={}, baseline=None, seed=0, caption="").notes())
+    assert "bootstrap" in notes
+    assert "Few videos" not in notes
+    pair = {"a": scores(1, clips=8)}
+    notes = " ".join(build(pair, (HIT,), references={}, baseline=None, seed=0, caption="").notes())
+    assert "Fewer than 3 videos have no interval" in notes
 
 
 def test_what_cannot_be_judged_is_counted_and_missing_clips_show_in_n() -> None:
@@ -125,7 +143,7 @@ def test_the_best_follows_the_direction_and_is_no_reference() -> None:
 @pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "csv", "json"])
 def test_every_rendering_tells_protocol_counts_and_what_the_intervals_are(form: str) -> None:
     text = " ".join(getattr(table(), form)().split())
-    for needle in ("split", "95 ", "interval", "bootstrap", "videos", "NaN" if form != "csv" else "n_nan", "sign-flip", "random"):
+    for needle in ("split", "95 ", "interval", "Student", "videos", "NaN" if form != "csv" else "n_nan", "sign-flip", "random"):
         assert needle in text
     assert "sign-flip" not in getattr(table(baseline=None), form)()
     noted = build({"a": scores(1)}, (HIT,), references={}, baseline=None, seed=0, caption="", remarks=["a: known to be lucky"])

@@ -63,10 +63,8 @@ def summed_up(name: str, group: str, frame: pd.DataFrame, column: Column, seed: 
     value = statistics.mean(sample[0], sample[1], sample[3])
     if column.statistic != "mean":
         value, low, high = statistics.quantile(values, _QUANTILES[column.statistic], _videos(frame), seed=seed)
-    elif column.interval == "wilson":
-        low, high = statistics.wilson(float(values[keep].sum()), n)
     else:
-        low, high = statistics.cluster_bootstrap(*sample, seed=seed)
+        low, high = statistics.interval(*sample, seed=seed, bounds=column.bounds, wilson=column.interval == "wilson")
     return Entry(name, group, column.title, value, low, high, n, len(values) - n, len(set(_videos(frame)[keep])))
 
 
@@ -77,7 +75,7 @@ def compared(entry: Entry, frame: pd.DataFrame, against: pd.DataFrame, column: C
     both = frame.merge(against[["clip", column.score]], on="clip", suffixes=("", " of the baseline"), validate="one_to_one")
     values = (both[column.score] - both[f"{column.score} of the baseline"]).to_numpy(np.float64)
     values, weights, videos, groups = _sample(both, values, column)
-    d = statistics.paired_difference(values, np.zeros_like(values), weights, videos, groups, seed=seed)
+    d = statistics.paired_difference(values, np.zeros_like(values), weights, videos, groups, seed=seed, bounds=column.bounds)
     return replace(entry, difference=d.value, difference_low=d.low, difference_high=d.high, p=d.p)
 
 

@@ -25,7 +25,7 @@ def plot_curves(
     seed: int,
     points: Sequence[str] = (),
 ) -> None:
-    """Draws each row's mean curve with its 95 % band by bootstrap over videos, and writes the picture whole.
+    """Draws each row's mean curve with its 95 % band over whole videos, and writes the picture whole.
 
     A curve over the share of the voxels is summed up by the area under its mean, one over named points by its mean's end.
 
@@ -71,6 +71,6 @@ def plot_curves(
             axis.legend(fontsize="x-small", title=heading, title_fontsize="x-small", framealpha=0.7)
     if not points:
         grid[0, 0].set_ylabel("probability of the class")
-    figure.suptitle(f"{title}\nmean over clips, 95 % band by bootstrap over videos", fontsize="medium")
+    figure.suptitle(f"{title}\nmean over clips, 95 % band over whole videos", fontsize="medium")
     with whole(path) as part:
         figure.savefig(part)

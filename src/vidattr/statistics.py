@@ -6,6 +6,7 @@ video), never a clip. Clips whose score is not a number, or whose weight is 0, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,14 @@ LEVEL = 0.95
 DRAWS = 2000
 FLIPS = 10_000
 EXACT_UP_TO = 12  # clusters; 2^12 sign patterns are fewer than FLIPS
-_Z = 1.959963984540054  # the 97.5 % point of the normal distribution
+FEWEST = 3  # videos, with fewer of which nothing is said about their spread
+FEW = 20  # videos, with fewer of which a bootstrap's percentiles cover too little
 _BLOCK = 2**22  # numbers in the largest temporary array
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference with its interval and the p-value of "there is none"; NaN where it cannot be said."""
+    """A mean paired difference, its interval and the p-value of "there is none"; NaN where it cannot be said."""
 
     value: float
     low: float
@@ -43,6 +45,59 @@ def mean(values: ArrayLike, weights: ArrayLike | None = None, groups: Names | No
     """Returns the weighted mean of the judged clips or, with groups, the mean over groups of their weighted means."""
     sums = _Sums.of(values, weights, None, groups)
     return float(sums.means(np.ones((1, len(sums.values))))[0]) if len(sums.values) else np.nan
+
+
+def interval(
+    values: ArrayLike,
+    weights: ArrayLike | None,
+    clusters: Names,
+    groups: Names | None = None,
+    *,
+    seed: int,
+    bounds: tuple[float, float] | None = None,
+    wilson: bool = False,
+) -> tuple[float, float]:
+    """Returns the 95 % interval of `mean` over whole clusters, by the rule that covers the truth with so many of them.
+
+    * From `FEW` clusters on: `cluster_bootstrap`, unless `wilson` asks for the next rule.
+    * Scores with bounds: the score interval (Wilson 1927) with the clusters' own variance and Student's t of C − 1 degrees of
+      freedom. The variance of a bounded score vanishes towards a bound, so with p the mean as a share of the range and s its
+      standard error, the interval is {q : (p − q)² ≤ t² s² q(1 − q) / (p(1 − p))}: Wilson's for p(1 − p)/s² trials. At a
+      bound, where s = 0 says nothing, every cluster is one trial.
+    * Other scores: mean ± t s.
+    * Fewer than `FEWEST` clusters: NaN.
+
+    s² = Σ_c (mean without cluster c − mean of these)², C/(C − 1) times the jackknife's: few and unequal clusters show less
+    variance than they have. docs/STATISTICS.md says how often the truth is covered.
+
+    Args:
+        values: (N,) one score per clip.
+        weights: (N,) or None.
+        clusters: (N,) the video of each clip.
+        groups: (N,) the class of each clip, for the mean over classes; None: one mean over the clips.
+        seed: Decides the bootstrap's draws.
+        bounds: The least and the largest possible score; None: there are none.
+        wilson: Whether the score interval is used however many clusters there are; needs `bounds`.
+    """
+    sums = _Sums.of(values, weights, clusters, groups)
+    C = len(sums.values)
+    if C >= FEW and not wilson:
+        return cluster_bootstrap(values, weights, clusters, groups, seed=seed)
+    if C < FEWEST:
+        return np.nan, np.nan
+    from scipy.special import stdtrit
+
+    center, t = float(sums.means(np.ones((1, C)))[0]), float(stdtrit(C - 1, (1 + LEVEL) / 2))
+    without = sums.without_one()
+    error = math.sqrt(float(((without - without.mean()) ** 2).sum()))
+    if bounds is None:
+        return center - t * error, center + t * error
+    low, width = bounds[0], bounds[1] - bounds[0]
+    share = min(max((center - low) / width, 0.0), 1.0)
+    spread = share * (1 - share)
+    trials = C if spread <= 1e-12 else math.inf if error == 0 else max(1.0, spread * (width / error) ** 2)
+    ends = _score_interval(share, trials, t)
+    return low + width * ends[0], low + width * ends[1]
 
 
 def cluster_bootstrap(
@@ -64,13 +119,12 @@ def cluster_bootstrap(
         clusters: (N,) the video of each clip.
         groups: (N,) the class of each clip, for the mean over classes; None: one mean over the clips.
         seed: Decides the draws.
-        draws: Number of resamples.
+        draws: Their number.
 
-    Returns:
-        (low, high); NaN with fewer than two clusters, from which nothing can be said about their spread.
+    NaN with fewer than `FEWEST` clusters.
     """
     sums = _Sums.of(values, weights, clusters, groups)
-    if len(sums.values) < 2:
+    if len(sums.values) < FEWEST:
         return np.nan, np.nan
     means = np.concatenate([sums.means(counts) for counts in _resampled(len(sums.values), draws, seed)])
     return _percentiles(means)
@@ -79,7 +133,7 @@ def cluster_bootstrap(
 def quantile(values: ArrayLike, share: float, clusters: Names, *, seed: int, draws: int = DRAWS) -> tuple[float, float, float]:
     """Returns the `share` quantile (0.5: the median) of the judged clips, linear between order statistics, and its 95 % interval.
 
-    The interval is that of `cluster_bootstrap`, NaN with fewer than two clusters; all is NaN without a judged clip.
+    The interval is that of `cluster_bootstrap`, NaN with fewer than `FEWEST` clusters; all is NaN without a judged clip.
     """
     v = np.asarray(values, dtype=np.float64)
     keep = judged(v)
@@ -88,7 +142,7 @@ def quantile(values: ArrayLike, share: float, clusters: Names, *, seed: int, dra
     v, row = v[keep][order], row[order]
     if not len(v):
         return np.nan, np.nan, np.nan
-    if C < 2:
+    if C < FEWEST:
         return float(np.quantile(v, share)), np.nan, np.nan
     found = []
     for counts in _resampled(C, draws, seed):
@@ -100,16 +154,16 @@ def quantile(values: ArrayLike, share: float, clusters: Names, *, seed: int, dra
 
 
 def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = DRAWS) -> tuple[Floats, Floats]:
-    """Returns the pointwise 95 % interval (S,), (S,) of the mean of curves (N, S), resampling whole clusters.
+    """Returns the pointwise 95 % interval (S,), (S,) of the mean of curves (N, S), by the rule of `interval` for scores without bounds.
 
-    Curves with a number that is not finite are left out. NaN with fewer than two clusters.
+    Curves with a number that is not finite are left out. NaN with fewer than `FEWEST` clusters.
     """
     curves = np.asarray(curves, dtype=np.float64)
     keep = np.isfinite(curves).all(1)
     names, place = np.unique(np.asarray(clusters)[keep], return_inverse=True)
-    if len(names) < 2:
-        nothing = np.full(curves.shape[1], np.nan)
-        return nothing, nothing
+    if len(names) < FEW:
+        ends = np.array([interval(curve, None, np.asarray(clusters)[keep], seed=seed) for curve in curves[keep].T])
+        return ends[:, 0], ends[:, 1]
     sums = np.zeros((len(names), curves.shape[1]))
     np.add.at(sums, place, curves[keep])
     sizes = np.bincount(place).astype(np.float64)
@@ -118,18 +172,11 @@ def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = 
     return low, high
 
 
-def wilson(hits: float, n: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share of `hits` among `n` independent trials (Wilson 1927); NaN without trials.
-
-    (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n). Unlike the textbook interval p̂ ± z √(p̂(1−p̂)/n), it stays in [0, 1] and
-    has a width at 0 and n hits. `hits` may be fractional (expected hits).
-    """
-    if n == 0:
-        return np.nan, np.nan
-    share, z2 = hits / n, _Z**2
-    middle = share + z2 / (2 * n)
-    reach = _Z * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    return float((middle - reach) / (1 + z2 / n)), float((middle + reach) / (1 + z2 / n))
+def _score_interval(share: float, trials: float, z: float) -> tuple[float, float]:
+    """Returns the ends of {q : (p − q)² ≤ z² q(1 − q)/n} for the share p of hits among n trials (Wilson 1927)."""
+    unit = z**2 / trials
+    reach = math.sqrt(unit * share * (1 - share) + unit**2 / 4)
+    return (share + unit / 2 - reach) / (1 + unit), (share + unit / 2 + reach) / (1 + unit)
 
 
 def paired_difference(
@@ -140,12 +187,13 @@ def paired_difference(
     groups: Names | None = None,
     *,
     seed: int,
+    bounds: tuple[float, float] | None = None,
 ) -> Difference:
     """Compares two scores a, b (N,) of the same clips; clips that only one of them could judge are left out.
 
-    The difference is `mean` of a − b, its interval that of `cluster_bootstrap`. The p-value is that of a two-sided sign-flip
-    test: if a and b were exchangeable, the differences of each video could as well have had the other sign, all at once.
-    All 2^C sign patterns are tried for C ≤ 12 videos, else 10 000 random ones, where p = (1 + #as large) / (1 + 10 000):
+    The difference is `mean` of a − b, its interval that of `interval`; `bounds` are those of a and of b. The p-value is that of a
+    two-sided sign-flip test: if a and b were exchangeable, the differences of each video could as well have had the other sign,
+    all at once. All 2^C sign patterns are tried for C ≤ 12 videos, else 10 000 random ones, where p = (1 + #as large) / (1 + 10 000):
     the pattern that was seen is one of them, and p is never 0.
     """
     values = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
@@ -163,7 +211,9 @@ def paired_difference(
         larger += int((np.abs(signs @ shares) >= threshold).sum())
         patterns += len(signs)
     p = larger / patterns if exact else (1 + larger) / (1 + patterns)
-    return Difference(float(shares.sum()), *cluster_bootstrap(values, weights, clusters, groups, seed=seed), p)
+    reach = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    low, high = interval(values, weights, clusters, groups, seed=seed, bounds=reach)
+    return Difference(float(shares.sum()), low, high, p)
 
 
 def group_means(values: ArrayLike, weights: ArrayLike | None, groups: Names) -> tuple[Floats, NDArray[np.str_]]:
@@ -199,6 +249,13 @@ class _Sums:
         weights = counts @ self.weights
         present = weights > 0
         means = np.divide(counts @ self.values, weights, out=np.zeros_like(weights), where=present)
+        return np.asarray(means.sum(1) / present.sum(1))
+
+    def without_one(self) -> Floats:
+        """Returns the mean (C,) without each cluster in turn; a group that only it has is then left out."""
+        weights = self.weights.sum(0) - self.weights
+        present = weights > 1e-12 * self.weights.sum(0)
+        means = np.divide(self.values.sum(0) - self.values, weights, out=np.zeros_like(weights), where=present)
         return np.asarray(means.sum(1) / present.sum(1))
 
 

@@ -51,21 +51,40 @@ class Table:
 
     def notes(self) -> list[str]:
         """Returns what a reader must know to read the numbers."""
-        meanings = {
-            "bootstrap": f"percentiles of {statistics.DRAWS} bootstrap resamples of whole videos",
-            "wilson": "Wilson's, clips taken as independent",
-        }
-        intervals = "; ".join(text for kind, text in meanings.items() if any(column.interval == kind for column in self.columns))
         notes = [
             "Rates, probabilities and areas are fractions of 1. * marks the best of methods and baselines.",
-            f"Brackets: 95 % interval ({intervals}). n: clips judged. NaN: clips that could not be judged.",
+            f"Brackets: 95 % interval ({self._intervals()}). n: clips judged. NaN: clips that could not be judged.",
         ]
         if self.baseline is not None:
             notes.append(
                 f"Δ: mean paired difference to {self.baseline} on the clips that both have. p: two-sided sign-flip test over videos "
                 f"(exact up to {statistics.EXACT_UP_TO} videos, else {statistics.FLIPS} draws), not corrected for many comparisons."
             )
+        fewest = min((entry.n_videos for entry in self.entries if entry.n_videos), default=statistics.FEW)
+        if fewest < 10:
+            notes.append(
+                f"Few videos ({fewest}): the intervals are wide, and a difference that they do not show may well be there."
+                + (f" Fewer than {statistics.FEWEST} videos have no interval." if fewest < statistics.FEWEST else "")
+            )
         return [*notes, *self.remarks]
+
+    def _intervals(self) -> str:
+        """Returns by which rules of `statistics.interval` the table's intervals were made; all are over whole videos."""
+        made = {
+            (column.interval, column.statistic, entry.n_videos < statistics.FEW)
+            for column in self.columns
+            for entry in self.entries
+            if entry.column == column.title and entry.n_videos
+        }
+        few = any(less and statistic == "mean" for _, statistic, less in made)
+        drawn = any((statistic != "mean") or (not less and kind == "bootstrap") for kind, statistic, less in made)
+        hits = any(kind == "wilson" and not less for kind, _, less in made)
+        rules = {
+            f"over videos, by Student's t where they are fewer than {statistics.FEW}": few,
+            f"percentiles of {statistics.DRAWS} bootstrap resamples of whole videos": drawn,
+            "Wilson's, by the variance between videos": hits,
+        }
+        return "; ".join(rule for rule, used in rules.items() if used) or "none: nothing was judged"
 
     def terminal(self) -> str:
         """Returns aligned plain text; differences stand below the values."""

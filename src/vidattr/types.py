@@ -146,7 +146,8 @@ class Column:
         weight: Name of the per-clip weight (say, the number of judged frames); None: every clip counts once.
         by: None: one (weighted) mean over the clips; "label": the mean over classes of the class means; "video": over videos.
         better: "higher" or "lower".
-        interval: "bootstrap" over videos, or "wilson" for a share of hits.
+        interval: "bootstrap", or "wilson" for a share of hits: both over whole videos (`statistics.interval`).
+        bounds: The least and the largest possible score; None: there are none.
         statistic: "mean", or "median" or "p95" of all clips, each counting once (neither `weight` nor `by`).
         optional: Left out of a table in which no row has the score, as where the device cannot tell it.
     """
@@ -157,6 +158,7 @@ class Column:
     by: str | None = None
     better: str = "higher"
     interval: str = "bootstrap"
+    bounds: tuple[float, float] | None = None
     statistic: str = "mean"
     optional: bool = False
 

@@ -120,9 +120,9 @@ class DeletionInsertion:
     def summary(self) -> tuple[Column, ...]:
         """Returns the two areas and the over-all score."""
         return (
-            Column(f"Deletion ({self.deletion_fill})", score="deletion", better="lower"),
-            Column(f"Insertion ({self.insertion_base})", score="insertion"),
-            Column("Over-all", score="over_all"),
+            Column(f"Deletion ({self.deletion_fill})", score="deletion", better="lower", bounds=(0, 1)),
+            Column(f"Insertion ({self.insertion_base})", score="insertion", bounds=(0, 1)),
+            Column("Over-all", score="over_all", bounds=(-1, 1)),
         )
 
 

@@ -40,4 +40,4 @@ class Flicker:
 
     def summary(self) -> tuple[Column, ...]:
         """Returns the mean flicker."""
-        return (Column("Flicker", score="flicker", better="lower"),)
+        return (Column("Flicker", score="flicker", better="lower", bounds=(0, 1)),)

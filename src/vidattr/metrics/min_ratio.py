@@ -6,7 +6,7 @@ Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Pe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._pyramid import WIDEST, blur
+from vidattr.methods._pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.methods.extremal_perturbation import ExtremalPerturbation
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.models._network import Network
@@ -23,16 +23,18 @@ from vidattr.types import Column, Method, Query, Scores, Truth
 
 @dataclass(frozen=True)
 class MinRatio:
-    """Finds a* = min {a : Φ(x ⊗ m_a) ≥ Φ(x) − ε}, Φ being the softmax probability of the target and m_a a mask of ratio a.
+    """Finds a* = min {a : Φ(x ⊗ m_a) ≥ Φ(x) − ε}, Φ being the target's probability and m_a a mask of ratio a.
 
-    1. Φ(x ⊗ m_a) for every a of `ratios`. Of EP-3D, EP-2D and STEP m_a is the mask that the method finds for a, whatever its
-       own `areas`: all ratios of all clips are one optimisation. Of any other method it is the share a of voxels that are
-       largest in its stored map, the others replaced by the frames blurred by 20 pixels.
+    1. Φ(x ⊗ m_a) for every a of `ratios`. For EP-3D, EP-2D and STEP m_a is the mask that the method finds for a, whatever its
+       own `areas`: all ratios of all clips are one optimisation. For any other method it is the share a of voxels that are
+       largest in its stored map, the others replaced by the frames blurred by 20 pixels. The network sees the clip with what
+       the mask holds kept, also where the method itself deletes it (`variant`) or shows frames one by one (`context`).
     2. a* is the smallest ratio that keeps the probability; 1, the whole clip, if none does.
     3. `bisection` times the interval between a* and the ratio of the grid below it is halved.
 
-    The paper has no code for its table, and says neither the grid nor ε. A mask's ratio is a share of its plane, which is larger
-    than the frame: at 112 pixels it covers 1.43·a of it (`ExtremalPerturbation`), while a map's is a share of the frame.
+    The paper has no code for its table, and says neither the grid nor ε. The score is the share of the *visible* frames that the
+    mask of a* keeps, Σ m / (T·H·W). A mask's own ratio is a share of its plane, which is larger than the frame (1.43 times at 112
+    pixels, `ExtremalPerturbation`): it stands beside it as the padded share, which is what the paper's procedure would report.
 
     Attributes:
         ratios: The grid, rising.
@@ -41,7 +43,7 @@ class MinRatio:
         correct_only: Whether clips that the network gets wrong are NaN: of what is not seen nothing is enough.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs_network: ClassVar[bool] = True
 
     ratios: list[float] = field(default_factory=lambda: [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7])
@@ -62,7 +64,8 @@ class MinRatio:
         """Judges M methods, or their `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:
-            Per ε `min_ratio_<ε>`, and `f_clip`, Φ(x); as curve `probability` (M, N, ratios + 1), Φ at each ratio and at 1.
+            Per ε `min_ratio_<ε>`, a share of the visible frames, and `padded_<ε>`, the mask's own ratio, NaN for methods that have
+            no mask; `f_clip`, Φ(x); as curve `probability` (M, N, ratios + 1), Φ at each ratio and at 1.
 
         Raises:
             ValueError: There is no network, or not one method a map.
@@ -75,33 +78,54 @@ class MinRatio:
         whole = shares.gather(1, query.target[:, None]).double()  # (N, 1)
         judged = (shares.argmax(1) == query.target) | (not self.correct_only)
         grid = whole.new_tensor([*self.ratios, 1.0])
-        least, curves = [], []
+        visible, padded, curves = [], [], []
         for method, map in zip(methods, maps, strict=True):
             keeper = _Keeper(model, query, method, map)
-            kept = torch.cat([keeper(grid[:-1].expand(len(whole), -1)), whole], 1)
+            kept, shown = keeper(grid[:-1].expand(len(whole), -1))
+            kept, shown = torch.cat([kept, whole], 1), torch.cat([shown, torch.ones_like(whole)], 1)
             valid = judged & map.isfinite().flatten(1).all(1)
             curves.append(kept.where(valid[:, None], torch.nan))
-            found = [self._least(keeper, kept, whole - one, grid).where(valid, torch.nan) for one in self.epsilon]
-            least.append(torch.stack(found))
-        columns = {f"min_ratio_{one:g}": torch.stack([row[e] for row in least]) for e, one in enumerate(self.epsilon)}
+            found = [self._least(keeper, kept, shown, whole - one, grid) for one in self.epsilon]
+            visible.append(torch.stack([shares for shares, _ in found]).where(valid, torch.nan))
+            own = torch.stack([ratios for _, ratios in found])
+            padded.append(own.where(valid & isinstance(method, ExtremalPerturbation), torch.nan))
+        columns = {f"min_ratio_{one:g}": torch.stack([row[e] for row in visible]) for e, one in enumerate(self.epsilon)}
+        columns |= {f"padded_{one:g}": torch.stack([row[e] for row in padded]) for e, one in enumerate(self.epsilon)}
         columns["f_clip"] = whole[:, 0].where(judged, torch.nan).expand(len(maps), -1)
         return Scores(columns, {"probability": torch.stack(curves)}, points=[f"{a:g}" for a in (*self.ratios, 1)])
 
-    def _least(self, keeper: _Keeper, kept: Tensor, wanted: Tensor, grid: Tensor) -> Tensor:
-        """Returns a* (N,) for the probabilities `wanted` (N, 1), from those `kept` (N, ratios + 1) on the grid."""
+    def _least(self, keeper: _Keeper, kept: Tensor, shown: Tensor, wanted: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Finds a* for the probabilities `wanted` (N, 1).
+
+        Args:
+            keeper: The method's masks.
+            kept: (N, ratios + 1) probability at each ratio of the grid.
+            shown: (N, ratios + 1) share of the visible frames that is kept at each.
+            wanted: (N, 1).
+            grid: The ratios, and 1.
+
+        Returns:
+            The visible share (N,) at a*, and a* (N,).
+        """
         first = (kept >= wanted).int().argmax(1)
-        high = grid[first]
+        high, share = grid[first], shown.gather(1, first[:, None])[:, 0]
         low = grid[(first - 1).clamp(min=0)].where(first > 0, 0.0)
         for _ in range(self.bisection):
             middle = (low + high) / 2
-            enough = keeper(middle[:, None])[:, 0] >= wanted[:, 0]
-            low, high = low.where(enough, middle), middle.where(enough, high)
-        return high
+            probability, covered = (answer[:, 0] for answer in keeper(middle[:, None]))
+            enough = probability >= wanted[:, 0]
+            low, high, share = low.where(enough, middle), middle.where(enough, high), covered.where(enough, share)
+        return share, high
 
     def summary(self) -> tuple[Column, ...]:
-        """Returns the mean minimal ratio of each ε, and the probability of the whole clip."""
-        ratios = (Column(f"Minimal ratio (ε = {one:g})", score=f"min_ratio_{one:g}", better="lower") for one in self.epsilon)
-        return (*ratios, Column("Probability of the clip", score="f_clip"))
+        """Returns the mean minimal ratio of each ε, with the mask's own ratio beside it, and the probability of the whole clip."""
+        columns: list[Column] = []
+        for one in self.epsilon:
+            columns += [
+                Column(f"Minimal ratio (ε = {one:g}), visible", score=f"min_ratio_{one:g}", better="lower", bounds=(0, 1)),
+                Column(f"ε = {one:g}, padded", score=f"padded_{one:g}", better="lower", bounds=(0, 1), optional=True),
+            ]
+        return (*columns, Column("Probability of the clip", score="f_clip", bounds=(0, 1)))
 
 
 class _Keeper:
@@ -109,23 +133,34 @@ class _Keeper:
 
     def __init__(self, model: Network, query: Query, method: Method, map: Tensor) -> None:
         self._model, self._query, self._method = model, query, method
-        if not isinstance(method, ExtremalPerturbation):
+        if isinstance(method, ExtremalPerturbation):
+            self._pyramid = PYRAMIDS[method.perturbation](query.frames)
+        else:
             self._place = rank(map[None], query.seeds, 1)[0].flatten(1).view_as(map)
             self._blurred = blur(query.frames, WIDEST)
 
-    def __call__(self, ratios: Tensor) -> Tensor:
-        """Returns Φ (N, A) float64 of the target for the ratios (N, A)."""
-        model, query, (N, A) = self._model, self._query, ratios.shape
+    def __call__(self, ratios: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns Φ (N, A) float64 of the target for the ratios (N, A), and the shares (N, A) of the visible frames that are kept."""
+        query, (N, A) = self._query, ratios.shape
+        clip = torch.arange(N * A, device=ratios.device) // A
         if isinstance(self._method, ExtremalPerturbation):
             # Ratios are numbers of the method's own, not tensors: a few floats a round leave the device.
             problems = [(i, float(a)) for i, row in enumerate(ratios.tolist()) for a in row]
-            return self._method.solve(model, query, problems)["probability"][:, -1].double().view(N, A)
-        jobs = torch.arange(N * A, device=ratios.device)
+            masks = self._method.solve(self._model, query, problems)["masks"]
+            shown = masks.double().mean((1, 2, 3))
+            return self._ask(clip, lambda job: perturb(self._pyramid, clip[job], masks[job])[0]).view(N, A), shown.view(N, A)
         count = (ratios.flatten() * self._place[0].numel()).round()
-        found = []
-        for job in torch.split(jobs, model.max_batch):
-            clip = job // A
-            keep = (self._place[clip] < count[job].view(-1, 1, 1, 1))[:, None]
-            answer = model.probabilities(torch.where(keep, query.frames[clip], self._blurred[clip]))
-            found.append(answer.gather(1, query.target[clip][:, None])[:, 0])
-        return torch.cat(found).double().view(N, A)
+
+        def cut_out(job: Tensor) -> Tensor:
+            keep = (self._place[clip[job]] < count[job].view(-1, 1, 1, 1))[:, None]
+            return torch.where(keep, query.frames[clip[job]], self._blurred[clip[job]])
+
+        return self._ask(clip, cut_out).view(N, A), ratios.double()
+
+    def _ask(self, clip: Tensor, frames: Callable[[Tensor], Tensor]) -> Tensor:
+        """Returns Φ (N·A,) float64 of the target for the clips that `frames` makes of jobs, `max_batch` at once."""
+        target, found = self._query.target[clip], []
+        for job in torch.split(torch.arange(len(clip), device=clip.device), self._model.max_batch):
+            answer = self._model.probabilities(frames(job))
+            found.append(answer.gather(1, target[job, None])[:, 0])
+        return torch.cat(found).double()

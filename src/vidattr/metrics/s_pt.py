@@ -183,7 +183,7 @@ class SpatialPointing:
             Protocol.aosa: {"frames": None},
         }
         return tuple(
-            Column(f"{protocol}, {name}", score=protocol.value, weight=f"{protocol}_frames", by=by)
+            Column(f"{protocol}, {name}", score=protocol.value, weight=f"{protocol}_frames", by=by, bounds=(0, 1))
             for protocol in self.protocols
             for name, by in aggregates[protocol].items()
         )

@@ -99,6 +99,6 @@ class Sanity:
         first = self.similarities[0]
         return (
             Column(f"Unchanged: {first}", score=f"{first}_unchanged"),
-            *(Column(f"Random: {kind}", score=kind.value, better="lower") for kind in self.similarities),
+            *(Column(f"Random: {kind}", score=kind.value, better="lower", bounds=(-1, 1)) for kind in self.similarities),
             Column(f"Random: {first}, median", score=first.value, better="lower", statistic="median"),
         )

@@ -82,4 +82,4 @@ class TemporalPointing:
     def summary(self) -> tuple[Column, ...]:
         """Returns the share of hits."""
         polarity = "released" if self.polarity == "released" else "true"
-        return (Column(f"T-PT, frame {self.frame_score}, {polarity} polarity", score="t_pt", interval="wilson"),)
+        return (Column(f"T-PT, frame {self.frame_score}, {polarity} polarity", score="t_pt", interval="wilson", bounds=(0, 1)),)
