@@ -48,6 +48,8 @@ class Clip:
         box_size: (width, height) of the frames that the boxes were drawn on; None: the size of the source.
         segment: First and last frame number (1-based, inclusive) that show the class; None where this is not known.
         span: First and last frame number that belong to the clip; None: the whole source.
+        first_frame: Of a folder of frames: the number that the names give to frame 1.
+        intact: A source of which something is missing or damaged is an error, not a warning.
     """
 
     id: str
@@ -58,6 +60,8 @@ class Clip:
     box_size: tuple[int, int] | None = None
     segment: tuple[int, int] | None = None
     span: tuple[int, int] | None = None
+    first_frame: int = 1
+    intact: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Index:
-    """What a dataset found on disk: the clips, in a fixed order, and what is wrong with the others."""
+    """What a dataset found on disk.
+
+    Attributes:
+        clips: In a fixed order.
+        problems: What is wrong with other clips: each is an error of the run.
+        notes: What was found beside the clips and is not read; a run's summary says it, and it is no error.
+    """
 
     clips: Sequence[Clip]
     problems: Sequence[Problem] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -86,12 +97,14 @@ class Sample:
         numbers: The T frame numbers (1-based) that were picked from the source.
         boxes: For each of the T frames its boxes, in pixels of `pixels`; boxes that left the view are dropped.
         segment: For each of the T frames whether it lies in the clip's segment; None where there is no segment.
+        warnings: What is doubtful about it: frames that could not be decoded, values that had to be guessed.
     """
 
     pixels: Pixels
     numbers: tuple[int, ...]
     boxes: tuple[tuple[Box, ...], ...]
     segment: tuple[bool, ...] | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from pathlib import Path
 
+from vidattr._decoding import VIDEO_SUFFIXES
+from vidattr._frames import IMAGE_SUFFIXES
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import places, plain
 from vidattr.types import Clip, Index, Problem
-from vidattr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CONTAINERS = ("UCF-101", "UCF101", "frames", "rgb-images", "sampled_frames", "videos")
 """Folders that hold class folders and are no class themselves; where a root has none of them, it is one itself."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from vidattr._decoding import VIDEO_SUFFIXES
 from vidattr.datasets._files import Footage, indexed, safe
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
-from vidattr.video import VIDEO_SUFFIXES
 
 _NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
 

@@ -1,0 +1,76 @@
+"""What every way to open a source gives: its frames by number, and an account of what is missing among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vidattr.types import Pixels
+
+Load = Callable[[], Pixels]
+
+MAX_PIXELS = 2**27
+"""Pixels of the largest frame that is decoded (16k by 8k): a header that promises more would exhaust the memory."""
+
+
+class UnreadableError(Exception):
+    """One decoder cannot read a file; another may."""
+
+
+class NoVideoError(UnreadableError):
+    """The file is whole and holds no video: no decoder will find one."""
+
+
+@dataclass
+class Trouble:
+    """What went wrong while the frames of a source were decoded, counted anew at each pass over them.
+
+    Attributes:
+        failed: Packets that could not be decoded.
+        damaged: Frames that the decoder calls damaged: parts of them are guessed.
+        leading: Frames before the first one that can be decoded without what came before the file was cut.
+        stopped: Why the container could not be read on, "" where it could.
+        remarks: What else is doubtful.
+    """
+
+    failed: int = 0
+    damaged: int = 0
+    leading: int = 0
+    stopped: str = ""
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Footage:
+    """The frames of a source, by number.
+
+    Attributes:
+        expected: The frame numbers that header and packets promise.
+        frames: Yields every (number, load) in order; `load` gives the pixels and holds until the next one is asked for.
+        packets: How many frames there are packets of; fewer than `expected` where the file breaks off. None: they are not counted.
+        slack: How many frames fewer than there are packets are no shortfall.
+        about: `expected` is estimated from the duration.
+        trouble: Of the latest pass over `frames`.
+    """
+
+    expected: Sequence[int]
+    frames: Callable[[], Iterator[tuple[int, Load]]]
+    packets: int | None = None
+    slack: int = 0
+    about: bool = False
+    trouble: Trouble = field(default_factory=Trouble)
+
+    def shortfall(self, decoded: int, promised: int) -> str:
+        """Returns what is missing or damaged after a pass that gave `decoded` of `promised` frames, "" where nothing is."""
+        trouble, reasons = self.trouble, []
+        if self.packets is not None and len(self.expected) - self.packets > 1:
+            reasons.append("the file breaks off")
+        if trouble.stopped:
+            reasons.append(f"the container cannot be read to its end ({trouble.stopped})")
+        if trouble.failed:
+            reasons.append(f"packets that cannot be decoded: {trouble.failed}")
+        if trouble.damaged:
+            reasons.append(f"damaged frames among them: {trouble.damaged}")
+        if not reasons and promised - decoded - trouble.leading <= self.slack:
+            return ""
+        return "; ".join([f"{decoded} of {'about ' if self.about else ''}{promised} frames decoded", *reasons])
