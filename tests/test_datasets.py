@@ -288,8 +288,8 @@ def test_kinetics_tells_clips_of_one_video_by_their_start(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("name,id\na,b\n", r"KeyError 'label'; its columns are \['name', 'id'\]"),
-    ("label,youtube_id,time_start\na,b\n", "line 2: TypeError"),
+    ("name,id\na,b\n", r"has no column 'label'; its columns are \['name', 'id'\]"),
+    ("label,youtube_id,time_start\na,b\n", "line 2: ValueError a row that is too short"),
     ("label,youtube_id,time_start\na,b,soon\n", "line 2: ValueError"),
     ("label,youtube_id,time_start\n", "lists no clip"),
 ])  # fmt: skip

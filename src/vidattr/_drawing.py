@@ -126,6 +126,8 @@ def _elide(words: str, keep: int) -> str:
 @lru_cache(maxsize=4096)
 def _glyphs(words: str, size: int, bold: bool) -> NDArray[np.float32]:
     """Returns the coverage of one line of text, (h, w) in 0…1; frame numbers and names come again on every sheet."""
+    # A line break or a byte that is no text, as a class or a file may have in its name, cannot be drawn in one line.
+    words = "".join(one if one.isprintable() else "\ufffd" for one in words)
     with _FREETYPE:
         font = _font(size, bold)
         image = Image.new("L", (max(math.ceil(font.getlength(words)), 1), line_height(size)))

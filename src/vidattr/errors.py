@@ -10,6 +10,11 @@ _SHOWN = 10  # of a longer list
 _LONGEST = 80  # characters of one name
 
 
+def printable(text: str) -> str:
+    """Returns a text that can be written anywhere: bytes of a file's name that are not UTF-8 are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class VidattrError(Exception):
     """An error that the user can mend; the command line prints it without a traceback.
 
@@ -20,6 +25,7 @@ class VidattrError(Exception):
     """
 
     def __init__(self, found: str, *, expected: str | None = None, remedy: str | None = None) -> None:
+        found, expected, remedy = printable(found), expected and printable(expected), remedy and printable(remedy)
         self.found, self.expected, self.remedy = found, expected, remedy
         lines = [found]
         if expected:

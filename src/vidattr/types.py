@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidattr.errors import printable
+
 if TYPE_CHECKING:
     from vidattr.models._network import Network
     from vidattr.view import View
@@ -71,6 +73,9 @@ class Problem:
     clip: str
     message: str
     remedy: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))  # it may name a file
 
 
 @dataclass(frozen=True)

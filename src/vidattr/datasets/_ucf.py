@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from vidattr._decoding import VIDEO_SUFFIXES
-from vidattr.datasets._files import Footage, indexed, safe
+from vidattr.datasets._files import Damaged, indexed, parsing, safe
+from vidattr.datasets._walk import Footage, Found
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
@@ -16,20 +17,25 @@ _NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
 
 
 def label_of(found: Footage) -> str:
-    """Returns the class: the folder's name, else the one in the video's name, else ""."""
+    """Returns the class: the one in the video's name, in the folder's spelling if it is that; else the folder's name, or "".
+
+    The name comes first because some copies have no folders of classes: Feichtenhofer's frames lie in `jpegs_256/<video>`.
+    """
     match = _NAME.fullmatch(found.name)
-    return found.folder or (match["label"] if match else "")
+    return found.folder if match is None or plain(found.folder) == plain(match["label"]) else match["label"]
 
 
-def index(files: Iterable[Footage], labels: Collection[str], split: str) -> Index:
+def index(found: Found, labels: Collection[str], split: str, *, damaged: Damaged, first_frame: int) -> Index:
     """Returns the clips of the classes `labels`, and of a split file only; no boxes.
 
     All clips of one group (`v_Biking_g01`) were cut from one video, which becomes `Clip.video`.
 
     Args:
-        files: What lies on disk, as `footage` sorts it.
+        found: What lies on disk, as `footage` sorts it.
         labels: Classes to keep, in the spelling they get.
         split: A list of `<Class>/<video>[.avi] [number]`; "" keeps every clip. Listed and absent ones become problems.
+        damaged: The option of the dataset.
+        first_frame: The option of the dataset.
 
     Raises:
         ConfigError: The split file is missing or lists nothing of these classes.
@@ -37,8 +43,10 @@ def index(files: Iterable[Footage], labels: Collection[str], split: str) -> Inde
     spelling = {plain(label): label for label in labels}
     listed = dict(_listed(split, spelling)) if split else None
     clips, absent = [], dict(listed or {})
-    for one in files:
+    for one in found.files:
         label = spelling.get(plain(label_of(one)))
+        if not label_of(one):
+            found.leave("of no class", one.path)
         if label is None or (listed is not None and one.name not in listed):
             continue
         absent.pop(one.name, None)
@@ -46,10 +54,10 @@ def index(files: Iterable[Footage], labels: Collection[str], split: str) -> Inde
         video = one.name.rpartition("_")[0] if match else one.name
         clips.append(Clip(id=safe(one.name), source=one.path, label=label, video=video))
     problems = [
-        Problem(name, f"{label}/{name} is listed in {split} and not on disk", "add it to dataset.root, or shorten the list")
+        Problem(safe(name), f"{label}/{name} is listed in {split} and not on disk", "add it to dataset.root, or shorten the list")
         for name, label in absent.items()
     ]
-    return indexed(clips, problems)
+    return indexed(clips, [*found.problems, *problems], found.notes(), damaged=damaged, first_frame=first_frame)
 
 
 def _listed(split: str, spelling: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -57,7 +65,9 @@ def _listed(split: str, spelling: dict[str, str]) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         raise ConfigError(f"no such split file: {split}", expected="a list such as testlist01.txt", remedy="dataset.split=FILE")
     empty = True
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    with parsing(split, "a text file in UTF-8 such as testlist01.txt", "dataset.split=FILE"):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    for line in lines:
         folder, slash, name = line.strip().partition(" ")[0].rpartition("/")
         if slash and plain(folder) in spelling:
             empty = False

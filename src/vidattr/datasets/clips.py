@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
-from vidattr.datasets._files import Footage, Source, chosen, footage, indexed, safe
-from vidattr.types import Clip, Index, Problem, unkeyed
+from vidattr.datasets._files import Damaged, chosen, indexed, safe
+from vidattr.datasets._walk import Footage, Source, footage, named
+from vidattr.types import Clip, Index, unkeyed
 
 
 @dataclass(frozen=True)
@@ -16,22 +16,26 @@ class Clips:
 
     `<root>/<label>/<name>.mp4` and `<root>/<label>/<name>/<number>.png` are labelled by the folder;
     `<root>/<label>-<name>.mp4` and `<root>/<label>-<name>/<number>.png` by themselves; other names directly under the
-    root have no label. Folders named `videos`, `frames`, `sampled_frames`, `rgb-images` or `UCF-101` are looked into as if
-    they were the root. Files that are neither videos nor images are left alone.
+    root have no label. Folders named `videos`, `frames`, `sampled_frames`, `jpegs_256`, `rawframes`, `rgb-images`
+    or `UCF-101` are looked into as if they were the root. What is neither video nor frame is left alone and said.
 
     Attributes:
         root: The folder.
         classes: Only these labels; empty: all.
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
         files: Videos and folders of frames, anywhere; where some are named, `root` is not looked at.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     root: str = unkeyed("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
     files: list[str] = field(default_factory=list, metadata={"identity": "skip"})
+    damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
+    first_frame: int = 1
 
     def index(self) -> Index:
         """Returns the clips; named files that are not there are problems.
@@ -39,19 +43,13 @@ class Clips:
         Raises:
             ConfigError: No clip under `root`, or an unknown class.
         """
-        problems = [
-            Problem(safe(Path(file).stem), f"no such file or folder: {file}", "check its path")
-            for file in self.files
-            if not Path(file).exists()
-        ]
-        if self.files:
-            found = [Footage("", Path(file)) for file in self.files if Path(file).exists()]
-        else:
-            found = footage(self.root, self.source, "<label>/<video>.mp4, <label>-<name>.mp4, or folders of numbered frames so named")
-        labelled = [(one, _label(one)) for one in found]
+        layout = "<label>/<video>.mp4, <label>-<name>.mp4, or folders of numbered frames so named"
+        found = named(self.files) if self.files else footage(self.root, self.source, layout)
+        labelled = [(one, _label(one)) for one in found.files]
         labels = {label for _, label in labelled}
         wanted = labels if self.files and not self.classes else chosen(self.classes, labels)
-        return indexed((_clip(one, label) for one, label in labelled if label in wanted), problems)
+        clips = (_clip(one, label) for one, label in labelled if label in wanted)
+        return indexed(clips, found.problems, found.notes(), damaged=self.damaged, first_frame=self.first_frame)
 
 
 def _label(one: Footage) -> str:

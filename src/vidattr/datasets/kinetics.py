@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from vidattr.datasets._files import Footage, Source, chosen, footage, indexed, safe
+from vidattr.datasets._files import Damaged, chosen, indexed, parsing, safe
+from vidattr.datasets._walk import Footage, Source, footage
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem, hashed, unkeyed
@@ -34,15 +35,19 @@ class Kinetics:
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
         annotations: CSV file with the columns label, youtube_id and time_start; others are not needed.
         require_all: Names every clip of the CSV file that is not on disk as a problem.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     root: str = unkeyed("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
     annotations: str = hashed("")
     require_all: bool = unkeyed(False)
+    damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
+    first_frame: int = 1
 
     def index(self) -> Index:
         """Returns the clips on disk with their labels; what has no label is a problem.
@@ -50,12 +55,12 @@ class Kinetics:
         Raises:
             ConfigError: No clip under `root`, no such CSV file or column, or an unknown class.
         """
-        files = footage(self.root, self.source, "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png")
+        found = footage(self.root, self.source, "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png")
         rows = _read(self.annotations)
         wanted = chosen(self.classes, {label for starts in rows.values() for label in starts.values()})
         labels = {plain(label): label for starts in rows.values() for label in starts.values()}
-        clips, problems, seen = [], [], set()
-        for one in files:
+        clips, problems, seen = [], found.problems, set()
+        for one in found.files:
             name, video, start, label = _identify(one, rows, labels)
             seen.add((video, start))
             if label is None:
@@ -65,12 +70,12 @@ class Kinetics:
                 clips.append(Clip(id=safe(name), source=one.path, label=label, video=video))
         if self.require_all:
             problems += [
-                Problem(f"{video}_{start:06d}", f"{label}: listed in {self.annotations} and not on disk", "dataset.require_all=false")
+                Problem(safe(f"{video}_{start:06d}"), f"{label}: listed in {self.annotations} and not on disk", "dataset.require_all=false")
                 for video, starts in rows.items()
                 for start, label in starts.items()
                 if label in wanted and seen.isdisjoint({(video, start), (video, None)})
             ]
-        return indexed(clips, problems)
+        return indexed(clips, problems, found.notes(), damaged=self.damaged, first_frame=self.first_frame)
 
 
 def _identify(one: Footage, rows: _Rows, labels: Mapping[str, str]) -> tuple[str, str, int | None, str | None]:
@@ -91,14 +96,22 @@ def _read(path: str) -> _Rows:
     if not Path(path).is_file():
         raise ConfigError(f"no such file: dataset.annotations={path!r}", expected="the official CSV file of a split", remedy=remedy)
     rows: dict[str, dict[int, str]] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    expected = f"the columns {', '.join(columns)}"
+    with parsing(path, expected, remedy), open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if missing:
+            raise ConfigError(f"{path} has no column {missing[0]!r}; its columns are {reader.fieldnames}", expected=expected, remedy=remedy)
         try:
             for row in reader:
-                rows.setdefault(row["youtube_id"], {})[int(float(row["time_start"]))] = row["label"]
-        except (KeyError, TypeError, ValueError) as error:
-            found = f"{path}, line {reader.line_num}: {type(error).__name__} {error}; its columns are {reader.fieldnames}"
-            raise ConfigError(found, expected=f"the columns {', '.join(columns)}", remedy=remedy) from error
+                label, video, start = (row[column] for column in columns)
+                if not label or not video or start is None:
+                    raise ValueError("a row that is too short")
+                rows.setdefault(video, {})[int(float(start))] = label
+        except Exception as error:
+            raise ConfigError(
+                f"{path}, line {reader.line_num}: {type(error).__name__} {str(error)[:300]}", expected=expected, remedy=remedy
+            ) from error
     if not rows:
-        raise ConfigError(f"{path} lists no clip", expected=f"the columns {', '.join(columns)}", remedy=remedy)
+        raise ConfigError(f"{path} lists no clip", expected=expected, remedy=remedy)
     return rows

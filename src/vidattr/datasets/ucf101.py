@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from vidattr.datasets import _ucf
-from vidattr.datasets._files import Source, chosen, footage
+from vidattr.datasets._files import Damaged, chosen
+from vidattr.datasets._walk import Source, footage
 from vidattr.labels import plain
 from vidattr.types import Index, unkeyed
 
@@ -23,14 +24,18 @@ class UCF101:
         classes: Only these classes; empty: all on disk.
         source: `any` takes the frames of a video only where the video itself is missing.
         split: A list of videos such as `testlist01.txt` or `trainlist01.txt`; "": all on disk.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     root: str = unkeyed("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
     split: str = unkeyed("")
+    damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
+    first_frame: int = 1
 
     def index(self) -> Index:
         """Returns the clips on disk; listed but absent ones are problems.
@@ -38,8 +43,8 @@ class UCF101:
         Raises:
             ConfigError: No clip under `root`, no such split file, or an unknown class.
         """
-        files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
+        found = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
         # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos' names.
-        spelling = {plain(label): label for label in sorted(map(_ucf.label_of, files), reverse=True) if label}
+        spelling = {plain(label): label for label in sorted(map(_ucf.label_of, found.files), reverse=True) if label}
         labels = chosen(self.classes, spelling.values())
-        return _ucf.index(files, labels, self.split)
+        return _ucf.index(found, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from vidattr.datasets import _tubes, _ucf
-from vidattr.datasets._files import Source, chosen, footage
+from vidattr.datasets._files import Damaged, chosen
+from vidattr.datasets._walk import Source, footage
+from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem, hashed, unkeyed
 
 CLASSES = (
@@ -30,15 +32,19 @@ class UCF24:
         source: `any` takes the frames of a video only where the video itself is missing.
         annotations: `pyannot.pkl` or `finalAnnots.mat`; "": no boxes.
         split: A list of videos such as `testlist01.txt`, of which only these 24 classes count; "": all on disk.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        first_frame: The number that frame 1, as the boxes count, has in the names of frames.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     root: str = unkeyed("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
     annotations: str = hashed("")
     split: str = unkeyed("")
+    damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
+    first_frame: int = 1
 
     def index(self) -> Index:
         """Returns the clips on disk with their boxes; listed but absent ones and unreadable tubes are problems.
@@ -48,7 +54,11 @@ class UCF24:
         """
         labels = chosen(self.classes, CLASSES)
         files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
-        found = _ucf.index(files, labels, self.split)
+        known = set(map(plain, CLASSES))
+        for one in files.files:
+            if (label := _ucf.label_of(one)) and plain(label) not in known:
+                files.leave("of none of the 24 classes", one.path)
+        found = _ucf.index(files, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)
         tubes = _tubes.load(self.annotations) if self.annotations else {}
         clips: list[Clip] = []
         problems = list(found.problems)
@@ -56,9 +66,11 @@ class UCF24:
             read = tubes.get(f"{clip.label}/{clip.id}")
             try:
                 clips.append(clip if read is None else _annotated(clip, read()))
-            except ValueError as error:
-                problems.append(Problem(clip.id, f"unreadable annotation in {self.annotations}: {error}", "mend the file"))
-        return Index(tuple(clips), tuple(problems))
+            except Exception as error:  # whatever a damaged entry leads to
+                problems.append(
+                    Problem(clip.id, f"unreadable annotation in {self.annotations}: {type(error).__name__}: {error}", "mend the file")
+                )
+        return Index(tuple(clips), tuple(problems), found.notes)
 
 
 def _annotated(clip: Clip, tubes: _tubes.Tubes) -> Clip:
