@@ -75,7 +75,7 @@ PUBLISHED = {
     "hara_r2plus1d_18": Published(_HARA, 33.3, 8.5, outputs=101),
     "r3d_50": Published(_HARA, 46.4, 10.1, outputs=101),
     "r2plus1d_50": Published(_HARA, 46.4, 10.5, outputs=101),
-    "i3d": Published("Carreira and Zisserman, table 1: 25 M in two streams; 27.8 counted for 16 frames", 12.5, 27.8),
+    "i3d": Published("Carreira and Zisserman, table 1: 25 M in two streams; 27.8 counted for 16 frames", 12.5, 27.8, _LONG),
     "mfnet": Published("Chen et al., table 2", 8.0, 11.1),
     "tsm_r50": Published("Lin et al., table 2", 24.3, 33),
     "slowfast_r50_4x16": Published(_SLOWFAST, 34.5, 36.1),
@@ -222,7 +222,7 @@ weights are random, and a network that says nearly the same of everything, as an
 
 ## Time and memory
 
-One clip at the network's own size, held as a run holds it, by `python scripts/make_networks.py --measure`, each network in a process
+One clip of the size that the row says, held as a run holds it, by `python scripts/make_networks.py --measure`, each network in a process
 of its own: the median of three passes after a first, and the peak memory above what there was with the weights loaded.
 
 {measured}

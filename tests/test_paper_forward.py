@@ -241,7 +241,7 @@ def test_each_sees_what_it_was_trained_on() -> None:
     torch.testing.assert_close(
         hara.normalise(white).flatten(), (1 - torch.tensor([0.4345, 0.4051, 0.3775])) / torch.tensor([0.2768, 0.2713, 0.2737])
     )
-    assert [(v.frames, v.size, v.resize) for v in (i3d, tsm)] == [(16, [224, 224], [256]), (8, [224, 224], [256])]
-    assert (hara.frames, hara.size, hara.resize, hara.sampling, hara.stride) == (16, [112, 112], [112], Sampling.stride, 1)
-    assert (mfnet.frames, mfnet.size, mfnet.resize, mfnet.sampling, mfnet.stride) == (16, [224, 224], [256, 256], Sampling.stride, 2)
+    assert [(v.frames, v.size, v.resize) for v in (i3d, tsm)] == [(64, [224, 224], [256]), (8, [224, 224], [256])]
+    assert (hara.frames, hara.size, hara.resize, hara.sampling, hara.stride) == (16, [112, 112], [112], Sampling.center, 1)
+    assert (mfnet.frames, mfnet.size, mfnet.resize, mfnet.sampling, mfnet.stride) == (16, [224, 224], [256, 256], Sampling.windows, 2)
     assert {v.geometry for v in (i3d, tsm, mfnet, hara)} == {Geometry.crop}

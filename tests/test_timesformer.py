@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.models._divided import unfold_divided
 from vidattr.models._network import Network
 from vidattr.models.timesformer import Release, TimeSformer, TimeSformerB16, network_of
-from vidattr.view import View
+from vidattr.view import CropAt, LongSide, Sampling, Short, View
 
 Shapes = dict[str, tuple[int, ...]]
 GRID = T, H, W = (3, 2, 4)
@@ -100,7 +100,9 @@ def test_the_yaml_says_what_the_code_says(name: str) -> None:
     assert isinstance(config, DictConfig)
     model, expected = build(config, name), TimeSformerB16()
     if name != "timesformer":
-        view = replace(expected.input, mean=[0.45] * 3, std=[0.225] * 3)
+        frames = {"sampling": Sampling.span, "fps": 30.0, "place": 0.0, "short": Short.hold}
+        rounding = {"long_side": LongSide.floor, "crop_at": CropAt.ceil}
+        view = replace(expected.input, mean=[0.45] * 3, std=[0.225] * 3, **frames, **rounding)
         expected = TimeSformerB16(release=Release.facebook, input=view)
     assert model == expected
     assert (model.input.frames, model.input.size) == (8, [224, 224])

@@ -50,7 +50,7 @@ def test_the_yaml_says_what_torchvision_says(architecture: Architecture) -> None
     assert (model.architecture, model.weights, model.classes) == (architecture, "kinetics400", None)
     assert (model.input.mean, model.input.std) == (list(preset.mean), list(preset.std))
     assert (model.input.geometry, model.input.resize, model.input.size) == (Geometry.crop, list(preset.resize_size), list(preset.crop_size))
-    assert model.input.frames == {"s3d": 64, "mvit_v2_s": 16, "swin3d_t": 32}[architecture]
+    assert model.input.frames == {"s3d": 128, "mvit_v2_s": 16, "swin3d_t": 32}[architecture]
     assert set(config) - {"_target_"} == {field.name for field in fields(model)}
     assert set(config.input) == {field.name for field in fields(View)}
     if architecture is Architecture.s3d:

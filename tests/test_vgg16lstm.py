@@ -18,11 +18,12 @@ from vidattr.errors import ConfigError
 from vidattr.models._checkpoint import Checkpoint
 from vidattr.models._lstm import Activation
 from vidattr.models.vgg16lstm import BPTT, Average, Backbone, LSTMCell, RecurrentCNN
-from vidattr.view import Channels, Geometry, Sampling, View
+from vidattr.view import Channels, Geometry, Resample, Sampling, View
 
 VGG = RecurrentCNN()
 FINETUNED = RecurrentCNN(
-    bptt=BPTT.truncated, input=replace(VGG.input, channels=Channels.rgb, mean=[0.50463 * 255, 0.45796 * 255, 0.4076 * 255])
+    bptt=BPTT.truncated,
+    input=replace(VGG.input, channels=Channels.rgb, mean=[0.50463 * 255, 0.45796 * 255, 0.4076 * 255], resample=Resample.pillow),
 )
 RESNET = RecurrentCNN(
     Backbone.resnet50,
@@ -30,6 +31,7 @@ RESNET = RecurrentCNN(
     average=Average.logit,
     input=View(
         size=[112, 112],
+        resample=Resample.pillow,
         sampling=Sampling.released_last,
         mean=[0.43216, 0.394666, 0.37645],
         std=[0.22803, 0.22145, 0.216989],

@@ -18,7 +18,7 @@ from vidattr._footage import Footage
 from vidattr.errors import ClipError
 from vidattr.geometry import Placement
 from vidattr.types import Clip
-from vidattr.video import read, sample
+from vidattr.video import read
 from vidattr.view import Geometry, Sampling, View
 
 SQUASH = View(frames=4, size=[24, 32])
@@ -50,47 +50,6 @@ def encode(path: Path, frames: np.ndarray, codec: str = "mpeg4", pix_fmt: str = 
 
 
 LEVELS = [10 * i for i in range(1, 25)]
-
-
-# Sampling
-
-
-def test_released_sampling_drops_the_head_of_a_clip_that_does_not_divide() -> None:
-    assert sample(31, 16, Sampling.released_first) == list(range(15, 31))
-    assert sample(31, 16, Sampling.released_last) == list(range(15, 31))
-    assert sample(40, 16, Sampling.released_last) == list(range(9, 40, 2))
-    assert sample(40, 16, Sampling.released_first) == list(range(8, 39, 2))
-    assert sample(32, 16, Sampling.released_first) == list(range(0, 32, 2))
-    assert sample(32, 16, Sampling.released_last) == list(range(1, 32, 2))
-
-
-def test_uniform_sampling_takes_the_centres_of_equal_segments() -> None:
-    assert sample(16, 16, Sampling.uniform) == list(range(16))
-    assert sample(48, 16, Sampling.uniform) == list(range(1, 48, 3))
-    assert sample(10, 4, Sampling.uniform) == [1, 3, 6, 8]
-    assert sample(2, 4, Sampling.uniform) == [0, 0, 1, 1]
-    for count in range(1, 50):
-        assert sample(count, 7, Sampling.uniform) == [int(np.floor((i + Fraction(1, 2)) * count / 7)) for i in range(7)]
-
-
-def test_stride_and_floor_sampling_start_at_the_first_frame_and_repeat_the_last() -> None:
-    assert sample(300, 10, Sampling.stride, 15) == [0, 15, 30, 45, 60, 75, 90, 105, 120, 135]
-    assert sample(100, 10, Sampling.stride, 15) == [0, 15, 30, 45, 60, 75, 90, 99, 99, 99]
-    assert sample(259, 20, Sampling.floor) == [12 * i for i in range(20)]
-    assert sample(3, 5, Sampling.floor) == [0, 1, 2, 2, 2]
-
-
-@pytest.mark.parametrize("kind", list(Sampling))
-def test_every_sampling_is_in_order_and_inside_for_any_length(kind: Sampling) -> None:
-    for count in range(1, 70):
-        for frames in (1, 2, 8, 16):
-            taken = sample(count, frames, kind, 3)
-            assert len(taken) == frames
-            assert taken == sorted(taken)
-            assert taken[0] >= 0
-            assert taken[-1] < count
-    if kind in (Sampling.released_first, Sampling.released_last):
-        assert sample(5, 8, kind) == sample(5, 8, Sampling.uniform)
 
 
 # Geometry

@@ -81,6 +81,7 @@ def pyav(path: Path) -> Footage:
         promised, about = _promised(container, stream, found)
         name, codec = container.format.name, stream.codec_context
         reordered = codec.has_b_frames and not _DECODE_TIME_ONLY.isdisjoint(name.split(","))
+        fps = float(stream.average_rate) if stream.average_rate else None
         ranks = None if reordered or codec.name in _HIDDEN_FRAMES else _ranks(stamps)
 
     def frames() -> Iterator[tuple[int, Load]]:
@@ -108,7 +109,7 @@ def pyav(path: Path) -> Footage:
             footage.slack = max(footage.slack, len(stamps) - last)
 
     slack = len(stamps) if codec.name in _HIDDEN_FRAMES else 1  # ffmpeg drops the last frame of a packed AVI file
-    footage = Footage(range(1, promised + 1), frames, len(stamps), slack, about)
+    footage = Footage(range(1, promised + 1), frames, len(stamps), slack, about, fps)
     return footage
 
 
@@ -233,7 +234,10 @@ def opencv(path: Path) -> Footage:
         finally:
             capture.release()
 
-    footage = Footage((), frames)  # what OpenCV says of the number of frames is often wrong: they are counted
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    fps = float(capture.get(cv2.CAP_PROP_FPS)) or None
+    capture.release()
+    footage = Footage((), frames, fps=fps)  # what OpenCV says of the number of frames is often wrong: they are counted
     return footage
 
 

@@ -50,6 +50,7 @@ class Footage:
         packets: How many frames there are packets of; fewer than `expected` where the file breaks off. None: they are not counted.
         slack: How many frames fewer than there are packets are no shortfall.
         about: `expected` is estimated from the duration.
+        fps: Frames a second; None where the source does not tell.
         trouble: Of the latest pass over `frames`.
     """
 
@@ -58,6 +59,7 @@ class Footage:
     packets: int | None = None
     slack: int = 0
     about: bool = False
+    fps: float | None = None
     trouble: Trouble = field(default_factory=Trouble)
 
     def shortfall(self, decoded: int, promised: int) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from vidattr.types import Box, Pixels
-from vidattr.view import Geometry, View
+from vidattr.view import CropAt, Geometry, LongSide, Resample, View
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Placement:
         resized: (h, w) of the whole source frame after resizing.
         offset: (top, left) of the resized frame on the canvas: negative where it is cropped, positive where it gets bars.
         size: (H, W) of the canvas, the network's frame.
+        resample: How the pixels are resized.
     """
 
     source: tuple[int, int]
     resized: tuple[int, int]
     offset: tuple[int, int]
     size: tuple[int, int]
+    resample: Resample = Resample.opencv
 
     @classmethod
     def of(cls, source: tuple[int, int], view: View) -> Placement:
@@ -35,32 +38,31 @@ class Placement:
 
         * squash: the frame becomes `view.size`, whatever its aspect.
         * crop: the frame is resized to `view.resize` = [h, w], or so that its short side becomes `view.resize` = [short]
-          (empty: min(size)), the long side being truncated; then the centre is cut out. Both as torchvision's `Resize` and
-          `CenterCrop`: the offset is rounded half to even (320×240 → 149×112 → the crop starts at round(18.5) = 18), and
-          a frame smaller than the crop is padded with black.
+          (empty: min(size)), the long side being truncated or rounded (`view.long_side`); then the centre is cut out, its
+          offset being rounded as `view.crop_at` says. The defaults are those of torchvision's `Resize` and `CenterCrop`:
+          the offset is rounded half to even (320×240 → 149×112 → the crop starts at round(18.5) = 18). A frame smaller
+          than the crop is padded with black.
         * letterbox: the largest frame of the source's aspect that fits, each side rounded to the nearest pixel and at
           least 1; an odd bar pixel goes to the bottom or the right.
         """
         (h, w), (H, W) = source, (view.size[0], view.size[1])
         if view.geometry is Geometry.squash:
-            return cls(source, (H, W), (0, 0), (H, W))
+            return cls(source, (H, W), (0, 0), (H, W), view.resample)
         if view.geometry is Geometry.letterbox:
             scale = min(H / h, W / w)
             resized = (max(1, round(h * scale)), max(1, round(w * scale)))
-            return cls(source, resized, ((H - resized[0]) // 2, (W - resized[1]) // 2), (H, W))
-        resized = _resized(h, w, list(view.resize) or [min(H, W)])
-        return cls(source, resized, (_centre(resized[0], H), _centre(resized[1], W)), (H, W))
+            return cls(source, resized, ((H - resized[0]) // 2, (W - resized[1]) // 2), (H, W), view.resample)
+        resized = _resized(h, w, list(view.resize) or [min(H, W)], view.long_side)
+        return cls(source, resized, (_centre(resized[0], H, view.crop_at), _centre(resized[1], W, view.crop_at)), (H, W), view.resample)
 
     def pixels(self, frame: Pixels) -> Pixels:
         """Puts a frame (h, w, 3) onto the canvas: (H, W, 3) uint8.
 
-        Bilinear with half-pixel centres and no low-pass filter: to one grey level what torchvision's video presets do to
-        tensors (`antialias=False`).
+        Bilinear with half-pixel centres. `opencv` has no low-pass filter: to one grey level what torchvision's video presets
+        do to tensors (`antialias=False`). `pillow` has one: to one grey level what torchvision does with `antialias=True`.
         """
-        import cv2
-
         if self.resized != self.source:
-            frame = np.asarray(cv2.resize(frame, self.resized[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+            frame = _RESIZE[self.resample](frame, self.resized)
         if self.resized == self.size:  # then both offsets are 0
             return np.ascontiguousarray(frame)
         canvas = np.zeros((*self.size, 3), np.uint8)
@@ -90,13 +92,31 @@ class Placement:
         return tuple(placed)
 
 
-def _resized(h: int, w: int, to: list[int]) -> tuple[int, int]:
+def _by_opencv(frame: Pixels, to: tuple[int, int]) -> Pixels:
+    import cv2
+
+    return np.asarray(cv2.resize(frame, to[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _by_pillow(frame: Pixels, to: tuple[int, int]) -> Pixels:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(to[::-1], Image.Resampling.BILINEAR), np.uint8)
+
+
+_RESIZE: dict[Resample, Callable[[Pixels, tuple[int, int]], Pixels]] = {Resample.opencv: _by_opencv, Resample.pillow: _by_pillow}
+_OFFSET: dict[CropAt, Callable[[float], int]] = {CropAt.even: round, CropAt.floor: math.floor, CropAt.ceil: math.ceil}
+
+
+def _resized(h: int, w: int, to: list[int], rounded: LongSide) -> tuple[int, int]:
     if len(to) == 2:
         return to[0], to[1]
     short = to[0]
-    return (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
+    # As torchvision and mmaction2 multiply: another order may end a hair below a whole number.
+    long = int(short * max(h, w) / min(h, w)) if rounded is LongSide.floor else int(max(h, w) * (short / min(h, w)) + 0.5)
+    return (short, long) if h <= w else (long, short)
 
 
-def _centre(length: int, window: int) -> int:
-    """Returns where `length` pixels start in a window of `window`, as torchvision's `CenterCrop` places them."""
-    return -round((length - window) / 2) if length >= window else (window - length) // 2
+def _centre(length: int, window: int, at: CropAt) -> int:
+    """Returns where `length` pixels start in a window of `window`."""
+    return -_OFFSET[at]((length - window) / 2) if length >= window else (window - length) // 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -82,9 +82,14 @@ def _sha256(path: str, _changed: int, _size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _unsaid(field: Field[Any], value: Any) -> bool:
+    """Whether a field that came later (`types.LATER`) has the value that stands for what there was before it."""
+    return field.metadata.get("identity") == "unless default" and bool(value == field.default)
+
+
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if not _unsaid(field, getattr(value, field.name))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):

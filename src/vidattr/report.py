@@ -91,7 +91,7 @@ def caption(cell: Cell) -> str:
     facts = [
         f"{cell.names['metric']} on {cell.names['dataset']} by {cell.names['model']}",
         f"target {cell.config.target}",
-        f"{view.frames} frames, {view.sampling.value} sampling, {view.size[0]}×{view.size[1]} px ({view.geometry.value})",
+        f"{view.taken}, {view.size[0]}×{view.size[1]} px ({view.geometry.value}, {view.resample.value})",
         ", ".join(f"{name}={_plain(value)}" for name, value in metric.items()),
     ]
     return "; ".join(fact for fact in facts if fact)

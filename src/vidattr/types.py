@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Box = tuple[float, float, float, float]
 Pixels = NDArray[np.uint8]
+
+
+LATER = MappingProxyType({"identity": "unless default"})
+"""Metadata of a field that enters the run key only where it is not its default: what was there before the field keeps its key."""
 
 
 def unkeyed(default: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from vidattr._footage import Footage, Load, NoVideoError, UnreadableError
 from vidattr._frames import folder
 from vidattr.errors import ClipError
 from vidattr.geometry import Placement
+from vidattr.sampling import sample
 from vidattr.types import Box, Clip, Pixels, Sample
 from vidattr.view import Sampling, View
 
 _MAX_PASSES = 1000
 _Placed = tuple[Pixels, tuple[Box, ...]]
+_RATE = "it tells no frames a second: taken for {:g}, say model.input.unknown_fps where this is wrong"
 
 
 def read(clip: Clip, view: View, sampling: Sampling | None = None) -> Sample:
@@ -42,7 +45,7 @@ def read(clip: Clip, view: View, sampling: Sampling | None = None) -> Sample:
     reasons = []
     for name, opened in _decoders(clip).items():
         try:
-            return _sample(clip, opened(), view, sampling or view.sampling)
+            return _sample(clip, opened(), view if sampling is None else replace(view, sampling=sampling, start=None))
         except ClipError:
             raise
         except NoVideoError as error:
@@ -65,45 +68,12 @@ def _name(clip: Clip) -> str:
     return str(clip.source) if isinstance(clip.source, Path) else clip.id
 
 
-def sample(count: int, frames: int, sampling: Sampling, stride: int = 1) -> list[int]:
-    """Returns which of L = `count` available frames are taken as the T = `frames` frames of a network.
-
-    * uniform: the centres of T equal segments, ⌊(2i+1)·L/2T⌋; a short clip repeats frames.
-    * floor: i·⌊L/T⌋. A short clip is taken frame by frame, and its last frame repeated.
-    * stride: i·stride; past the end the last frame is repeated.
-    * released_first: 0, r, 2r, … below L with r = ⌊L/T⌋, of which the last T are kept: the head is dropped where T ∤ L.
-    * released_last: L−1, L−1−r, …, of which T are kept, put in order: the head is dropped where T ∤ L.
-
-    The released kinds are those of the released code of perturbation-based video explanations (WACV 2021). Unlike that
-    code, which has no answer for L < T (r = 0), they then fall back to uniform.
-
-    Args:
-        count: L, at least 1.
-        frames: T, at least 1.
-        sampling: The kind.
-        stride: Distance between two frames of `stride` sampling.
-
-    Returns:
-        T positions in 0 … L−1, never falling.
-    """
-    step = count // frames
-    if sampling is Sampling.floor:
-        return [min(i * max(step, 1), count - 1) for i in range(frames)]
-    if sampling is Sampling.stride:
-        return [min(i * stride, count - 1) for i in range(frames)]
-    if sampling is Sampling.released_first and step:
-        return list(range(0, count, step))[-frames:]
-    if sampling is Sampling.released_last and step:
-        return [count - 1 - i * step for i in reversed(range(frames))]
-    return [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
-
-
-def _sample(clip: Clip, footage: Footage, view: View, sampling: Sampling) -> Sample:
+def _sample(clip: Clip, footage: Footage, view: View) -> Sample:
     first, last = clip.span or (-sys.maxsize, sys.maxsize)
     unread: dict[int, str] = {}
 
     def choose(available: Sequence[int]) -> tuple[int, ...]:
-        return tuple(available[i] for i in sample(len(available), view.frames, sampling, view.stride)) if available else ()
+        return tuple(available[i] for i in sample(len(available), view, footage.fps)) if available else ()
 
     def decode(expected: Sequence[int]) -> tuple[list[int], dict[int, _Placed]]:
         """Returns the numbers of all readable frames of the clip, and those frames that would be taken if `expected` were they."""
@@ -133,12 +103,13 @@ def _sample(clip: Clip, footage: Footage, view: View, sampling: Sampling) -> Sam
         what = "no frames" if clip.span is None else f"no frames from {first} to {last}"
         raise UnreadableError("; ".join([what, *list(unread.values())[:3]]) if unread else what)
     taken = choose(numbers)
+    guessed = (_RATE.format(view.unknown_fps),) if view.timed and footage.fps is None else ()
     return Sample(
         pixels=np.stack([kept[n][0] for n in taken]),
         numbers=taken,
         boxes=tuple(kept[n][1] for n in taken),
         segment=None if clip.segment is None else tuple(clip.segment[0] <= n <= clip.segment[1] for n in taken),
-        warnings=_warnings(clip, footage, len(numbers), len(promised) or len(numbers), list(unread.values())),
+        warnings=(*_warnings(clip, footage, len(numbers), len(promised) or len(numbers), list(unread.values())), *guessed),
     )
 
 

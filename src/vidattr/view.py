@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
+from vidattr.types import LATER
 
 
 class Geometry(StrEnum):
@@ -19,14 +21,55 @@ class Geometry(StrEnum):
     letterbox = auto()
 
 
+class Resample(StrEnum):
+    """How pixels are resized, both times bilinear: `opencv` reads four neighbours, `pillow` filters first what it shrinks."""
+
+    opencv = auto()
+    pillow = auto()
+
+
+class LongSide(StrEnum):
+    """How the long side is rounded where the short side decides it."""
+
+    floor = auto()
+    nearest = auto()
+
+
+class CropAt(StrEnum):
+    """How the offset of a centre crop is rounded where it is half a pixel: to the even number, down or up."""
+
+    even = auto()
+    floor = auto()
+    ceil = auto()
+
+
 class Sampling(StrEnum):
-    """Which frames of a clip are taken (`video.sample`)."""
+    """Which frames of a clip are taken (`sampling.sample`)."""
 
     uniform = auto()
+    ends = auto()
     floor = auto()
     stride = auto()
+    center = auto()  # type: ignore[assignment]  # str has a method of that name
+    dense = auto()
+    windows = auto()
+    span = auto()
+    transformers = auto()
     released_first = auto()
     released_last = auto()
+
+
+PLACED = frozenset(
+    {Sampling.stride, Sampling.center, Sampling.dense, Sampling.windows, Sampling.span, Sampling.transformers},
+)
+"""A part of the clip, of a length in frames or seconds; the other kinds look at the whole clip."""
+
+
+class Short(StrEnum):
+    """What follows the last frame of a clip that is too short: the last frame again, or the first one."""
+
+    hold = auto()
+    loop = auto()
 
 
 class Channels(StrEnum):
@@ -45,8 +88,16 @@ class View:
         size: (H, W) of the input.
         geometry: How a frame becomes `size`.
         resize: With `crop`: [short side] or [height, width] before the crop; empty: the short side becomes min(size).
-        sampling: Which frames are taken.
-        stride: With `stride` sampling: the distance between two frames.
+        resample: How pixels are resized.
+        long_side: With `crop` and one number in `resize`: how the long side is rounded.
+        crop_at: With `crop`: how the offset is rounded.
+        sampling: Which frames are taken. The next six fields are for the kinds that take a part of the clip (`PLACED`).
+        stride: The distance between two frames.
+        fps: Frames a second that `stride` counts in; a video of another rate is first resampled. None: its own.
+        place: Where the frames are taken: 0 at the start of the clip, 0.5 in its middle, 1 at its end; `stride` starts at 0.
+        start: Where they start, in seconds; None: as `place` says.
+        short: What follows the last frame of a clip that is shorter.
+        unknown_fps: The rate of a source that tells none, as a folder of frames; used where `fps` or `start` need one.
         mean: Per channel, in the input's channel order, after `max_value`.
         std: Per channel.
         max_value: What a white pixel is before mean and std: 1 or 255.
@@ -57,8 +108,16 @@ class View:
     size: list[int] = field(default_factory=lambda: [112, 112])
     geometry: Geometry = Geometry.squash
     resize: list[int] = field(default_factory=list)
+    resample: Resample = field(default=Resample.opencv, metadata=LATER)
+    long_side: LongSide = field(default=LongSide.floor, metadata=LATER)
+    crop_at: CropAt = field(default=CropAt.even, metadata=LATER)
     sampling: Sampling = Sampling.uniform
     stride: int = 1
+    fps: float | None = field(default=None, metadata=LATER)
+    place: float = field(default=0.5, metadata=LATER)
+    start: float | None = field(default=None, metadata=LATER)
+    short: Short = field(default=Short.hold, metadata=LATER)
+    unknown_fps: float = field(default=25.0, metadata=LATER)
     mean: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     std: list[float] = field(default_factory=lambda: [1.0, 1.0, 1.0])
     max_value: float = 1.0
@@ -74,6 +133,33 @@ class View:
                 )
         if self.frames < 1 or self.stride < 1 or min(self.size) < 1:
             raise ConfigError(f"model.input: frames={self.frames} stride={self.stride} size={list(self.size)}", expected="positive numbers")
+        if (self.fps is not None and not 0 < self.fps < math.inf) or not 0 < self.unknown_fps < math.inf:
+            raise ConfigError(f"model.input: fps={self.fps} unknown_fps={self.unknown_fps}", expected="positive numbers, or fps=null")
+        if not 0 <= self.place <= 1:
+            raise ConfigError(f"model.input.place={self.place}", expected="0 (the start of the clip) to 1 (its end)")
+        if self.start is not None and not 0 <= self.start < math.inf:
+            raise ConfigError(f"model.input.start={self.start}", expected="seconds from the start of the clip, or null")
+        if self.start is not None and self.sampling not in PLACED:
+            raise ConfigError(
+                f"model.input.start={self.start} with sampling={self.sampling.value}, which looks at the whole clip",
+                expected=f"input.sampling={'|'.join(kind.value for kind in Sampling if kind in PLACED)}",
+            )
+
+    @property
+    def timed(self) -> bool:
+        """Whether the frames that are taken depend on the source's frames a second."""
+        return self.sampling in PLACED and (self.fps is not None or self.start is not None)
+
+    @property
+    def taken(self) -> str:
+        """How the frames are taken, for captions: "32 frames, center sampling (stride 2, 30 fps, place 0.5, loop)"."""
+        words = f"{self.frames} frames, {self.sampling.value} sampling"
+        if self.sampling not in PLACED:
+            return words
+        rate = [] if self.fps is None else [f"{self.fps:g} fps"]
+        place = "from the start" if self.sampling is Sampling.stride else f"place {self.place:.3g}"
+        first = place if self.start is None else f"from {self.start:g} s"
+        return f"{words} ({', '.join([f'stride {self.stride}', *rate, first, self.short.value])})"
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turns (N, T, H, W, 3) uint8 RGB into the network's (N, C, T, H, W) float32 input, on the same device."""

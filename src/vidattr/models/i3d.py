@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool3d, max_pool3d, pad
 from vidattr.models._network import Network
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, View
+from vidattr.view import Geometry, Sampling, Short, View
 
 # Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.
 _BLOCKS = {
@@ -117,7 +117,17 @@ class InceptionI3D(nn.Module):
 
 
 def _view() -> View:
-    return View(frames=16, size=[224, 224], geometry=Geometry.crop, resize=[256], mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+    return View(
+        frames=64,
+        size=[224, 224],
+        geometry=Geometry.crop,
+        resize=[256],
+        sampling=Sampling.center,
+        fps=25.0,
+        short=Short.loop,
+        mean=[0.5, 0.5, 0.5],
+        std=[0.5, 0.5, 0.5],
+    )
 
 
 @dataclass(frozen=True)
@@ -136,11 +146,14 @@ class I3D:
     Attributes:
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
-        input: Preprocessing: 16 frames spread over the clip, short side 256, the centre 224 × 224, values in −1 … 1. It was
-            trained on 64 consecutive frames of 25 a second: `input.frames=64 input.sampling=stride`.
+        input: Preprocessing, as the authors describe theirs of Kinetics: the 64 middle frames of 25 a second, as many as it was
+            trained on (their test takes all 250 of ten seconds: `input.frames=250`), a shorter clip begun again; short side 256,
+            bilinear, the centre 224 × 224, values in −1 … 1. Whether their resizing filters is not said; here it does not.
+            Unlike it, pytorch-i3d's script for Charades only enlarges, short sides below 226 to 226. Class activation maps in
+            space need `input.frames=16`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     weights: str | None = hashed(None)
     classes: str | None = hashed(None)

@@ -93,7 +93,7 @@ def _view() -> View:
         size=[224, 224],
         geometry=Geometry.crop,
         resize=[256, 256],
-        sampling=Sampling.stride,
+        sampling=Sampling.windows,
         stride=2,
         mean=[124.0, 117.0, 104.0],
         std=[59.88023952095808, 59.88023952095808, 59.88023952095808],  # 1 / 0.0167
@@ -115,11 +115,13 @@ class MFNet:
     Attributes:
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
-        input: Preprocessing: every other frame, squashed to 256 × 256, the centre 224 × 224, minus (124, 117, 104), times 0.0167.
+        input: Preprocessing: every other frame of the middle one of the windows of 31 frames (the validation of the released code;
+            its test draws them), the last frame repeated where the clip is shorter (unlike the code, which repeats a random
+            one); squashed to 256 × 256, the centre 224 × 224, minus (124, 117, 104), times 0.0167.
             The released Saliency Tubes divide by ImageNet's deviation instead, which the network was not trained with.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     weights: str | None = hashed(None)
     classes: str | None = hashed(None)

@@ -16,7 +16,7 @@ from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, Sampling, View
+from vidattr.view import Geometry, Resample, Sampling, Short, View
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _WIDTHS = (64, 128, 256, 512)
@@ -117,7 +117,9 @@ def _view() -> View:
         size=[112, 112],
         geometry=Geometry.crop,
         resize=[112],
-        sampling=Sampling.stride,
+        resample=Resample.pillow,
+        sampling=Sampling.center,
+        short=Short.loop,
         mean=[0.4345, 0.4051, 0.3775],
         std=[0.2768, 0.2713, 0.2737],
     )
@@ -142,10 +144,12 @@ class Hara3DResNet:
         depth: 18 or 34 layers, in basic blocks; 50 or 101, in bottlenecks.
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
-        input: Preprocessing: 16 consecutive frames, short side 112, the centre 112 × 112, mean and deviation of Kinetics.
+        input: Preprocessing: the 16 middle frames, a shorter clip begun again (the repository's centre crop and loop in time; its
+            test averages windows of 16 frames over the whole clip), short side 112 by Pillow, the centre 112 × 112, mean and
+            deviation of Kinetics.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     convolution: Convolution = Convolution.r3d
     depth: int = 50

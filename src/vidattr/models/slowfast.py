@@ -18,7 +18,7 @@ from vidattr.models._network import Network
 from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
 from vidattr.types import hashed
-from vidattr.view import Geometry, View
+from vidattr.view import CropAt, Geometry, LongSide, Sampling, Short, View
 
 _BLOCKS = (3, 4, 6, 3)
 _WIDTH = 64  # channels of the slow stem
@@ -198,6 +198,11 @@ def _view() -> View:
         size=[256, 256],
         geometry=Geometry.crop,
         resize=[256],
+        long_side=LongSide.nearest,
+        crop_at=CropAt.floor,
+        sampling=Sampling.center,
+        stride=2,
+        short=Short.loop,
         mean=[0.485, 0.456, 0.406],  # of 255: 123.675, 116.28, 103.53
         std=[0.229, 0.224, 0.225],  # of 255: 58.395, 57.12, 57.375
     )
@@ -225,12 +230,13 @@ class SlowFastR50:
         release: Whose checkpoint it is. A checkpoint of the other is refused: their networks and colours differ.
         weights: The checkpoint file; "random": untrained, for measuring speed.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400.
-        input: Preprocessing: 32 frames spread over the clip, the centre 256 × 256, mmaction2's mean and deviation. Both
-            releases were trained with every second frame: `input.sampling=stride input.stride=2`. PySlowFast's mean is 0.45
-            and its deviation 0.225.
+        input: Preprocessing, by default mmaction2's: every second of the 63 middle frames, a shorter clip begun again; short side
+            256, the centre 256 × 256 (the middle one of the three crops of its test), its mean and deviation. PySlowFast's YAML:
+            32 numbers spread over 64 frames of 30 a second (the sixth of its ten clips), the last one repeated; the crop's offset
+            rounded up; mean 0.45, deviation 0.225.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     variant: Variant = Variant.r50_4x16
     release: Release = Release.mmaction2

@@ -20,7 +20,7 @@ from vidattr.models._network import Network
 from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
 from vidattr.types import hashed
-from vidattr.view import Geometry, View
+from vidattr.view import CropAt, Geometry, LongSide, Sampling, Short, View
 
 _PATCH = 16
 
@@ -185,7 +185,19 @@ def _renaming(names: tuple[tuple[str, str], ...]) -> Callable[[Mapping[str, Tens
 
 
 def _view() -> View:
-    return View(frames=8, size=[224, 224], geometry=Geometry.crop, resize=[224], mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+    return View(
+        frames=8,
+        size=[224, 224],
+        geometry=Geometry.crop,
+        resize=[224],
+        long_side=LongSide.nearest,
+        crop_at=CropAt.floor,
+        sampling=Sampling.center,
+        stride=32,
+        short=Short.loop,
+        mean=[0.5, 0.5, 0.5],
+        std=[0.5, 0.5, 0.5],
+    )
 
 
 @dataclass(frozen=True)
@@ -209,11 +221,13 @@ class TimeSformerB16:
         release: Whose checkpoint it is. A checkpoint of the other is refused, for it wants other colours.
         weights: The checkpoint file; "random": untrained, for measuring speed.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400, and so on.
-        input: Preprocessing: 8 frames spread over the clip, the short side 224, the centre 224 × 224; mean and deviation 0.5 for
-            mmaction2, 0.45 and 0.225 for the authors' own. `input.frames` and `input.size` have to be the checkpoint's.
+        input: Preprocessing: the short side 224, the centre 224 × 224 (the middle one of the three crops of both tests). mmaction2:
+            every 32nd of the 225 middle frames, a shorter clip begun again, mean and deviation 0.5. The authors' own YAML: 8
+            numbers spread over the first 256 frames of 30 a second, the last one repeated; the crop's offset rounded up; mean
+            0.45 and deviation 0.225. `input.frames` and `input.size` have to be the checkpoint's.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     release: Release = Release.mmaction2
     weights: str | None = hashed(None)

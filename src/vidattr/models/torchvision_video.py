@@ -22,7 +22,7 @@ from vidattr.models._classes import class_names
 from vidattr.models._network import Network, Unfold
 from vidattr.models._torchvision import download
 from vidattr.types import hashed
-from vidattr.view import Geometry, View
+from vidattr.view import Geometry, Sampling, View
 
 
 class Architecture(StrEnum):
@@ -120,10 +120,13 @@ _KNOWN = {
 
 def _view() -> View:
     return View(
-        frames=64,
+        frames=128,
         size=[224, 224],
         geometry=Geometry.crop,
         resize=[256, 256],
+        sampling=Sampling.center,
+        fps=15.0,
+        place=0.0,
         mean=[0.43216, 0.394666, 0.37645],
         std=[0.22803, 0.22145, 0.216989],
     )
@@ -146,10 +149,12 @@ class TorchvisionVideo:
         weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
             measuring speed; else a checkpoint file, of any number of classes.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400, and so on.
-        input: Preprocessing; by default that of s3d.
+        input: Preprocessing; by default that of s3d. Frames are those of one clip of torchvision's test: s3d its only one, 128
+            frames of 15 a second from the start; mvit_v2_s the third of five, 16 of 7.5; swin3d_t the seventh of twelve, 32 of
+            15. Unlike that test, which leaves out a shorter video, the last frame is repeated.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     architecture: Architecture = Architecture.s3d
     weights: str = hashed("kinetics400")

@@ -18,7 +18,7 @@ from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, View
+from vidattr.view import Geometry, Resample, View
 
 
 class Head(StrEnum):
@@ -96,6 +96,7 @@ def _view() -> View:
         size=[224, 224],
         geometry=Geometry.crop,
         resize=[256],
+        resample=Resample.pillow,
         mean=[0.485, 0.456, 0.406],
         std=[0.229, 0.224, 0.225],
     )
@@ -119,11 +120,12 @@ class TSM:
             a network trained with another number: it is in the checkpoint's name ("shift8").
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
-        input: Preprocessing: T = 8 segments, the middle frame of each, short side 256, the centre 224 × 224, mean and deviation of
-            ImageNet. The networks called "dense" saw every eighth of 64 frames: `input.sampling=stride input.stride=8`.
+        input: Preprocessing: T = 8 segments, the middle frame of each, short side 256 by Pillow, the centre 224 × 224, mean and
+            deviation of ImageNet. The networks called "dense" saw every eighth of 64 frames: `input.sampling=dense
+            input.stride=8 input.short=loop` is one of the ten clips of their test.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     head: Head = Head.single
     shift_div: int = 8

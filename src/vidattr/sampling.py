@@ -1,0 +1,99 @@
+"""Which frames of a clip a network sees, by the rules of those who trained it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from vidattr.errors import ClipError
+from vidattr.view import PLACED, Sampling, Short, View
+
+
+def sample(count: int, view: View, fps: float | None = None) -> list[int]:
+    """Returns which of n = `count` available frames are taken as the T frames of a network.
+
+    Over the whole clip:
+
+    * uniform: the centres of T equal segments, ⌊(2i+1)·n/2T⌋ (TSM's test); a short clip repeats frames.
+    * ends: ⌊i·(n−1)/(T−1)⌋, from the first frame to the last (the released code of Saliency Tubes).
+    * floor: i·⌊n/T⌋. A short clip is taken frame by frame, and its last frame repeated.
+    * released_first: 0, r, 2r, … below n with r = ⌊n/T⌋, of which the last T are kept: the head is dropped where T ∤ n.
+    * released_last: n−1, n−1−r, …, of which T are kept, put in order: the head is dropped where T ∤ n.
+
+    The released kinds are those of the released code of perturbation-based video explanations (WACV 2021). Unlike that
+    code, which has no answer for n < T (r = 0), they then fall back to uniform.
+
+    Of a part of the clip, which starts at s = ⌊`place`·(n − S)⌋ (s = 0 where n < S) or `start` seconds:
+
+    * stride: s + i·`stride`, s = 0 unless `start` is given.
+    * center: the same, S = (T−1)·stride + 1 (mmaction2; 3D-ResNets' centre crop in time; torchvision).
+    * dense: the same, S = T·stride (TSM's dense test).
+    * windows: the same, at the start of one of the ⌊n/S⌋ windows of S = (T−1)·stride + 1 frames that follow each other, the
+      one at `place` (MFNet's validation).
+    * span: T numbers from s to s + S − 1, evenly spread and truncated, S = T·stride; s is not rounded (PySlowFast, TimeSformer).
+    * transformers: the same from s to s + S, none beyond s + S − 1 (the examples of HuggingFace's library).
+
+    With `fps` all this counts frames of a video resampled to that rate, whose frame j is frame ⌊j·r⌋ of the source, r being
+    the source's rate by `fps` (torchvision's `VideoClips`); `span` takes S = T·stride·r frames of the source (PySlowFast).
+    Past the end the last frame is repeated, or the clip begins again (`short`).
+
+    Args:
+        count: n, at least 1.
+        view: The network's.
+        fps: The source's frames a second; None: unknown, `view.unknown_fps`.
+
+    Returns:
+        T positions in 0 … n−1.
+
+    Raises:
+        ClipError: `start` is past the end of the clip.
+    """
+    frames, step = view.frames, count // view.frames
+    if view.sampling in PLACED:
+        return _part(count, view, fps or view.unknown_fps)
+    if view.sampling is Sampling.ends:
+        return [i * (count - 1) // max(frames - 1, 1) for i in range(frames)]
+    if view.sampling is Sampling.floor:
+        return [min(i * max(step, 1), count - 1) for i in range(frames)]
+    if view.sampling is Sampling.released_first and step:
+        return list(range(0, count, step))[-frames:]
+    if view.sampling is Sampling.released_last and step:
+        return [count - 1 - i * step for i in reversed(range(frames))]
+    return [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
+
+
+def _part(count: int, view: View, fps: float) -> list[int]:
+    kind, frames = view.sampling, view.frames
+    ratio = 1.0 if view.fps is None else fps / view.fps
+    if view.start is not None and int(view.start * fps) >= count:
+        raise ClipError(
+            f"model.input.start={view.start:g} s is past its end: it has {count} frames, {fps:g} a second",
+            remedy="an earlier start, or null",
+        )
+    if kind is Sampling.span:
+        length = frames * view.stride * ratio
+        first = max(count - length, 0) * view.place if view.start is None else view.start * fps
+        return _within(np.linspace(first, first + max(length - 1, 0), frames).astype(int).tolist(), count, view.short)
+    # torchvision's: a whole ratio slices the list, another one truncates the number of frames.
+    available = count if ratio == 1 else max(1, math.ceil(count / ratio) if ratio.is_integer() else int(count / ratio))
+    size = frames * view.stride if kind in (Sampling.dense, Sampling.transformers) else (frames - 1) * view.stride + 1
+    first = _first(available, size, view) if view.start is None else int(view.start * fps / ratio)
+    positions = [first + i * view.stride for i in range(frames)]
+    if kind is Sampling.transformers:
+        positions = np.linspace(first, first + size, frames).clip(max=first + size - 1).astype(int).tolist()
+    return [min(int(position * ratio), count - 1) for position in _within(positions, available, view.short)]
+
+
+def _first(available: int, size: int, view: View) -> int:
+    if view.sampling is Sampling.stride:
+        return 0
+    # A hair more, for shares such as 6/11 that no float holds.
+    if view.sampling is Sampling.windows:
+        windows = available // size
+        return min(int(view.place * windows + 1e-9), windows - 1) * size if windows else 0
+    return int(view.place * max(available - size, 0) + 1e-9)
+
+
+def _within(positions: list[int], count: int, short: Short) -> list[int]:
+    return [position % count if short is Short.loop else min(position, count - 1) for position in positions]
