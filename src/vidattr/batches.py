@@ -53,7 +53,7 @@ def network_key(cell: Cell) -> str:
 def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]]]:
     """Returns the clips that a cell is about, and its dataset's problems as lines for `errors.jsonl`."""
     index = cell.dataset.index()
-    clips = list(index.clips)[: cell.config.limit]
+    clips = list(index.clips[: cell.config.limit])
     if not clips and not index.problems:
         raise ConfigError(f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit")
     problems = [{"clip": p.clip, "stage": "index", "error": p.message, "to_do": p.remedy} for p in index.problems]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vidattr.datasets import _matlab as _matlab5
+from vidattr.datasets._files import parsing
 from vidattr.errors import ConfigError
 from vidattr.types import Box
 
@@ -80,14 +83,17 @@ def load(path: str) -> Mapping[str, Callable[[], Tubes]]:
     remedy = "dataset.annotations=FILE, or dataset.annotations='' to do without boxes"
     if not Path(path).is_file():
         raise ConfigError(f"no such file: dataset.annotations={path}", expected=kind, remedy=remedy)
-    try:
+    with parsing(path, kind, remedy):
         return _matlab(path) if path.endswith(".mat") else _pickled(path)
-    except Exception as error:  # both formats may fail in any way on a file that was not made for them
-        raise ConfigError(f"cannot read {path}: {error}", expected=kind, remedy=remedy) from error
 
 
 def _pickled(path: str) -> dict[str, Callable[[], Tubes]]:
-    content = _Unpickler(io.BytesIO(Path(path).read_bytes()), encoding="latin1").load()
+    data = Path(path).read_bytes()
+    # Python makes room for as many remembered objects as one instruction says, though it be four thousand million.
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(data):
+            raise pickle.UnpicklingError(f"it numbers an object {argument} in {len(data)} bytes")
+    content = _Unpickler(io.BytesIO(data), encoding="latin1").load()
     return {str(name): partial(_from_dict, entry) for name, entry in content.items()}
 
 
@@ -101,18 +107,22 @@ def _from_dict(entry: dict[str, Any]) -> Tubes:
 
 
 def _matlab(path: str) -> dict[str, Callable[[], Tubes]]:
-    from scipy.io import loadmat
-
-    return {str(one["name"].item()): partial(_from_struct, one) for one in loadmat(path, variable_names=["annot"])["annot"].ravel()}
+    return {str(one["name"]): partial(_from_struct, one) for one in _matlab5.variable(Path(path).read_bytes(), "annot")}
 
 
 def _from_struct(entry: Any) -> Tubes:
-    # Here sf is 1-based and ef inclusive.
-    tubes = tuple(_tube(int(t["sf"].item()), int(t["ef"].item()), t["boxes"]) for t in entry["tubes"].ravel())
-    return Tubes(int(entry["num_imgs"].item()), tubes)
+    # Here sf is 1-based and ef inclusive. A video without tubes has an empty array of numbers.
+    tubes = tuple(_tube(_scalar(t["sf"]), _scalar(t["ef"]), t["boxes"]) for t in entry["tubes"])
+    return Tubes(_scalar(entry["num_imgs"]), tubes)
+
+
+def _scalar(value: NDArray[Any]) -> int:
+    return int(value.item())
 
 
 def _tube(first: int, last: int, boxes: NDArray[Any]) -> Tube:
+    if not np.isfinite(boxes).all():
+        raise ValueError(f"boxes that are no numbers on frames {first} to {last}")
     # The file's uint8 would wrap around in x + width.
     tube = Tube(first, np.asarray(boxes).astype(np.int64))
     if first < 1 or tube.boxes.shape != (last - first + 1, 4):

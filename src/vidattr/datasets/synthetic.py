@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import numpy as np
 
@@ -71,8 +72,8 @@ class Synthetic:
             )
 
     def index(self) -> Index:
-        """Returns the clips, sorted by id; none of them is drawn before its `source` is called."""
-        return Index([self._clip(number) for number in range(self.clips)])
+        """Returns the clips, in the order of their numbers; none is laid out before it is asked for, or drawn before its `source` is."""
+        return Index(_Clips(self, range(self.clips)))
 
     def scene(self, number: int) -> _scenes.Scene:
         """Returns what clip `number` (from 0) shows."""
@@ -87,8 +88,10 @@ class Synthetic:
         names = list(_scenes.SHAPES if self.variant is Variant.object else _scenes.TEXTURES)
         return names[number % len(names)]
 
-    def _clip(self, number: int) -> Clip:
-        shown = self.scene(number).target.frames(self.frames)
+    def clip(self, number: int) -> Clip:
+        """Returns clip `number` (from 0)."""
+        target = self.scene(number).target
+        shown = target.frames(self.frames)
         # The number comes before the label: the first few clips by id are then of all classes.
         name = f"{self.variant.value}-{number:04d}-{self._label(number)}"
         return Clip(
@@ -96,10 +99,36 @@ class Synthetic:
             source=partial(_draw, self, number),
             label=self._label(number),
             video=name,
-            boxes=self.scene(number).target.boxes(self.size, self.frames),
+            boxes=target.boxes(self.size, self.frames),
             box_size=(self.size, self.size),
             segment=(shown.start + 1, shown.stop),
         )
+
+
+class _Clips(Sequence[Clip]):
+    """Clips that are laid out when they are asked for: the first of a million are there at once."""
+
+    def __init__(self, dataset: Synthetic, numbers: range) -> None:
+        self.dataset, self.numbers = dataset, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Clip: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> _Clips: ...
+
+    def __getitem__(self, place: int | slice) -> Clip | _Clips:
+        if isinstance(place, slice):
+            return _Clips(self.dataset, self.numbers[place])
+        return self.dataset.clip(self.numbers[place])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Clips) and (self.dataset, self.numbers) == (other.dataset, other.numbers)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _draw(dataset: Synthetic, number: int) -> Pixels:
