@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from vidattr import _drawing as draw
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, OutputError
 from vidattr.render import Render, Scene, animation, comparison, cutouts, grid, overlay, write, write_comparison, write_cutouts
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"
@@ -282,7 +282,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
         return whole_write(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OutputError, match="no space"):
         write(tmp_path, clip, map, "m", Render())
     assert [p.name for p in tmp_path.iterdir()] == ["clip.a_1.png"]
 

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import Command
-from vidattr import store
 from vidattr.batches import clip_seed
 from vidattr.compose import cells
 from vidattr.runner import run_folder
@@ -130,13 +129,13 @@ def test_limit_takes_the_first_clips_and_leaves_the_key_alone(vidattr: Command, 
     assert len(list((tmp_path / "visual_res/grad_cam/tiny_r2plus1d").iterdir())) == 1
 
 
-@pytest.mark.parametrize("target", ["predicted", "disc", "3"])
+@pytest.mark.parametrize("target", ["predicted", "disc", "#3"])
 def test_the_class_to_explain_is_a_name_a_number_or_the_prediction(vidattr: Command, tmp_path: Path, target: str) -> None:
-    assert vidattr("run", f"target={target}", "limit=2", *SMALL, "--quiet").code == 0
-    (folder,) = [run_folder(cell) for cell in cells([f"target={target}", *SMALL])]
+    assert vidattr("run", f"target='{target}'", "limit=2", *SMALL, "--quiet").code == 0
+    (folder,) = [run_folder(cell) for cell in cells([f"target='{target}'", *SMALL])]
     stored = folder.load(sorted(folder.stored())[0])
-    asked = {"predicted": stored.top[0][0], "disc": "disc", "3": None}[target]
-    assert stored.name == asked or (target == "3" and stored.target == 3)
+    asked = {"predicted": stored.top[0][0], "disc": "disc", "#3": None}[target]
+    assert stored.name == asked or (target == "#3" and stored.target == 3)
 
 
 def test_a_sweep_over_targets_and_seeds_explains_each_its_own(vidattr: Command) -> None:
@@ -172,14 +171,14 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_written(vidattr: Command, 
                 raise OSError(errno.ENOSPC, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(store.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     found = vidattr("run", *SMALL, "--quiet")
     assert found.code == 1
     assert "the disk is full" in found.err
     assert "Traceback" not in found.err
     assert len(maps(tmp_path / "visual_res")) == 3
     assert not list(tmp_path.rglob("*.part*"))
-    monkeypatch.setattr(store.os, "replace", real)
+    monkeypatch.setattr(os, "replace", real)
     assert "3 written, 3 there before" in vidattr("run", *SMALL, "--quiet").out
 
 

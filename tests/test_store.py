@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from vidattr.errors import ClipError, ConfigError
-from vidattr.store import RunFolder, StoredMap, sweep_parts, whole, write_text
+from vidattr.errors import ClipError, ConfigError, OutputError
+from vidattr.store import RunFolder, StoredMap
+from vidattr.writing import sweep, whole, write_text
 
 
 def stored(value: float = 1.0) -> StoredMap:
@@ -45,7 +45,7 @@ def test_a_writer_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 def test_a_failed_rewrite_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(OSError, match="disk"), whole(path) as part:
+    with pytest.raises(OutputError, match="disk"), whole(path) as part:
         part.write_text("ne")
         raise OSError("disk")
     assert path.read_text() == "old"
@@ -54,9 +54,9 @@ def test_a_failed_rewrite_leaves_the_old_file(tmp_path: Path) -> None:
 def test_parts_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
     with whole(tmp_path / "maps" / "mine.safetensors") as part:
         part.write_text("being written")
-        dead = part.with_name(part.name.replace(f"-{os.getpid()}.", "-999999999."))
+        dead = part.with_name(part.name.partition("-")[0] + f"-{0:016x}.part.safetensors")
         dead.write_text("left behind")
-        sweep_parts(tmp_path)
+        sweep(tmp_path)
         assert part.exists()
         assert not dead.exists()
         assert RunFolder(tmp_path, {}).stored() == frozenset()

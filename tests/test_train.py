@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vidattr import train as training
 from vidattr.datasets.synthetic import CLASSES, Synthetic
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, OutputError
 from vidattr.models._checkpoint import read
 from vidattr.models._network import Network
 from vidattr.models.tiny_cnn_lstm import TinyCNNLSTM
@@ -113,7 +113,7 @@ def test_last_epoch_survives_a_write_that_fails(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OutputError, match="disk is full"):
         train(recipe(epochs=2), Given(Watched()), device=CPU, out=tmp_path, quiet=True)
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes()) == before
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from vidattr import _encoding as encode
 from vidattr._sheets import strip as layout
 from vidattr.errors import ClipError
-from vidattr.store import whole
+from vidattr.writing import write_bytes
 
 if TYPE_CHECKING:
     from vidattr.render import Render, Scene
@@ -46,8 +46,7 @@ class StoredStrip:
         """Writes the strip, whole."""
         tensors = {name: getattr(self, name).contiguous() for name in ("maps", "values", "pixels")}
         facts = {"name": self.name, "number": self.number, "points": self.points}
-        with whole(path) as part:
-            save_file(tensors, part, {"vidattr": json.dumps(facts)})
+        write_bytes(path, save(tensors, {"vidattr": json.dumps(facts)}))
 
     @classmethod
     def load(cls, path: Path) -> StoredStrip:
@@ -76,5 +75,4 @@ def draw(path: Path, scene: Scene, strips: Mapping[str, StoredStrip], render: Re
         for name, one in strips.items()
     }
     points = next(iter(strips.values())).points
-    with whole(path) as part:
-        part.write_bytes(encode.png(layout(scene, maps, words, points, render)))
+    write_bytes(path, encode.png(layout(scene, maps, words, points, render)))

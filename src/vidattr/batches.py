@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidattr.company import Decoded, isolated, rows_of, stood_in
 from vidattr.compose import Cell
-from vidattr.errors import ClipError, ConfigError
+from vidattr.errors import ClipError, ConfigError, line
 from vidattr.identity import describe, key
 from vidattr.labels import index_of, plain
 from vidattr.models._network import Network
@@ -23,7 +24,6 @@ from vidattr.types import Clip, Explanation, Joint, Query, Sample
 from vidattr.video import read as read_video
 from vidattr.view import View
 
-Decoded = tuple[Clip, Sample | ClipError]
 Failure = tuple[str, str, Exception]  # clip id, stage, error
 
 
@@ -51,13 +51,18 @@ def network_key(cell: Cell) -> str:
 
 
 def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]]]:
-    """Returns the clips that a cell is about, and its dataset's problems as lines for `errors.jsonl`."""
+    """Returns the clips that a cell is about, and its dataset's problems as lines for `errors.jsonl`.
+
+    A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the same
+    company in whatever shard.
+    """
     index = cell.dataset.index()
     clips = list(index.clips[: cell.config.limit])
     if not clips and not index.problems:
         raise ConfigError(f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit")
-    problems = [{"clip": p.clip, "stage": "index", "error": p.message, "to_do": p.remedy} for p in index.problems]
-    return clips[shard[0] - 1 :: shard[1]], problems if shard[0] == 1 else []
+    problems = [line(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in index.problems]
+    mine = stretches(clips, cell.runtime.clips)[shard[0] - 1 :: shard[1]]
+    return [clip for stretch in mine for clip in stretch], problems if shard[0] == 1 else []
 
 
 def class_index(network: Network, name: str | int) -> int:
@@ -91,7 +96,7 @@ def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[D
     def read(clip: Clip) -> Decoded:
         try:
             return clip, read_video(clip, cell.model.input)
-        except ClipError as error:
+        except Exception as error:  # whatever a file makes a decoder do, it is one clip's affair
             return clip, error
 
     with ThreadPoolExecutor(cell.runtime.threads(), thread_name_prefix="decode") as pool:
@@ -120,41 +125,77 @@ def upload(view: View, device: torch.device, samples: Sequence[Sample]) -> Tenso
 
 @dataclass(frozen=True)
 class Ready:
-    """A batch on the device, with what the network says of it."""
+    """A batch on the device, with what the network says of it.
+
+    Attributes:
+        clips: The n clips that are asked for.
+        rows: Which row of the query each of them is; the other rows only keep the batch at its size.
+        samples: (n,), as are all that follow but the query.
+    """
 
     clips: Sequence[Clip]
+    rows: Sequence[int]
     samples: Sequence[Sample]
     query: Query
     names: Sequence[str]
     probability: Sequence[float]
     top: Sequence[tuple[tuple[str, float], ...]]
 
+    def alone(self, k: int) -> Ready:
+        """Returns the batch with the k-th clip in every row."""
+        one = slice(k, k + 1)
+        query = rows_of(self.query, [self.rows[k]] * len(self.query.seeds))
+        clips, rows, samples = self.clips[one], self.rows[one], self.samples[one]
+        return Ready(clips, rows, samples, query, self.names[one], self.probability[one], self.top[one])
 
-def prepare(network: Network, good: Sequence[tuple[Clip, Sample]], cell: Cell) -> tuple[Ready | None, list[Failure]]:
-    """Makes a query of a decoded batch, and names the clips of which no class can be explained."""
-    frames = upload(network.view, network.device, [sample for _, sample in good])
-    shares = within_memory(network, lambda: network.probabilities(frames)).cpu()
-    keep, targets, failures = [], [], list[Failure]()
-    for row, (clip, _) in enumerate(good):
+
+def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[Ready | None, list[Failure]]:
+    """Makes a query of a decoded batch, and names the readable clips of which no class can be explained, or that the network refuses."""
+
+    def seen(batch: Sequence[Decoded]) -> tuple[Tensor, Tensor]:
+        def work() -> tuple[Tensor, Tensor]:
+            frames = upload(network.view, network.device, stood_in(batch))
+            return frames, network.probabilities(frames).cpu()
+
+        return within_memory(network, work)
+
+    readable = [row for row, (_, sample) in enumerate(decoded) if isinstance(sample, Sample)]
+    if not readable:
+        return None, []
+    found, failed = isolated(len(readable), lambda: seen(decoded), lambda k: seen([decoded[readable[k]]] * len(decoded)))
+    failures: list[Failure] = [(decoded[readable[k]][0].id, "prepare", error) for k, error in failed.items()]
+    if not found:
+        return None, failures
+    frames, shares = found[0][1]  # where the batch raised, that of the first good clip, which is in every row
+    for places, (own, share) in found[1:]:
+        for row in (readable[k] for k in places):
+            frames[row], shares[row] = own[row], share[row]
+    keep, targets = [], []
+    for row, (clip, _) in enumerate(decoded):
         try:
             targets.append(target_of(network, str(cell.config.target), clip, int(shares[row].argmax())))
             keep.append(row)
         except ClipError as error:
-            failures.append((clip.id, "target", error))
-    if not keep:
+            if row in readable:
+                failures.append((clip.id, "target", error))
+    named = {clip for clip, _, _ in failures}
+    rows = [n for n, row in enumerate(keep) if row in readable and decoded[row][0].id not in named]
+    if not rows:
         return None, failures
-    frames = frames if len(keep) == len(good) else frames[keep]
-    likeliest = shares[keep].topk(min(5, shares.shape[1]), dim=1)
+    samples = stood_in(decoded)
+    mine = [keep[n] for n in rows]
+    likeliest = shares[mine].topk(min(5, shares.shape[1]), dim=1)
     ready = Ready(
-        clips=[good[row][0] for row in keep],
-        samples=[good[row][1] for row in keep],
+        clips=[decoded[row][0] for row in mine],
+        rows=rows,
+        samples=[samples[row] for row in mine],
         query=Query(
-            frames=frames,
+            frames=frames if len(keep) == len(decoded) else frames[keep],
             target=torch.tensor(targets, device=network.device),
-            seeds=tuple(clip_seed(int(cell.config.seed), good[row][0].id) for row in keep),
+            seeds=tuple(clip_seed(int(cell.config.seed), decoded[row][0].id) for row in keep),
         ),
-        names=[network.classes[target] for target in targets],
-        probability=[float(shares[row, target]) for row, target in zip(keep, targets, strict=True)],
+        names=[network.classes[targets[n]] for n in rows],
+        probability=[float(shares[keep[n], targets[n]]) for n in rows],
         top=[
             tuple((network.classes[k], float(p)) for k, p in zip(ks, ps, strict=True))
             for ks, ps in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
@@ -163,15 +204,27 @@ def prepare(network: Network, good: Sequence[tuple[Clip, Sample]], cell: Cell) -
     return ready, failures
 
 
-def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> list[dict[str, StoredMap]]:
-    """Runs the methods of cells on one batch, at once if they are several, and brings maps and extras back to the host, once."""
+def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> tuple[list[dict[str, StoredMap]], list[Failure]]:
+    """Runs the methods of cells on one batch, at once if they are several, and brings maps and extras back to the host, once.
+
+    Returns:
+        Each cell's maps by clip, and the clips that no map could be made of.
+    """
     first, *others = methods = [cell.method for cell in cells]
 
-    def explain() -> list[Explanation]:
-        return first.together(network, ready.query, methods) if others and isinstance(first, Joint) else [first(network, ready.query)]
+    def explain(batch: Ready) -> list[dict[str, StoredMap]]:
+        def work() -> list[Explanation]:
+            return first.together(network, batch.query, methods) if others and isinstance(first, Joint) else [first(network, batch.query)]
 
-    explanations = within_memory(network, explain)
-    return [_stored(found, ready, cell.runtime.extras) for found, cell in zip(explanations, cells, strict=True)]
+        explanations = within_memory(network, work)
+        return [_stored(found, batch, cell.runtime.extras) for found, cell in zip(explanations, cells, strict=True)]
+
+    found, failed = isolated(len(ready.clips), lambda: explain(ready), lambda k: explain(ready.alone(k)))
+    maps: list[dict[str, StoredMap]] = [{} for _ in cells]
+    for _, results in found:
+        for mine, result in zip(maps, results, strict=True):
+            mine |= result
+    return maps, [(ready.clips[k].id, "explain", error) for k, error in failed.items()]
 
 
 def _stored(found: Explanation, ready: Ready, keep_extras: bool) -> dict[str, StoredMap]:
@@ -181,12 +234,12 @@ def _stored(found: Explanation, ready: Ready, keep_extras: bool) -> dict[str, St
     return {
         clip.id: StoredMap(
             map=maps[row],
-            numbers=ready.samples[row].numbers,
+            numbers=ready.samples[k].numbers,
             target=targets[row],
-            name=ready.names[row],
-            probability=ready.probability[row],
-            top=ready.top[row],
+            name=ready.names[k],
+            probability=ready.probability[k],
+            top=ready.top[k],
             extras={name: value[row] for name, value in extras.items()},
         )
-        for row, clip in enumerate(ready.clips)
+        for k, (row, clip) in enumerate(zip(ready.rows, ready.clips, strict=True))
     }

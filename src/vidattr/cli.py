@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vidattr.errors import ConfigError, VidattrError
+from vidattr.errors import ConfigError, VidattrError, bug
 
 app = typer.Typer(
     name="vidattr",
@@ -68,7 +68,9 @@ def run(
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done: cells, clips, passes, disk.")] = False,
-    shard: Annotated[str, typer.Option("--shard", help="Only the i-th of n parts of the clips, as i/n.")] = "1/1",
+    shard: Annotated[
+        str, typer.Option("--shard", help="Only the i-th of n parts of the clips, as i/n; a part is whole stretches of runtime.clips.")
+    ] = "1/1",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first clip that fails.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Move folders that are there aside and start afresh.")] = False,
     as_json: Json = False,
@@ -87,6 +89,9 @@ def run(
         typer.echo(json.dumps(rows, indent=2) if as_json else plan.text(rows))
         return
     jobs = runner.run(found, shard=part, force=force, fail_fast=fail_fast, quiet=quiet or as_json)
+    if part != (1, 1) and not any(job.written or job.present or job.errors for job in jobs):
+        words = "whole stretches of runtime.clips clips are shared out, so that a map is the same in every shard"
+        typer.echo(f"shard {shard} has no clip: {words}; with runtime.clips=1 every clip is a stretch", err=True)
     _report_jobs(jobs, as_json)
 
 
@@ -113,11 +118,18 @@ def _report_jobs(jobs: list[Any], as_json: bool) -> None:
         for line in job.errors[:5]:
             typer.echo(f"  {line['clip'] or job.cell.title}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
         if len(job.errors) > 5:
-            typer.echo(f"  and {len(job.errors) - 5} more in {job.folder.path / 'errors.jsonl'}", err=True)
+            typer.echo(f"  and {len(job.errors) - 5} more in {job.errors_file or job.folder.path}", err=True)
+    _tell_bug([line for job in jobs if not job.written for line in job.errors])
     if jobs and all(job.failed for job in jobs):
         raise typer.Exit(2)
     if any(job.errors for job in jobs):
         raise typer.Exit(1)
+
+
+def _tell_bug(lines: list[Any]) -> None:
+    """Shows the traceback where no clip could be worked on and all for one reason, which is then no file's fault."""
+    if found := bug(lines):
+        typer.echo(found, err=True)
 
 
 @app.command()
@@ -179,6 +191,7 @@ def explain(
     if jobs and all(job.failed for job in jobs):
         typer.echo(f"error: {jobs[0].failed}", err=True)
         raise typer.Exit(2)
+    _tell_bug([line for job in jobs if not job.written for line in job.errors])
     lines = {(line["clip"], line["error"]): line for job in jobs for line in job.errors}
     for line in lines.values():
         typer.echo(f"  {line['clip']}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)

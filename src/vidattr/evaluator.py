@@ -20,15 +20,17 @@ from tqdm import tqdm
 
 from vidattr._strips import StoredStrip
 from vidattr.batches import by_network, clip_seed, clips_of, network_key, read_ahead, stretches, upload
+from vidattr.company import Decoded
 from vidattr.compose import Cell, part
-from vidattr.errors import ClipError, ConfigError
+from vidattr.errors import ClipError, ConfigError, line
 from vidattr.identity import key, metric_identity
 from vidattr.models._network import Network
 from vidattr.runner import made_by, run_folder
 from vidattr.runtime import within_memory
-from vidattr.store import RunFolder, StoredMap, write_text
+from vidattr.store import RunFolder, StoredMap
 from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
+from vidattr.writing import write_text
 
 _KEYS = ("clip", "label", "video")
 
@@ -208,9 +210,7 @@ def _save(jobs: Sequence[Judged]) -> None:
             job.save()
 
 
-def _judge_batch(
-    jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequence[tuple[Clip, Sample | ClipError]], network: Network | None
-) -> None:
+def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequence[Decoded], network: Network | None) -> None:
     """Judges one batch and adds a row per cell and clip."""
     good: list[tuple[Clip, Sample]] = []
     for clip, sample in decoded:
@@ -218,7 +218,7 @@ def _judge_batch(
             good.append((clip, sample))
         else:
             for job in jobs:
-                job.errors.append({"clip": clip.id, "stage": "read", "error": sample.found, "to_do": sample.remedy})
+                job.errors.append(line(clip.id, "read", sample))
     found = {id(job): _load(job, [clip for clip, _ in good]) for job in {id(job): job for job in (*runs, *jobs)}.values()}
     targets = {name: stored.target for job in reversed(runs) for name, stored in found[id(job)].items()}
     good = [(clip, sample) for clip, sample in good if clip.id in targets]

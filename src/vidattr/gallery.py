@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidattr.errors import FOR_ALL
 from vidattr.identity import key
 from vidattr.render import Scene, write, write_comparison, write_cutouts
 from vidattr.store import StoredMap
@@ -27,18 +29,46 @@ def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
     return not all(path.exists() for path in pictures)
 
 
-def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, folder: Path, overwrite: bool) -> None:
-    """Draws what pictures of one clip are missing: one set per method, and the sheet that compares the methods."""
+def draw(
+    found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, folder: Path, overwrite: bool
+) -> list[tuple[Job, str, Exception]]:
+    """Draws what pictures of one clip are missing: one set per method, and the sheet that compares the methods.
+
+    Returns:
+        The run, the clip and the error of each picture that could not be drawn; the others are.
+
+    Raises:
+        OutputError: A picture cannot be written.
+    """
+    failed: list[tuple[Job, str, Exception]] = []
+
+    def attempt(job: Job, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except FOR_ALL:
+            raise
+        except Exception as error:
+            failed.append((job, clip.id, error))
+
     for job, stored in found:
-        cell = job.cell
-        scene = _scene(job, stored, clip, sample)
-        write(job.folder.path / "visual", scene, stored.map.numpy(), cell.title, cell.render, overwrite=overwrite)
-        extras = {name: value.numpy() for name, value in stored.extras.items()}
-        write_cutouts(job.folder.path / "visual", scene, extras, cell.title, cell.render, overwrite=overwrite)
+        attempt(job, partial(_pictures, job, stored, clip, sample, overwrite))
     if len(found) > 1:
-        job, stored = found[0]
-        maps = {other.cell.title: one.map.numpy() for other, one in found}
-        write_comparison(folder, _scene(job, stored, clip, sample), maps, job.cell.render, overwrite=overwrite)
+        attempt(found[0][0], partial(_sheet, found, clip, sample, folder, overwrite))
+    return failed
+
+
+def _pictures(job: Job, stored: StoredMap, clip: Clip, sample: Sample, overwrite: bool) -> None:
+    cell = job.cell
+    scene = _scene(job, stored, clip, sample)
+    write(job.folder.path / "visual", scene, stored.map.numpy(), cell.title, cell.render, overwrite=overwrite)
+    extras = {name: value.numpy() for name, value in stored.extras.items()}
+    write_cutouts(job.folder.path / "visual", scene, extras, cell.title, cell.render, overwrite=overwrite)
+
+
+def _sheet(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, folder: Path, overwrite: bool) -> None:
+    job, stored = found[0]
+    maps = {other.cell.title: one.map.numpy() for other, one in found}
+    write_comparison(folder, _scene(job, stored, clip, sample), maps, job.cell.render, overwrite=overwrite)
 
 
 def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vidattr.statistics import Names, cluster_band
-from vidattr.store import whole
+from vidattr.writing import write_bytes
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f")  # Okabe and Ito's, and two
 _STYLES = ("-", "--", ":", "-.")
@@ -72,5 +73,6 @@ def plot_curves(
     if not points:
         grid[0, 0].set_ylabel("probability of the class")
     figure.suptitle(f"{title}\nmean over clips, 95 % band over whole videos", fontsize="medium")
-    with whole(path) as part:
-        figure.savefig(part)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix("."))
+    write_bytes(path, picture.getvalue())

@@ -16,7 +16,7 @@ from vidattr import _encoding as encode
 from vidattr._heat import Map, Scale, Signed, Style, overlay
 from vidattr._sheets import animation, comparison, cutouts, grid
 from vidattr.errors import ConfigError, unknown
-from vidattr.store import whole
+from vidattr.writing import write_bytes
 
 if TYPE_CHECKING:
     from vidattr.types import Box, Pixels
@@ -144,12 +144,12 @@ def write(folder: Path, scene: Scene, map: Map, method: str, render: Render, *, 
     paths = {suffix: folder / f"{scene.clip}{suffix}" for suffix, asked in wanted.items() if asked}
     todo = {suffix: path for suffix, path in paths.items() if overwrite or not path.exists()}
     if ".png" in todo:
-        _put(todo[".png"], encode.png(grid(scene, map, method, render)))
+        write_bytes(todo[".png"], encode.png(grid(scene, map, method, render)))
     if ".gif" in todo or ".mp4" in todo:
         frames = animation(scene, map, method, render)
         for suffix, code in ((".gif", encode.gif), (".mp4", encode.mp4)):
             if suffix in todo:
-                _put(todo[suffix], code(frames, render.fps))
+                write_bytes(todo[suffix], code(frames, render.fps))
     return list(todo.values())
 
 
@@ -158,7 +158,7 @@ def write_comparison(folder: Path, scene: Scene, maps: Mapping[str, Map], render
     path = folder / f"{scene.clip}.png"
     if not render.comparison or (path.exists() and not overwrite):
         return []
-    _put(path, encode.png(comparison(scene, maps, render)))
+    write_bytes(path, encode.png(comparison(scene, maps, render)))
     return [path]
 
 
@@ -181,10 +181,5 @@ def write_cutouts(
         return []
     facts = zip(extras["ratios"], extras["probability"][:, -1], extras["area_visible"], strict=True)
     words = [(f"ratio {ratio:g}", f"p = {p:.2f}, {area:.0%} of the frame") for ratio, p, area in facts]
-    _put(path, encode.png(cutouts(scene, extras["masks"], words, method, render)))
+    write_bytes(path, encode.png(cutouts(scene, extras["masks"], words, method, render)))
     return [path]
-
-
-def _put(path: Path, content: bytes) -> None:
-    with whole(path) as part:
-        part.write_bytes(content)

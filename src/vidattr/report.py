@@ -19,8 +19,8 @@ from vidattr.evaluator import Judged, scores_identity
 from vidattr.identity import describe, key
 from vidattr.plots import plot_curves
 from vidattr.render import Scene
-from vidattr.store import write_text
 from vidattr.types import Fitted, Metric
+from vidattr.writing import write_text
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 

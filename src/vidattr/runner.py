@@ -1,12 +1,12 @@
 """Runs cells: every network loaded once, every clip decoded once, every method on the batch, every map written whole.
 
 A batch is a fixed stretch of the clip list. Resuming computes those batches again of which a map is missing, in the same
-company, and writes only what is not there: so a run that was killed ends with the same bytes as one that was not.
+company, and writes only what is not there; shards share out whole stretches, and a clip that fails leaves its place to another.
+So a run that was killed, shared out or disturbed ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
-import errno
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -20,9 +20,10 @@ import torch
 from tqdm import tqdm
 
 from vidattr import __version__, gallery
-from vidattr.batches import Decoded, Ready, by_network, clips_of, explain_batch, network_key, prepare, read_ahead, stretches
+from vidattr.batches import Ready, by_network, clips_of, explain_batch, network_key, prepare, read_ahead, stretches
+from vidattr.company import Decoded
 from vidattr.compose import Cell
-from vidattr.errors import ClipError, ConfigError, VidattrError
+from vidattr.errors import FOR_ALL, ConfigError, VidattrError, line
 from vidattr.identity import key, run_identity
 from vidattr.models._network import Network
 from vidattr.store import RunFolder, StoredMap
@@ -37,15 +38,18 @@ class Job:
     folder: RunFolder
     missing: set[str] = field(default_factory=set)
     errors: list[dict[str, Any]] = field(default_factory=list)
+    errors_file: Path | None = None
     present: int = 0
     written: int = 0
     failed: VidattrError | None = None
 
     def fail(self, clip: str, stage: str, error: Exception) -> None:
         """Notes that a clip failed; the others go on."""
-        found = getattr(error, "found", str(error))
-        self.errors.append({"clip": clip, "stage": stage, "error": found, "to_do": getattr(error, "remedy", None)})
+        self.errors.append(line(clip, stage, error))
         self.missing.discard(clip)
+
+
+Drawing = Future[list[tuple[Job, str, Exception]]]
 
 
 def run_folder(cell: Cell) -> RunFolder:
@@ -93,14 +97,14 @@ def run(
 
     Args:
         cells: What to run; cells of one dataset and model share the network and the decoded clips.
-        shard: (i, n): only every n-th clip, starting with the i-th.
+        shard: (i, n): only every n-th stretch of `runtime.clips` clips, starting with the i-th.
         force: Move old folders aside and start afresh.
         fail_fast: Stop at the first clip that fails.
         quiet: No progress bar.
 
     Raises:
         ConfigError: Something is wrong that concerns a whole cell, found before any clip was explained.
-        VidattrError: The disk is full; what was written stays.
+        OutputError: A file cannot be written, say on a full disk; what was written stays.
     """
     check_folders(cells, force)
     done: list[Job] = []
@@ -117,11 +121,9 @@ def run(
             job.present = len(clips) - len(job.missing)
         try:
             _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet)
-        except OSError as error:
-            raise _explained(error, jobs[0].folder.path) from error
         finally:
             for job in jobs:
-                job.folder.write_errors(job.errors, "" if shard == (1, 1) else f".{shard[0]}-of-{shard[1]}")
+                job.errors_file = job.folder.write_errors(job.errors, shard, {clip.id for clip in clips})
     return done
 
 
@@ -133,14 +135,6 @@ def _open(group: Sequence[Cell], shard: tuple[int, int], force: bool) -> list[Jo
             folder.open(made_by(cell.runtime.torch_device()), force=force)
             jobs[folder.path] = Job(cell, folder)
     return list(jobs.values())
-
-
-def _explained(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return VidattrError(
-            f"the disk is full: {path}", remedy="make room and run the same command again; what was written is whole and stays"
-        )
-    return error
 
 
 class _Resident:
@@ -170,9 +164,9 @@ def _run_group(
     title = f"{first.names['dataset']} · {first.names['model']}"
     bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
     with bar, ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw") as pool:
-        drawing: list[Future[None]] = []
+        drawing: list[Drawing] = []
 
-        def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> Future[None]:
+        def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> Drawing:
             return pool.submit(gallery.draw, found, clip, sample, sheets, overwrite)
 
         try:
@@ -187,11 +181,12 @@ def _run_group(
             raise
 
 
-def _settled(drawing: list[Future[None]], keep: int) -> list[Future[None]]:
-    """Waits until at most `keep` drawings are under way, and raises what one of them raised."""
+def _settled(drawing: list[Drawing], keep: int) -> list[Drawing]:
+    """Waits until at most `keep` drawings are under way, and notes what could not be drawn."""
     split = max(0, len(drawing) - keep)
     for future in drawing[:split]:
-        future.result()
+        for job, clip, error in future.result():
+            job.fail(clip, "draw", error)
     return drawing[split:]
 
 
@@ -203,8 +198,8 @@ def _do_batch(
     resident: _Resident,
     jobs: Sequence[Job],
     decoded: Sequence[Decoded],
-    draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], Future[None]],
-) -> list[Future[None]]:
+    draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], Drawing],
+) -> list[Drawing]:
     """Explains one batch with every method that lacks a clip of it; maps are written at once, pictures in the background."""
     good: list[tuple[Clip, Sample]] = []
     for clip, sample in decoded:
@@ -214,7 +209,7 @@ def _do_batch(
             _fail_all(jobs, clip.id, "read", sample)
     ready: Ready | None = None
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
-        ready, failures = prepare(resident.network, good, jobs[0].cell)
+        ready, failures = prepare(resident.network, decoded, jobs[0].cell)
         for failure in failures:
             _fail_all(jobs, *failure)
     found: dict[int, dict[str, StoredMap]] = {}
@@ -242,27 +237,45 @@ def _maps(
 ) -> dict[int, dict[str, StoredMap]]:
     """Returns the batch's maps of jobs that are answered at once: computed and written where missing, else read back."""
     found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
-    asked = [job for job in alike if ready and job.failed is None and any(clip.id in job.missing for clip in ready.clips)]
+    asked = _asked(alike, ready) if ready is not None else []
     if ready is not None and asked:
         try:
-            found |= zip(map(id, asked), explain_batch(resident.network, [job.cell for job in asked], ready), strict=True)
+            maps, failures = explain_batch(resident.network, [job.cell for job in asked], ready)
+            found |= zip(map(id, asked), maps, strict=True)
+            for failure in failures:
+                _fail_all([job for job in asked if failure[0] in job.missing], *failure)
         except ConfigError as error:  # this method cannot explain this network: the other methods go on
             for job in asked:
                 job.failed = error
                 job.fail("", "method", error)
-    for job in alike:
-        maps = found[id(job)]
-        for name in maps.keys() & job.missing:
-            job.folder.save(name, maps[name])
-            job.missing.remove(name)
-            job.written += 1
-        for clip, _ in good:
-            if clip.id not in maps and job.folder.map_path(clip.id).is_file():
-                try:
-                    maps[clip.id] = job.folder.load(clip.id, extras=True)
-                except ClipError as error:
-                    job.fail(clip.id, "load", error)
+    for clip, _ in good:
+        for job in alike:
+            _keep(job, clip.id, found[id(job)])
     return found
+
+
+def _asked(alike: Sequence[Job], ready: Ready) -> list[Job]:
+    """Returns the jobs to compute of those that are answered at once: all of them, where they were begun at once and not finished."""
+    clips = {clip.id for clip in ready.clips}
+    lack = [job for job in alike if job.failed is None and clips & job.missing]
+    begun = any(clips - job.missing for job in lack)
+    return [job for job in alike if job.failed is None] if begun else lack
+
+
+def _keep(job: Job, clip: str, maps: dict[str, StoredMap]) -> None:
+    """Stores the map of one clip if it is new, and reads it back if it was there before."""
+    try:
+        if clip in maps and clip in job.missing:
+            job.folder.save(clip, maps[clip])
+            job.missing.remove(clip)
+            job.written += 1
+        elif job.folder.map_path(clip).is_file():
+            maps[clip] = job.folder.load(clip, extras=True)
+    except FOR_ALL:
+        raise
+    except Exception as error:
+        maps.pop(clip, None)
+        job.fail(clip, "store", error)
 
 
 def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:

@@ -11,11 +11,8 @@ errors.jsonl                  one line a clip that failed, with its remedy
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,42 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from vidattr.errors import ClipError, ConfigError
 from vidattr.identity import difference
+from vidattr.writing import check_writable, explained, remove, sweep, write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-_HOST = socket.gethostname().replace(".", "_")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling to write to, and gives it the right name only when the block ends well.
-
-    A process that is killed in the block leaves a `.part` file and never a half-written `path`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.part{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def sweep_parts(folder: Path) -> None:
-    """Removes what killed processes of this machine left behind; files of living ones are left alone."""
-    for part in folder.rglob(".*.part*"):
-        host, _, process = part.name.rpartition(".part")[0].rpartition(".")[2].rpartition("-")
-        if host == _HOST and process.isdigit() and not Path(f"/proc/{process}").exists():
-            part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -107,21 +72,25 @@ class RunFolder:
         """
         if force and self.path.exists():
             aside = next(p for n in range(1, 10**6) if not (p := self.path.with_name(f"{self.path.name}.old-{n}")).exists())
-            self.path.rename(aside)
+            try:
+                self.path.rename(aside)
+            except OSError as error:
+                raise explained(error, aside) from error
         self.check()
         if not self.exists():
             stamp = datetime.now(UTC).isoformat(timespec="seconds")
             write_text(
                 self.path / "run.json", json.dumps({"identity": self.identity, "made_by": {**made_by, "date": stamp}}, indent=2) + "\n"
             )
-        sweep_parts(self.path)
+        sweep(self.path)
 
     def exists(self) -> bool:
         """Whether a run was ever started here."""
         return (self.path / "run.json").is_file()
 
     def check(self) -> None:
-        """Raises ConfigError where the folder holds a run of another identity."""
+        """Raises ConfigError where the folder holds a run of another identity, or nothing can be written to it."""
+        check_writable(self.path, "paths.out")
         if not self.exists():
             return
         try:
@@ -150,13 +119,12 @@ class RunFolder:
     def save(self, clip: str, found: StoredMap) -> None:
         """Writes the map of one clip, whole."""
         import torch
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {"map": found.map.contiguous(), "numbers": torch.tensor(found.numbers, dtype=torch.int64)}
         tensors |= {f"extras.{name}": value.contiguous().clone() for name, value in found.extras.items()}
         facts = {"target": found.target, "name": found.name, "probability": found.probability, "top": found.top}
-        with whole(self.map_path(clip)) as part:
-            save_file(tensors, part, {"vidattr": json.dumps(facts)})  # one entry: safetensors writes several in any order
+        write_bytes(self.map_path(clip), save(tensors, {"vidattr": json.dumps(facts)}))  # one entry: several come in any order
 
     def extras(self, clip: str) -> frozenset[str]:
         """Names of what is stored beside the map of one clip, by the file's header alone; none where it is damaged."""
@@ -189,14 +157,47 @@ class RunFolder:
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise ClipError(f"{path} is no whole map: {error}", remedy="delete it and run again") from error
 
-    def write_errors(self, lines: Iterable[Mapping[str, Any]], shard: str = "") -> None:
-        """Replaces `errors.jsonl` by these lines; without any the file goes."""
-        path = self.path / f"errors{shard}.jsonl"
-        text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
-        if text:
-            write_text(path, text)
-        else:
-            path.unlink(missing_ok=True)
+    def write_errors(self, lines: Iterable[Mapping[str, Any]], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()) -> Path:
+        """Replaces the lines of one shard, or those of all, by these; without any the file goes.
+
+        What another division into shards once said of the same clips goes too.
+
+        Args:
+            lines: One a clip that failed.
+            shard: (i, n); (1, 1): the whole run.
+            seen: Ids of the clips that this shard was about.
+
+        Returns:
+            The file.
+        """
+        own = self.path / ("errors.jsonl" if shard == (1, 1) else f"errors.{shard[0]}-of-{shard[1]}.jsonl")
+        write_lines(own, lines)
+        for path in self.path.glob("errors*.jsonl"):
+            if path == own or path.stem.endswith(f"-of-{shard[1]}"):
+                continue
+            there = _lines(path)
+            kept = [] if shard == (1, 1) else [line for line in there if line.get("clip") and line["clip"] not in seen]
+            if not kept or len(kept) < len(there):
+                write_lines(path, kept)
+        return own
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a JSON object a line; without any the file goes."""
+    text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
+    if text:
+        write_text(path, text)
+    else:
+        remove(path)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Returns what an older run wrote; of a file that cannot be read nothing is kept."""
+    try:
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, OSError):
+        return []
+    return [line for line in found if isinstance(line, dict)]
 
 
 def free_bytes(path: Path) -> int:

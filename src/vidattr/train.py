@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +26,7 @@ from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models._network import Network
 from vidattr.types import Clip, Dataset, Model
+from vidattr.writing import check_writable, sweep, write_bytes, write_text
 
 _READERS = 2
 
@@ -108,6 +109,7 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
     Raises:
         ConfigError: Nothing can be trained, a clip is of a class that the network does not know, or the loss diverged.
     """
+    check_writable(out, "--out")
     network = model.load().to(device)
     parameters = list(network.module.requires_grad_().parameters())
     if not parameters:
@@ -122,7 +124,7 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.epochs * steps, pct_start=recipe.warm_up)
     random = torch.Generator().manual_seed(recipe.seed)
     path = out / f"{type(model).__module__.rpartition('.')[2]}.safetensors"
-    out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     rows: list[dict[str, str]] = []
     for epoch in range(1, recipe.epochs + 1):
         start = time.monotonic()
@@ -201,15 +203,12 @@ def _batches(footage: _Footage, network: Network, recipe: Recipe, random: torch.
 
 
 def _write(path: Path, network: Network, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes weights and log, each under another name first, so that what is there is whole."""
+    """Writes weights and log, each whole."""
     state = {name: tensor.contiguous().cpu() for name, tensor in network.module.state_dict().items()}
     metadata = {"class_names": json.dumps(network.classes)}  # one entry: safetensors writes several in any order
-    part = path.with_suffix(".safetensors.part")
-    part.write_bytes(save(state, metadata))
-    os.replace(part, path)
-    part = path.with_suffix(".csv.part")
-    with part.open("w", newline="") as file:
-        log = csv.DictWriter(file, list(rows[0]))
-        log.writeheader()
-        log.writerows(rows)
-    os.replace(part, path.with_suffix(".csv"))
+    write_bytes(path, save(state, metadata))
+    table = io.StringIO(newline="")
+    log = csv.DictWriter(table, list(rows[0]))
+    log.writeheader()
+    log.writerows(rows)
+    write_text(path.with_suffix(".csv"), table.getvalue())
