@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vidattr.compose import build, cells, config_dir, part, training
+from vidattr.building import build
+from vidattr.compose import cells, config_dir, part, training
 from vidattr.errors import ConfigError
 from vidattr.methods.grad_cam import GradCAM
 
@@ -43,7 +44,7 @@ def test_lists_and_globs_span_a_grid_in_order() -> None:
         ("method.score=propability", ["score", "logit, prob, logprob"]),
         ("limti=3", ["unknown option 'limti'", "did you mean limit?"]),
         ("+method.speed=3", ["unknown option 'speed'"]),
-        ("runtime.max_batch=many", ["max_batch", "Integer"]),
+        ("runtime.max_batch=many", ["max_batch=many", "a whole number"]),
         ("runtime.max_batch=0", ["max_batch=0", "positive"]),
         ("model.input.size=[112]", ["size has 1 values", "2 values"]),
         ("method.score=interval(0,1)", ["an interval has no end"]),

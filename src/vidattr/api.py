@@ -12,40 +12,44 @@ from torch import Tensor
 
 from vidattr.batches import class_index, clip_seed, upload
 from vidattr.compose import part
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, unknown
 from vidattr.models._network import Network
 from vidattr.runtime import Device, Runtime, within_memory
 from vidattr.types import Clip, Explanation, Method, Model, Query
 from vidattr.video import read as read_video
 
 
-def load_model(name: str, *, device: str = "auto", max_batch: int = 8, **fields: Any) -> Network:
+def load_model(name: str, *, device: str = "auto", max_batch: int = 8, add_configs: Sequence[str | Path] = (), **fields: Any) -> Network:
     """Loads a network by the name of its config, with its weights, on the device.
 
     Args:
         name: As in `vidattr list models`.
         device: "auto", "cpu" or "cuda".
         max_batch: The largest number of clips in one forward pass.
+        add_configs: Folders with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
         fields: Fields of the model's config: `weights="r3d.pth"`, `input={"size": [112, 112]}`.
 
     Raises:
         ConfigError: An unknown name or field, or weights that do not fit.
     """
-    model = cast(Model, part("model", name, fields))
+    if device not in [one.value for one in Device]:
+        raise unknown("device", device, [one.value for one in Device])
+    model = cast(Model, part("model", name, fields, add=[Path(one) for one in add_configs]))
     return Runtime(device=Device(device), max_batch=max_batch).resident(model.load())
 
 
-def load_method(name: str, **fields: Any) -> Method:
+def load_method(name: str, *, add_configs: Sequence[str | Path] = (), **fields: Any) -> Method:
     """Loads an attribution method by the name of its config.
 
     Args:
         name: As in `vidattr list methods`.
+        add_configs: Folders with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
         fields: Fields of the method's config: `score="prob"`, `steps=50`.
 
     Raises:
         ConfigError: An unknown name or field, or a value of the wrong type.
     """
-    return cast(Method, part("method", name, fields))
+    return cast(Method, part("method", name, fields, add=[Path(one) for one in add_configs]))
 
 
 def read_clip(path: str | Path, model: Network) -> Tensor:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidattr.compose import config_dir, part
+from vidattr.compose import added_folders, config_dir, part
 from vidattr.errors import ConfigError, VidattrError
 
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "scikit-image", "hydra-core", "safetensors", "matplotlib")
 
 
 def folders(explicit: Path | None, add: Sequence[Path]) -> list[Path]:
-    """Returns the config folders in the order in which they are searched."""
-    return [*add, config_dir(explicit)]
+    """Returns the config folders in the order in which they are searched; raises ConfigError where one is missing."""
+    return [*added_folders(add), config_dir(explicit)]
 
 
 def listing(role: str, where: Sequence[Path]) -> list[dict[str, str]]:
@@ -25,11 +25,18 @@ def listing(role: str, where: Sequence[Path]) -> list[dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
     for folder in where:
         for path in sorted((folder / role).glob("*.yaml")):
-            head = [line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines()[:2] if line.startswith("#")]
+            head = [line.removeprefix("#").strip() for line in _first_lines(path) if line.startswith("#")]
             summary, source = (*head, "", "")[:2]
             name = path.stem
             rows.setdefault(name, {"name": name, "summary": summary, "source": source.partition(":")[2].strip(), "config": str(path)})
     return [rows[name] for name in sorted(rows)]
+
+
+def _first_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+    except OSError as error:
+        return [f"# cannot be read: {error.strerror}"]
 
 
 def text(rows: Sequence[dict[str, str]]) -> str:
@@ -59,9 +66,9 @@ def diagnosis(explicit: Path | None, add: Sequence[Path]) -> list[dict[str, Any]
         rows.append(_row("cuda", False, "torch sees no GPU; the CPU is used", "runtime.device=cpu is what auto takes"))
     rows.append(_row("cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"))
     for row in listing("dataset", where):
-        rows.append(_probe(f"dataset {row['name']}", lambda name=row["name"]: _dataset(name, explicit)))
+        rows.append(_probe(f"dataset {row['name']}", lambda name=row["name"]: _dataset(name, explicit, add)))
     for row in listing("model", where):
-        rows.append(_probe(f"model {row['name']}", lambda name=row["name"]: _weights(name, explicit)))
+        rows.append(_probe(f"model {row['name']}", lambda name=row["name"]: _weights(name, explicit, add)))
     return rows
 
 
@@ -76,14 +83,14 @@ def _probe(name: str, look: Any) -> dict[str, Any]:
         return _row(name, False, error.found, error.remedy)
 
 
-def _dataset(name: str, folder: Path | None) -> str:
-    index = part("dataset", name, {}, folder=folder).index()
+def _dataset(name: str, folder: Path | None, add: Sequence[Path]) -> str:
+    index = part("dataset", name, {}, folder=folder, add=add).index()
     problems = f", {len(index.problems)} problems" if index.problems else ""
     return f"{len(index.clips)} clips{problems}"
 
 
-def _weights(name: str, folder: Path | None) -> str:
-    model = part("model", name, {}, folder=folder)
+def _weights(name: str, folder: Path | None, add: Sequence[Path]) -> str:
+    model = part("model", name, {}, folder=folder, add=add)
     path = model.weights_file()
     if path is None and model.weights is None:
         raise ConfigError("no weights are named", remedy="model.weights=FILE")

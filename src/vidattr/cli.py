@@ -5,7 +5,9 @@ Nothing here imports torch before a verb needs it, so `--help` and a mistyped ve
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from enum import StrEnum, auto
 from pathlib import Path
@@ -31,7 +33,10 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="What to use: method=grad_cam model.weights=r3d.pth; a,b,c and glob(*) span a grid."),
 ]
 ConfigDir = Annotated[Path | None, typer.Option("--config-dir", help="Use this config folder instead of vidattr's own.")]
-AddConfigs = Annotated[list[Path] | None, typer.Option("--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs.")]
+AddConfigs = Annotated[
+    list[Path] | None,
+    typer.Option("--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs; $VIDATTR_ADD_CONFIGS names more."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -56,10 +61,10 @@ class Format(StrEnum):
 
 
 def _shard(text: str) -> tuple[int, int]:
-    i, slash, n = text.partition("/")
-    if not (slash and i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
-        raise ConfigError(f"--shard {text}", expected="i/n with 1 <= i <= n, say 2/8")
-    return int(i), int(n)
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"--shard {text[:80]}", expected="i/n with 1 <= i <= n, say 2/8")
+    return int(found[1]), int(found[2])
 
 
 @app.command()
@@ -228,7 +233,9 @@ def train(
     """Train one of the small networks."""
     from vidattr import compose
     from vidattr import train as training
+    from vidattr.settings import check_out
 
+    check_out(str(out), "--out")
     recipe, model, runtime = compose.training(overrides or [], folder=config_dir, add=add_configs or [])
     path = training.train(recipe, model, device=runtime.torch_device(), out=out, quiet=quiet)
     typer.echo(f"weights and log: {path}")
@@ -271,8 +278,14 @@ def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json
 
 def main() -> None:
     """Runs the command line: user errors are one message and exit code 2, failed work is 1, bugs keep their traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that no encoding has
     try:
         app()
     except VidattrError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:  # what a disk or a path does, where nobody knew better; the name says which
+        typer.echo(f"error: {error.strerror or error}" + (f": {str(error.filename)[:300]}" if error.filename else ""), err=True)
+        sys.exit(1)

@@ -1,32 +1,35 @@
 """Overrides to cells: Hydra's grammar for what the user types, dataclasses for what it must mean.
 
-Hydra's compose API takes one point, so a sweep is expanded here, and every point is composed and type-checked before a
-network is loaded: a typo in the eightieth cell is reported at second 0.
+Hydra's compose API takes one point, so a sweep is expanded (`overrides`), and every point is composed and type-checked
+(`building`) before a network is loaded: a typo in the eightieth cell is reported at second 0.
 """
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vidattr.errors import ConfigError, VidattrError, unknown
+from vidattr.building import build, interpolation, made, unknown_key
+from vidattr.errors import ConfigError, unknown
+from vidattr.overrides import Setting, escaped, points
+from vidattr.settings import Paths, Settings
 
 if TYPE_CHECKING:
     from vidattr.render import Render
@@ -36,6 +39,13 @@ if TYPE_CHECKING:
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
 """What a cell is made of."""
+
+_GROUPS = {
+    "run": ("dataset", "model", "method", "render", "paths", "runtime"),
+    "evaluate": ("dataset", "model", "method", "metric", "render", "paths", "runtime"),
+    "train": ("recipe", "model", "paths", "runtime"),
+}
+_added: ContextVar[tuple[Path, ...]] = ContextVar("added", default=())
 
 
 @dataclass(frozen=True)
@@ -62,82 +72,59 @@ def config_dir(explicit: Path | None = None) -> Path:
     """Returns the folder of configs: the one given, else `$VIDATTR_CONFIGS`, else the checkout's or the wheel's own."""
     named = explicit or (Path(os.environ["VIDATTR_CONFIGS"]) if os.environ.get("VIDATTR_CONFIGS") else None)
     folder = named or Path(str(files("vidattr.configs")))
-    if not (folder / "run.yaml").is_file():
-        raise ConfigError(
-            f"no run.yaml in the config folder {folder}", remedy="--config-dir or $VIDATTR_CONFIGS name a folder like configs/"
-        )
-    return folder.resolve()
+    try:
+        if (folder / "run.yaml").is_file():
+            return folder.resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a link that leads to itself
+        pass
+    raise ConfigError(
+        f"no run.yaml in the config folder {str(folder)[:300]}", remedy="--config-dir or $VIDATTR_CONFIGS name a folder like configs/"
+    )
 
 
-def build(node: DictConfig | dict[str, Any], where: str) -> Any:
-    """Makes the dataclass that a config node describes, with every key and type checked.
-
-    Args:
-        node: A mapping with `_target_`, the dotted name of a dataclass, and its fields.
-        where: What the node is, for messages ("method=grad_cam").
+def added_folders(add: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Returns the folders of a user's own configs: those given, then those of `$VIDATTR_ADD_CONFIGS`, between colons.
 
     Raises:
-        ConfigError: The class cannot be imported, a key is unknown, a value has the wrong type or range.
+        ConfigError: There is no such folder, or no configs are in it.
     """
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    assert isinstance(values, dict)
-    target = str(values.pop("_target_", ""))
-    module, _, name = target.rpartition(".")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own plug-in beside the clips it explains
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{where}: cannot import _target_ {target!r}: {error}", expected="package.module.Class") from error
-    if not is_dataclass(cls):
-        raise ConfigError(f"{where}: {target} is no dataclass", expected="a frozen dataclass whose fields are the YAML's keys")
-    try:
-        schema = OmegaConf.structured(cls)
-        for part_of in (schema, *(item for item in schema.values() if OmegaConf.is_config(item))):
-            OmegaConf.set_readonly(part_of, False)  # frozen is what the finished object is, not what it is made from
-        return OmegaConf.to_object(OmegaConf.merge(schema, values))
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, VidattrError):
-            raise error.__cause__ from None
-        key = getattr(error, "full_key", "") or ""
-        if "not in" in str(error) and "Key" in str(error):
-            raise _unknown_key(where, str(key), [field.name for field in fields(cls)]) from error
-        raise ConfigError(f"{where}: {key}: {str(error).splitlines()[0]}") from error
+    named = [Path(one) for one in os.environ.get("VIDATTR_ADD_CONFIGS", "").split(os.pathsep) if one]
+    found = []
+    expected = f"a folder with {'/, '.join(ROLES)}/ or others, and YAMLs in them"
+    for path in (*add, *named):
+        try:
+            folder = path.expanduser().resolve()
+            there = folder.is_dir()
+        except (OSError, ValueError, RuntimeError):
+            there = False
+        if not there:
+            raise ConfigError(f"--add-configs {str(path)[:300]}: no such folder", expected=expected)
+        if not any(folder.glob("*/*.yaml")):
+            remedy = f"--add-configs {folder.parent}" if folder.name in (*ROLES, "recipe") else None
+            raise ConfigError(f"--add-configs {path}: no configs in it", expected=expected, remedy=remedy)
+        found.append(folder)
+    return tuple(dict.fromkeys(found))
 
 
-def _unknown_key(where: str, key: str, choices: list[str]) -> ConfigError:
-    error = unknown("option", key, choices)
-    error.args = (f"{where}: {error.args[0]}",)
-    return error
+class _AddedFolders(SearchPathPlugin):
+    """Puts the user's own folders before all others."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(_added.get()):
+            search_path.prepend("vidattr", f"file://{folder}")
 
 
 @contextmanager
-def hydra(folder: Path) -> Iterator[None]:
-    """Makes Hydra ready for one config folder and tidy again afterwards."""
+def hydra(folder: Path, add: Sequence[Path] = ()) -> Iterator[None]:
+    """Makes Hydra ready for config folders and tidy again afterwards."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        yield
-
-
-def _expand(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yields each point of the sweep as plain overrides, and those of them that vary over the sweep."""
-    loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
-    axes: list[list[str]] = []
-    for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
-        axes.append(_axis(override))
-    for point in itertools.product(*axes):
-        yield list(point), [text for text, axis in zip(point, axes, strict=True) if len(axis) > 1]
-
-
-def _axis(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [override.input_line or ""]
-    if not override.is_discrete_sweep():
-        raise ConfigError(f"{override.input_line}: an interval has no end of values", expected="a list (a,b,c), range(...) or glob(...)")
-    points = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-    if not points:
-        raise ConfigError(f"{override.input_line}: matches nothing")
-    return points
+    Plugins.instance().register(_AddedFolders)
+    token = _added.set(tuple(add))
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            yield
+    finally:
+        _added.reset(token)
 
 
 def cells(
@@ -150,64 +137,57 @@ def cells(
     """Composes and checks every cell that the overrides span, in the order of the sweep.
 
     Args:
-        overrides: Hydra overrides; lists of values and `glob(*)` span a grid.
+        overrides: KEY=VALUE; lists of values and `glob(*)` span a grid.
         primary: "run", or "evaluate", which has a metric too.
         folder: Config folder; None: see `config_dir`.
-        add: More config folders, a user's own choices, searched first.
+        add: More config folders, a user's own choices, searched first; `$VIDATTR_ADD_CONFIGS` names more.
 
     Raises:
         ConfigError: An unknown choice or option, a wrong type, two cells that would share a folder.
     """
-    search = _search(add)
-    found = []
-    with hydra(config_dir(folder)):
-        try:
-            points = list(_expand(overrides))
-        except HydraException as error:
-            raise ConfigError(str(error).splitlines()[0], remedy="an override is key=value, +key=value or ~key") from error
-        for point, varying in points:
-            config = _compose(primary, point, search)
-            found.append(_cell(config, varying))
-    return found
+    with hydra(config_dir(folder), added_folders(add)):
+        return [_cell(primary, point) for point in points(overrides, _GROUPS[primary], options, primary)]
 
 
-def _search(add: Sequence[Path]) -> list[str]:
-    return [f"hydra.searchpath=[{','.join(f'file://{path.resolve()}' for path in add)}]"] if add else []
+def _composed(primary: str, point: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the configuration at one point, as plain values, and the choice of each group."""
+    config = _config(primary, point)
+    choices = {str(group): str(name) for group, name in config.hydra.runtime.choices.items() if "/" not in str(group)}
+    return _resolved(OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])), choices
 
 
-def _compose(primary: str, point: list[str], search: list[str]) -> DictConfig:
+def _resolved(config: DictConfig) -> dict[str, Any]:
     try:
-        return compose(primary, overrides=[*search, *point], return_hydra_config=True)
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise interpolation(error) from error
+
+
+def _config(primary: str, point: Sequence[str]) -> DictConfig:
+    try:
+        return compose(primary, overrides=list(point), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(primary, point, search, error) from error
+        _check_yaml()
+        missing = re.search(r"Could not find '([^']+)/([^']+)'", str(error))
+        if missing:
+            raise unknown(missing[1], missing[2], options(missing[1])) from error
+        raise ConfigError(" ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]) from error
+    except (yaml.YAMLError, ValueError, TypeError, OSError, RecursionError):
+        _check_yaml()
+        raise
 
 
-def _explained(primary: str, point: list[str], search: list[str], error: Exception) -> ConfigError:
-    """Turns Hydra's complaint into ours: what was not found, and what there is."""
-    text = str(error)
-    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
-    if ambiguous:
-        return ConfigError(
-            f"{ambiguous.group(1)} names several values", expected="one: nothing is swept here", remedy="quote it to mean a string"
-        )
-    missing = re.search(r"Could not find '([^']+)/([^']+)'", text)
-    if missing:
-        role, name = missing.groups()
-        return unknown(role, name, options(role))
-    key = re.search(r"full_key: (\S+)", str(error.__cause__ or error)) or re.search(r"Could not override '([^']+)'", text)
-    if key:
-        parent, _, leaf = key.group(1).rpartition(".")
-        if leaf in ROLES and not parent:
-            other = "`vidattr evaluate` and `vidattr table`" if leaf == "metric" else "`vidattr run`"
-            return ConfigError(f"`vidattr {primary}` takes no {leaf}", remedy=f"{leaf}= goes with {other}")
-        groups = [item for item in point if item.partition("=")[0] in (*ROLES, "paths", "recipe")]
-        config = compose(primary, overrides=[*search, *groups], return_hydra_config=True)
-        role = parent.partition(".")[0]
-        where = f"{role}={config.hydra.runtime.choices[role]}" if role in config.hydra.runtime.choices else "configuration"
-        node = OmegaConf.select(config, parent) if parent else config
-        names = [str(name) for name in node if name not in ("_target_", "hydra")] if isinstance(node, DictConfig) else []
-        return _unknown_key(where, leaf, names)
-    return ConfigError(" ".join(line.strip() for line in text.splitlines() if line.strip())[:500])
+def _check_yaml() -> None:
+    """Raises ConfigError where a YAML of the user's own folders cannot be read, with the file and the line."""
+    for folder in _added.get():
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                fine = isinstance(OmegaConf.load(path), DictConfig)
+                reason = "a list or a single value"
+            except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
+                fine, reason = False, " ".join(str(error).split())[:300]
+            if not fine:
+                raise ConfigError(f"{path} cannot be read: {reason}", expected="a YAML mapping in UTF-8, key: value")
 
 
 def options(role: str) -> list[str]:
@@ -215,12 +195,49 @@ def options(role: str) -> list[str]:
     return sorted(GlobalHydra.instance().hydra.config_loader.get_group_options(role))  # type: ignore[union-attr]
 
 
-def _cell(config: DictConfig, varying: list[str]) -> Cell:
-    names = {role: str(choice) for role, choice in config.hydra.runtime.choices.items() if "/" not in role}
-    parts = {role: build(config[role], f"{role}={names[role]}") for role in ROLES if role in config}
-    extra = [item for item in varying if item.partition("=")[0] not in ("dataset", "model", "metric", "method")]
-    title = names["method"] + (f" ({', '.join(item.removeprefix('method.') for item in extra)})" if extra else "")
-    return Cell(config=config, names=names, title=title, metric=parts.pop("metric", None), **parts)
+def _parts(primary: str, point: Sequence[Setting]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """Returns the configuration at one point of a sweep, the choice of each group, and the object of each role."""
+    values, names = _composed(primary, [setting.override for setting in point])
+    top = [] if primary == "train" else [field.name for field in fields(Settings)]
+    known = [*_GROUPS[primary], *top]
+    for name in values:
+        if name not in known and name in names:
+            remedy = "let the first line of its YAML be `# @package _global_`: its keys then stand for those of the whole configuration"
+            raise ConfigError(f"{name}={names[name]} sets keys of its own", expected=f"keys of {', '.join(known)}", remedy=remedy)
+        if name not in known:
+            error = unknown_key("configuration", name, known)
+            if isinstance(values[name], str) and error.remedy is None:
+                error = error.with_remedy(f"{name}=NAME takes a folder {name}/ of YAMLs in a folder that --add-configs names")
+            raise error
+    typed: dict[str, str] = {}
+    for setting in point:
+        typed.pop(setting.key, None)
+        if setting.typed is not None:
+            typed[setting.key] = setting.typed
+    deleted = dict.fromkeys((setting.key for setting in point if setting.deletes), "")
+    found: dict[str, Any] = {}
+    for role in _GROUPS[primary]:
+        mine, gone = _below(role, typed), _below(role, deleted)
+        if role == "paths":
+            found[role] = made(Paths, values.get(role) or {}, role, typed=mine, deleted=gone)
+        else:
+            found[role] = build(values.get(role), f"{role}={names.get(role)}", typed=mine, deleted=gone)
+    if top:
+        plain = {name: values[name] for name in top if name in values}
+        settings = made(Settings, plain, "", typed=typed, deleted=deleted)
+        values = {**values, **asdict(settings)}
+    return {**values, "paths": asdict(found.pop("paths"))}, names, found
+
+
+def _below(role: str, keys: Mapping[str, str]) -> dict[str, str]:
+    return {key.removeprefix(f"{role}."): text for key, text in keys.items() if key.startswith(f"{role}.")}
+
+
+def _cell(primary: str, point: Sequence[Setting]) -> Cell:
+    values, names, parts = _parts(primary, point)
+    extra = [s.shown.removeprefix("method.") for s in point if s.varies and s.key not in ("dataset", "model", "metric", "method")]
+    title = names["method"] + (f" ({', '.join(extra)})" if extra else "")
+    return Cell(config=OmegaConf.create(escaped(values)), names=names, title=title, metric=parts.pop("metric", None), **parts)
 
 
 def training(overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()) -> tuple[Recipe, Model, Runtime]:
@@ -229,25 +246,36 @@ def training(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
     Raises:
         ConfigError: An unknown choice or option, a wrong type, or a sweep.
     """
-    with hydra(config_dir(folder)):
-        config = _compose("train", list(overrides), _search(add))
-        roles = config.hydra.runtime.choices
-        return tuple(build(config[role], f"{role}={roles[role]}") for role in ("recipe", "model", "runtime"))
+    with hydra(config_dir(folder), added_folders(add)):
+        first, *others = points(overrides, _GROUPS["train"], options, "train")
+        if others:
+            several = ", ".join(sorted({setting.key for setting in first if setting.varies}))
+            raise ConfigError(f"{several} names several values", expected="one: nothing is swept here", remedy="quote it to mean a text")
+        _, _, found = _parts("train", first)
+    recipe = cast("Recipe", found["recipe"])
+    for name, node in [*recipe.train.items(), *recipe.held_out.items()]:
+        build(node, f"recipe: dataset {name!r}")  # a typo there is found before anything is loaded
+    return recipe, found["model"], found["runtime"]
 
 
-def part(role: str, name: str, fields: dict[str, Any], *, folder: Path | None = None) -> Any:
+def part(role: str, name: str, fields: Mapping[str, Any], *, folder: Path | None = None, add: Sequence[Path] = ()) -> Any:
     """Makes one plug-in by its config's name, with some fields changed: what `load_model` and `load_method` stand on.
 
     Raises:
         ConfigError: An unknown name or field, or a value of the wrong type.
     """
-    with hydra(config_dir(folder)):
-        try:
-            config = compose("run", overrides=[f"+{role}={name}" if role == "metric" else f"{role}={name}"])
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _explained("run", [], [], error) from error
+    where = f"{role}={name}"
+    with hydra(config_dir(folder), added_folders(add)):
+        if name not in (names := options(role)):
+            raise unknown(role, str(name), names)
+        config = _config("evaluate", [where])
     known = [str(key) for key in config[role] if key != "_target_"]
     for field in fields:
         if field not in known:
-            raise _unknown_key(f"{role}={name}", field, known)
-    return build(cast(DictConfig, OmegaConf.merge(config[role], fields)), f"{role}={name}")
+            raise unknown_key(where, field, known)
+    OmegaConf.set_struct(config, False)
+    try:
+        config[role] = OmegaConf.merge(config[role], escaped(dict(fields)))
+        return build(config[role], where)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}: {' '.join(str(error).split())[:300]}") from error

@@ -40,6 +40,10 @@ class VidattrError(Exception):
 class ConfigError(VidattrError):
     """A wrong option, name or combination: nothing was started, exit code 2."""
 
+    def with_remedy(self, remedy: str) -> ConfigError:
+        """Returns the same error with another thing to do."""
+        return ConfigError(self.found, expected=self.expected, remedy=remedy)
+
 
 class OutOfMemoryError(ConfigError):
     """The device or the machine has too little memory for the smallest step: only another setting or machine helps."""

@@ -27,6 +27,7 @@ from vidattr.identity import key, metric_identity
 from vidattr.models._network import Network
 from vidattr.runner import made_by, run_folder
 from vidattr.runtime import within_memory
+from vidattr.settings import check_out
 from vidattr.store import RunFolder, StoredMap
 from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
@@ -134,6 +135,8 @@ def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]
     Raises:
         ConfigError: A cell was never run; the message says how to.
     """
+    for out in {str(cell.config.paths.out) for cell in cells}:
+        check_out(out)
     pairs = with_baselines(cells)
     jobs = [read_scores(cell, baseline=baseline) for cell, baseline in pairs]
     for job in jobs:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vidattr import compose
 from vidattr.errors import ClipError, ConfigError
+from vidattr.overrides import exists, is_override, is_text, quoted
 from vidattr.runner import Job, run, run_folder
 
 
@@ -28,13 +30,15 @@ def explain_videos(
     Raises:
         ConfigError: No video was named, or an override is wrong.
     """
-    videos = [one for one in arguments if "=" not in one or Path(one).exists()]
+    videos = [one for one in arguments if not is_override(one) or exists(one)]
     overrides = [one for one in arguments if one not in videos]
     if not videos:
         raise ConfigError("no video was named", expected="vidattr explain VIDEO... [KEY=VALUE]...")
-    names = ",".join("'" + str(Path(one).resolve()).replace("\\", "\\\\").replace("'", "\\'") + "'" for one in videos)
-    ours = ["dataset=clips", f"dataset.files=[{names}]"]
-    if not any(one.startswith("target=") for one in overrides):
+    for one in overrides:
+        if one.partition("=")[0].lstrip("+~") in ("dataset", "dataset.files"):
+            raise ConfigError(f"{one[:200]}: `vidattr explain` takes the videos that you name", remedy="`vidattr run` takes data sets")
+    ours = ["dataset=clips", f"dataset.files=[{','.join(quoted(_absolute(one)) for one in videos)}]"]
+    if not any(one.partition("=")[0].lstrip("+") == "target" for one in overrides):
         ours.append("target=predicted")
     cells = compose.cells([*ours, *overrides], folder=folder, add=add)
     clips = [clip.id for clip in cells[0].dataset.index().clips]
@@ -48,6 +52,14 @@ def explain_videos(
             path.unlink(missing_ok=True)
     jobs = run(cells, quiet=quiet)
     return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
+
+
+def _absolute(path: str) -> str:
+    """Returns a path that says the same in every folder; the name of a link stays, for it is the clip's."""
+    if not path or not is_text(path):
+        raise ConfigError(f"{path!r} is no path of a video", expected="vidattr explain VIDEO... [KEY=VALUE]...")
+    folder, name = os.path.split(path.rstrip("/") or "/")
+    return os.path.realpath(path) if name in ("", ".", "..") else os.path.join(os.path.realpath(folder), name)
 
 
 def _row(job: Job, clip: str) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from vidattr.compose import Cell
 from vidattr.errors import FOR_ALL, ConfigError, VidattrError, line
 from vidattr.identity import key, run_identity
 from vidattr.models._network import Network
+from vidattr.settings import check_out
 from vidattr.store import RunFolder, StoredMap
 from vidattr.types import Clip, Joint, Sample
 
@@ -72,8 +73,10 @@ def made_by(device: torch.device) -> dict[str, Any]:
 
 
 def check_folders(cells: Sequence[Cell], force: bool = False) -> None:
-    """Raises ConfigError where two cells would share a folder, or a folder holds another run: before anything is loaded."""
+    """Raises ConfigError where cells would share a folder, or it holds another run or takes no files: before anything is loaded."""
     seen: dict[Path, Cell] = {}
+    for out in {str(cell.config.paths.out) for cell in cells}:
+        check_out(out)
     for cell in cells:
         folder = run_folder(cell)
         if not force:
@@ -284,6 +287,7 @@ def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
     Raises:
         ConfigError: A cell was never run.
     """
+    check_folders(cells)
     done: list[Job] = []
     for group in by_network(cells):
         jobs = [Job(cell, run_folder(cell)) for cell in group]

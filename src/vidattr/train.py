@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from vidattr import video
-from vidattr.compose import build
+from vidattr.building import build
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models._network import Network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -64,7 +65,7 @@ def located(weights: str | None) -> Path:
     """
     if weights is None:
         raise ConfigError("this model comes without weights", remedy="say model.weights=FILE")
-    return Path(weights).expanduser()
+    return Path(os.path.expanduser(weights))  # as it is, where there is no such user
 
 
 def read(path: Path) -> Checkpoint:

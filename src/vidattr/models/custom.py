@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vidattr.errors import ConfigError
+from vidattr import importing
+from vidattr.errors import ConfigError, VidattrError
 from vidattr.models._checkpoint import anonymous, fill, located, read
 from vidattr.models._network import Network
 from vidattr.types import hashed
@@ -58,13 +56,7 @@ class Custom:
         Raises:
             ConfigError: The builder is not found or makes no module, the weights do not fit, or the output is not (N, K).
         """
-        with _current_folder_importable():
-            builder = _builder(self.target)
-            try:
-                inspect.signature(builder).bind(**self.arguments)
-            except TypeError as error:
-                raise ConfigError(f"model.arguments={self.arguments}: {error}", expected=f"what {self.target} takes") from error
-            module = builder(**self.arguments)
+        module = self._built()
         if not isinstance(module, nn.Module):
             raise ConfigError(f"{self.target} returned a {type(module).__name__}", expected="an nn.Module")
         path = self.weights_file()
@@ -76,6 +68,21 @@ class Custom:
         if self.classes is not None:
             names = _class_names(Path(self.classes).expanduser(), outputs)
         return Network(module, self.input, names, layer=self.layer, unfold=_unfold)
+
+    def _built(self) -> Any:
+        """Returns what the builder makes; its code may import from the folder in which it lies, if that is the current one."""
+        home, builder = _builder(self.target)
+        try:
+            inspect.signature(builder).bind(**self.arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.arguments={self.arguments}: {error}", expected=f"what {self.target} takes") from error
+        with importing.current_folder() if importing.from_current_folder(home) else nullcontext():
+            try:
+                return builder(**self.arguments)
+            except VidattrError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise importing.failed(f"{self.target} fails", error) from error
 
     def _outputs(self, module: nn.Module) -> int:
         """Returns K, from the network's answer to one blank clip."""
@@ -99,36 +106,15 @@ class Custom:
         return logits.shape[1]
 
 
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    # Last, so that a file of the user's cannot stand in for an installed module.
-    folder = os.getcwd()
-    if folder in sys.path:
-        yield
-        return
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _builder(target: str | None) -> Any:
+def _builder(target: str | None) -> tuple[ModuleType, Any]:
     name, colon, attribute = (target or "").partition(":")
     if not (name and colon and attribute):
         raise ConfigError(f"model.target is {target!r}", remedy="say model.target=package.module:builder")
-    try:
-        module = importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"cannot import {name!r} for model.target={target}: {error}",
-            expected=f"a module, installed or in the current folder {os.getcwd()}",
-            remedy="check the name, or run where the module is",
-        ) from error
+    module = importing.module(name, f"model.target={target}", "a module, installed or in the current folder")
     builder = getattr(module, attribute, None)
     if not callable(builder):
         raise ConfigError(f"{name} ({module.__file__}) has no function or class {attribute!r}", remedy="check model.target")
-    return builder
+    return module, builder
 
 
 def _class_names(path: Path, count: int) -> tuple[str, ...]:

@@ -1,0 +1,194 @@
+"""A mapping of plain values becomes the frozen dataclass that it describes, with every key, type and number checked."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vidattr import importing
+from vidattr.errors import ConfigError, VidattrError, unknown
+from vidattr.overrides import escaped
+
+_LARGEST = 2**63  # what an int64 holds; nothing can be counted further
+_HUGE = 1e30  # of a float: float32 still holds its square root many times over
+_SHOWN = 120  # characters of a value in a message
+
+
+def build(node: Any, where: str, *, typed: Mapping[str, str] | None = None, deleted: Iterable[str] = ()) -> Any:
+    """Makes the dataclass that a config node describes, with every key and type checked.
+
+    Args:
+        node: A mapping with `_target_`, the dotted name of a dataclass, and its fields.
+        where: What the node is, for messages ("method=grad_cam").
+        typed: As in `made`.
+        deleted: As in `made`.
+
+    Raises:
+        ConfigError: The class cannot be imported, a key is unknown, a value has the wrong type or range.
+    """
+    try:
+        values: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except OmegaConfBaseException as error:
+        raise interpolation(error, where) from error
+    expected = "_target_: package.module.Class, a frozen dataclass, and its fields"
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: {_short(values)} is no mapping", expected=expected)
+    values = {str(name): value for name, value in values.items()}
+    target = values.pop("_target_", None)
+    if not isinstance(target, str):
+        raise ConfigError(f"{where}: _target_ is {_short(target)}", expected=expected)
+    module, _, name = target.rpartition(".")
+    cls = getattr(importing.module(module, f"{where}: _target_={target}", expected), name, None)
+    if cls is None:
+        raise ConfigError(f"{where}: cannot import _target_ {target!r}: {module} has no {name!r}", expected=expected)
+    if not (is_dataclass(cls) and isinstance(cls, type)):
+        raise ConfigError(f"{where}: {target} is no dataclass", expected="a frozen dataclass whose fields are the YAML's keys")
+    return made(cls, values, where, typed=typed, deleted=deleted)
+
+
+def made(cls: type, values: Mapping[str, Any], where: str, *, typed: Mapping[str, str] | None = None, deleted: Iterable[str] = ()) -> Any:
+    """Makes a dataclass of plain values.
+
+    Args:
+        cls: The dataclass.
+        values: Its fields.
+        where: What it is, for messages.
+        typed: Dotted field to the text that was typed for it, where this looks like a number: a field of text takes the text (`007`).
+        deleted: Dotted fields that were taken away on the command line.
+
+    Raises:
+        ConfigError: A key is unknown or was taken away, a value has the wrong type or range.
+    """
+    for key in deleted:
+        if _field(cls, key):
+            raise ConfigError(
+                f"{where}{': ' if where else ''}~{key}: every option has a value", remedy="say another value instead, null for none"
+            )
+    try:
+        values = _fitted(cls, values, where, "", typed or {})
+        schema = OmegaConf.structured(cls)
+        for part_of in (schema, *(item for item in schema.values() if OmegaConf.is_config(item))):
+            OmegaConf.set_readonly(part_of, False)  # frozen is what the finished object is, not what it is made from
+        return OmegaConf.to_object(OmegaConf.merge(schema, escaped(values)))
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, VidattrError):
+            raise error.__cause__ from None
+        parts = [where, str(getattr(error, "full_key", "") or ""), _short(str(error).splitlines()[0], 300)]
+        raise ConfigError(": ".join(part for part in parts if part)) from error
+
+
+def interpolation(error: OmegaConfBaseException, where: str = "") -> ConfigError:
+    """Returns the user's error for a `${…}` that stands for nothing."""
+    key = str(getattr(error, "full_key", "") or "")
+    remedy = r"${…} stands for another key or ${oc.env:NAME}; to mean the characters, put a backslash before the dollar sign: \${…}"
+    return ConfigError(f"{where}{': ' if where and key else ''}{key}: {_short(str(error).splitlines()[0], 300)}", remedy=remedy)
+
+
+def unknown_key(where: str, key: str, choices: Iterable[str]) -> ConfigError:
+    """Returns the error for an option that is none of `choices`."""
+    error = unknown("option", key, choices)
+    error.found = f"{where}: {error.found}"
+    error.args = (f"{where}: {error.args[0]}",)
+    return error
+
+
+def _field(cls: type, key: str) -> bool:
+    """Says whether a dotted key is a field of a dataclass, or of one in it."""
+    first, _, rest = key.partition(".")
+    hints = get_type_hints(cls)
+    if first not in {field.name for field in fields(cls)}:
+        return False
+    return not rest or (is_dataclass(hints[first]) and _field(hints[first], rest))
+
+
+def _fitted(cls: type, values: Mapping[str, Any], where: str, path: str, typed: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the values, checked where OmegaConf is lenient or its words do not help; text as it was typed."""
+    hints, known = get_type_hints(cls), [field.name for field in fields(cls)]
+    out = dict(values)
+    for name, value in values.items():
+        if name not in known:
+            raise unknown_key(f"{where}{'.' if path else ''}{path[:-1]}", str(name), known)
+        key, hint, optional = f"{path}{name}", *_hint(hints[name])
+        if value is None and not optional:
+            raise _wrong(where, key, value, hint)
+        if isinstance(hint, type) and is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise _wrong(where, key, value, hint)
+            out[name] = _fitted(hint, value, where, f"{key}.", typed)
+        elif hint is str and key in typed and isinstance(value, int | float):
+            out[name] = typed[key]
+        elif get_origin(hint) is list and value is not None:
+            if not isinstance(value, Sequence) or isinstance(value, str):
+                raise _wrong(where, key, value, hint)
+            (inner,) = get_args(hint)
+            for one in value:
+                _check(one, inner, where, key, hint)
+        elif value is not None:
+            _check(value, hint, where, key, hints[name])
+    return out
+
+
+def _check(value: Any, hint: Any, where: str, key: str, shown: Any) -> None:
+    """Refuses a value that is none of its type; OmegaConf takes 3 for true, and any float for a number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    named = shown is not str  # a list of texts, or a text that may be null: there an empty one names nothing
+    fine = True
+    if hint is bool:
+        fine = isinstance(value, bool)
+    elif hint is int:
+        whole = isinstance(value, int) and number and -_LARGEST <= value < _LARGEST
+        fine = whole or (isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value) is not None)
+    elif hint is float:
+        fine = number and math.isfinite(value) and abs(value) < _HUGE
+    elif hint is str:
+        fine = isinstance(value, str | int | float) and (value != "" or not named)
+    elif isinstance(hint, type) and issubclass(hint, Enum):
+        fine = isinstance(value, hint) or (isinstance(value, str) and value in hint.__members__)
+    if not fine:
+        raise _wrong(where, key, value, shown)
+
+
+def _wrong(where: str, key: str, value: Any, hint: Any) -> ConfigError:
+    return ConfigError(f"{where}{': ' if where else ''}{key}={_short(value)}", expected=_expected(hint))
+
+
+def _hint(hint: Any) -> tuple[Any, bool]:
+    """Returns a type without its `| None`, and whether it had one."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint, hint is Any
+    inner = [one for one in get_args(hint) if one is not types.NoneType]
+    return (inner[0] if len(inner) == 1 else hint), len(inner) < len(get_args(hint))
+
+
+def _expected(hint: Any) -> str:
+    hint, optional = _hint(hint)
+    if optional and hint is not Any:
+        return f"{_expected(hint)}, or null"
+    words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return f"a mapping of {', '.join(field.name for field in fields(hint))}"
+    if get_origin(hint) is list:
+        many = {bool: "true or false", int: "whole numbers", float: "finite numbers", str: "texts"}
+        (inner,) = get_args(hint)
+        return f"a list of {many.get(inner, getattr(inner, '__name__', str(inner)))}, [a,b,c]"
+    if get_origin(hint) is dict or hint is dict:
+        return "a mapping, {name: value}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(hint.__members__)}"
+    return words.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def _short(value: Any, most: int = _SHOWN) -> str:
+    """Returns a value as it is typed, or most of it."""
+    plain = isinstance(value, str) and value.isprintable() and value.strip()
+    text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
+    text = text or (value if plain else repr(value))
+    return text if len(text) <= most else f"{text[: most - 1]}…"

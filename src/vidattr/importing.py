@@ -1,0 +1,87 @@
+"""Imports code that a configuration names: installed modules first, then modules in the current folder.
+
+The current folder is on the import path only while a module is imported that is found nowhere else. Otherwise any file there that
+has the name of an optional dependency (`colorama.py` beside the videos) would be run by every command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from vidattr.errors import ConfigError, VidattrError
+
+
+@contextmanager
+def current_folder() -> Iterator[None]:
+    """Puts the current folder at the end of the import path, and takes it away again."""
+    folder = os.getcwd()
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    importlib.invalidate_caches()  # files that were written a moment ago
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def from_current_folder(module: ModuleType) -> bool:
+    """Says whether a module lies in the current folder: what it imports later may lie there too."""
+    return module.__file__ is not None and Path(module.__file__).is_relative_to(os.getcwd())
+
+
+def module(name: str, where: str, expected: str) -> ModuleType:
+    """Imports a module by its dotted name.
+
+    Args:
+        name: "package.module".
+        where: What names it, for messages ("model.target=mynet:build").
+        expected: What would have been right, for messages.
+
+    Raises:
+        ConfigError: There is no such module, or its code fails while it is imported.
+    """
+    if not name or not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"{where}: {name!r} is no name of a module", expected=expected)
+    try:
+        return _imported(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            remedy = f"check the name, install it, or run where the module is; looked for it also in {os.getcwd()}"
+            raise ConfigError(f"{where}: cannot import {name!r}: {error}", expected=expected, remedy=remedy) from error
+        raise failed(f"{where}: cannot import {name!r}", error) from error
+    except VidattrError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failed(f"{where}: cannot import {name!r}", error) from error
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+    with current_folder():
+        return importlib.import_module(name)
+
+
+def failed(what: str, error: BaseException) -> ConfigError:
+    """Returns the error for code of the user's that raised, with the line, as Python's own message would."""
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if "importlib" not in code.co_filename and code.co_filename != __file__:
+            line = f"{code.co_filename}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        line = f"{error.filename}, line {error.lineno}"
+    return ConfigError(f"{what}: {type(error).__name__}: {error}", remedy=f"see {line}" if line else None)

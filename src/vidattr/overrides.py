@@ -1,0 +1,255 @@
+"""What the user types becomes overrides in Hydra's grammar: plain values are quoted, sweeps expanded, choices looked up.
+
+Hydra's grammar is meant for short words. A class called `petting animal (not cat)`, a folder `/data/视频` or a checkpoint
+`epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it is quoted here:
+
+- a value that Hydra cannot parse is text, as typed; so are the parts between the commas of a sweep or of a flat [list];
+- a value of `dataset.…`, `model.…`, `method.…` or `paths.…` that is, as typed, the path of an existing file or folder is that path, be
+  there commas, quotes, backslashes or `${…}` in it;
+- `~` and `~/…` in these is the home folder.
+
+What may mean two things is refused, with the quoted form to type.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+
+from vidattr.errors import ConfigError, unknown
+
+MOST_CELLS = 10_000
+_FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-/]*(@[\w.:\-]*)?(\.[\w\-]+)*)(=(?P<value>.*))?", re.DOTALL | re.ASCII)
+_PATHS = ("dataset.", "model.", "method.", "paths.")
+_FUNCTION = re.compile(r"(glob|choice|range|interval|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One override at one point of a sweep.
+
+    Attributes:
+        key: What it sets, "method.score".
+        override: In Hydra's grammar.
+        shown: As a title shows it, "method.score=prob".
+        typed: A plain value as it was typed; None: a list, a mapping, null, or something quoted.
+        varies: Whether it is one of several.
+        deletes: Whether it takes the key away.
+    """
+
+    key: str
+    override: str
+    shown: str
+    typed: str | None = None
+    varies: bool = False
+    deletes: bool = False
+
+
+def points(arguments: Sequence[str], groups: Sequence[str], choices: Callable[[str], list[str]], command: str) -> Iterator[list[Setting]]:
+    """Yields each point of the sweep that the arguments span.
+
+    Args:
+        arguments: As typed, KEY=VALUE.
+        groups: The roles of which the command takes exactly one choice each.
+        choices: Returns the names of a role's configs, none where there is no such role.
+        command: Name of the command, for messages.
+
+    Raises:
+        ConfigError: An argument is no override, or may mean two things; an unknown choice; more than `MOST_CELLS` points.
+    """
+    axes = [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
+    if (count := math.prod(map(len, axes))) > MOST_CELLS:
+        raise ConfigError(f"the lists of values span {count} cells", expected=f"at most {MOST_CELLS}")
+    for point in itertools.product(*axes):
+        yield list(point)
+
+
+def quoted(text: str, mark: str = "'") -> str:
+    """Returns a text as a quoted value of Hydra's grammar, which stands for exactly this text."""
+    text = escaped(text)
+    text = re.sub(rf"(\\*){mark}", lambda found: found[1] * 2 + "\\" + mark, text)  # only what stands before a quote is special
+    return mark + re.sub(r"(\\+)\Z", lambda found: found[1] * 2, text) + mark
+
+
+def escaped(value: Any) -> Any:
+    """Returns a value of which OmegaConf takes no text for an interpolation."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)
+    if isinstance(value, os.PathLike):
+        return escaped(os.fspath(value))
+    if isinstance(value, dict):
+        return {name: escaped(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(one) for one in value]
+    return value
+
+
+def is_override(argument: str) -> bool:
+    """Says whether an argument has the form of an override."""
+    found = _FORM.fullmatch(argument)
+    return found is not None and (found["value"] is not None or found["sign"] is not None)
+
+
+def _parsed(argument: str) -> Override:
+    found = _FORM.fullmatch(argument)
+    if found is None or not is_text(argument) or (found["value"] is None and found["sign"] != "~"):
+        raise ConfigError(f"{argument[:200]!r} is no override", expected="KEY=VALUE, +KEY=VALUE or ~KEY, without spaces before the value")
+    key, value = found["key"], found["value"]
+    if key.partition(".")[0].partition("/")[0] == "hydra":
+        raise ConfigError(f"{argument[:200]}: there is nothing of Hydra's own to set", remedy="--add-configs adds folders of configs")
+    if value is None:
+        return _parse(argument)
+    head = f"{found['sign'] or ''}{key}="
+    path = key.startswith(_PATHS)
+    if path and (value == "~" or value.startswith("~/")):
+        value = os.path.expanduser(value)
+        if value.startswith("~"):
+            raise ConfigError(f"{argument}: there is no home folder", expected="a path")
+    try:
+        override = _parse(head + value)
+    except ConfigError as error:
+        if path and exists(value):
+            return _parse(head + quoted(value))
+        return _parse(head + _requoted(head, value, error))
+    if path and not _plain(override, value) and exists(value):
+        if override.is_sweep_override() and all(exists(one.strip()) for one in value.split(",")):
+            both = f"{_shell(head, value)}, or {_shell(head, *map(str.strip, value.split(',')))}"
+            raise ConfigError(f"{argument}: there is a file of this name, and of each of its parts", remedy=f"say which: {both}")
+        return _parse(head + quoted(value))
+    return override
+
+
+def _parse(text: str) -> Override:
+    try:
+        loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr] # which choices a glob(*) finds
+        return OverridesParser.create(loader).parse_overrides([text])[0]
+    except HydraException as error:
+        raise ConfigError(f"{text[:200]}: {str(error).splitlines()[0][:200]}") from error
+
+
+def _plain(override: Override, value: str) -> bool:
+    parsed = override._value
+    return isinstance(parsed, str) and parsed == value and "${" not in value
+
+
+def _requoted(head: str, value: str, error: ConfigError) -> str:
+    """Returns a value that Hydra cannot parse with quotes around what must be text; raises `error`, with the remedy, where that is open."""
+    inner = value.strip()
+    listed = inner.startswith("[") and inner.endswith("]")
+    body = inner[1:-1] if listed else value
+    parts = body.split(",")
+    unclear = re.search(r"[\[\]{}\"]|\$\{|^'|'$", body) or _FUNCTION.match(body)
+    if unclear or (len(parts) > 1 and any(part.count("(") != part.count(")") for part in parts)):
+        remedy = f"quote a text: {_shell(head, value)}"
+        raise ConfigError(error.found, expected="a plain value, a,b,c, [list], {mapping: of values} or glob(*)", remedy=remedy) from error
+    done = ",".join(_alone(part, strip=len(parts) > 1 or listed) for part in parts)
+    return f"[{done}]" if listed else done
+
+
+def _alone(part: str, *, strip: bool) -> str:
+    text = part.strip() if strip else part
+    try:
+        _parse(f"key={text}")
+    except ConfigError:
+        return quoted(text)
+    return text if text else "''"
+
+
+def _shell(head: str, *values: str) -> str:
+    """Returns an override with quoted texts as it is typed into a shell."""
+    return shlex.quote(head + ",".join(quoted(value, "'" if '"' in value else '"') for value in values))
+
+
+def is_text(text: str) -> bool:
+    """Says whether a command line may hold this text."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def exists(path: str) -> bool:
+    """Says whether there is a file, a folder or a link of this name; false for what can be no name."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        return False
+
+
+def _axis(override: Override, groups: Sequence[str], choices: Callable[[str], list[str]], command: str) -> list[Setting]:
+    key = override.key_or_group
+    names = [] if "." in key else choices(key)
+    if override.is_delete():
+        if key in groups:
+            raise ConfigError(f"~{key}: `vidattr {command}` needs a {key}", expected=f"{key}=NAME, one of {', '.join(names)}")
+        if key.count(".") < 2:  # below that are mappings of the user's own, as of a recipe's data sets
+            raise ConfigError(f"~{key}: every option has a value", remedy="say another value instead, null for none")
+        return [Setting(key, override.input_line or "", f"~{key}", deletes=True)]
+    values = _values(override)
+    if override.package is not None or names or key in groups:
+        if names and key not in groups and (key in _ROLES):
+            other = "`vidattr evaluate` and `vidattr table`" if key == "metric" else "`vidattr run`"
+            raise ConfigError(f"`vidattr {command}` takes no {key}", remedy=f"{key}= goes with {other}")
+        sign = "" if key in groups else override.get_key_element().partition(key)[0]
+        return [_choice(override, key, value, sign, choices, len(values) > 1) for value in values]
+    found = []
+    for text, value in values:
+        # Always as an addition: it is our own schema, not Hydra's, that knows which keys there are.
+        plain = text.strip() if isinstance(value, int | float) else None
+        found.append(Setting(key, f"++{key}={text}", f"{key}={text}", plain, varies=len(values) > 1))
+    return found
+
+
+_ROLES = ("dataset", "model", "method", "metric", "render", "runtime", "recipe")
+
+
+def _values(override: Override) -> list[tuple[str, Any]]:
+    """Returns the values of an override, each as text in Hydra's grammar and parsed."""
+    swept = override._value
+    line = override.input_line or ""
+    if isinstance(swept, IntervalSweep):
+        raise ConfigError(f"{line}: an interval has no end of values", expected="a list (a,b,c), range(...) or glob(...)")
+    if isinstance(swept, RangeSweep):
+        start, stop, step = swept.start or 0, swept.stop or 0, swept.step
+        if not (math.isfinite(start) and math.isfinite(stop) and math.isfinite(step) and step != 0):
+            raise ConfigError(f"{line}: no range", expected="range(start,stop) or range(start,stop,step), a step that is not 0")
+        if (stop - start) / step > MOST_CELLS:
+            raise ConfigError(f"{line}: {(stop - start) / step:.0f} values", expected=f"at most {MOST_CELLS}")
+    if not isinstance(swept, ChoiceSweep | RangeSweep | Glob):
+        return [(line.partition("=")[2], override.value())]
+    texts = _swept(override, line)
+    if not texts:
+        raise ConfigError(f"{line}: matches nothing")
+    return [(text, _parse(f"key={text}").value()) for text in texts]
+
+
+def _swept(override: Override, line: str) -> list[str]:
+    try:
+        return list(override.sweep_string_iterator())
+    except (HydraException, ValueError, TypeError, ZeroDivisionError) as error:
+        raise ConfigError(f"{line}: {error}") from error
+
+
+def _choice(override: Override, key: str, value: tuple[str, Any], sign: str, choices: Callable[[str], list[str]], varies: bool) -> Setting:
+    names = choices(key)
+    text, name = value
+    package = override.package
+    if package is not None:
+        raise ConfigError(f"{override.input_line}: a {key} has its own place", remedy=f"say {key}=NAME")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{key}={text[:80]}", expected=f"the name of one {key}: {', '.join(names)}")
+    folder, _, leaf = name.rpartition("/")
+    if name not in names and (leaf not in choices(f"{key}/{folder}") or not folder or any(set(one) <= {"."} for one in folder.split("/"))):
+        raise unknown(key, name, names)
+    return Setting(key, f"{sign}{key}={text}", f"{key}={name}", varies=varies)
