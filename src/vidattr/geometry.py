@@ -101,7 +101,7 @@ def _by_opencv(frame: Pixels, to: tuple[int, int]) -> Pixels:
 def _by_pillow(frame: Pixels, to: tuple[int, int]) -> Pixels:
     from PIL import Image
 
-    return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize(to[::-1], Image.Resampling.BILINEAR), np.uint8)
+    return np.array(Image.fromarray(np.ascontiguousarray(frame)).resize(to[::-1], Image.Resampling.BILINEAR), np.uint8)
 
 
 _RESIZE: dict[Resample, Callable[[Pixels, tuple[int, int]], Pixels]] = {Resample.opencv: _by_opencv, Resample.pillow: _by_pillow}

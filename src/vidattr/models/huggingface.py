@@ -22,6 +22,7 @@ from vidattr.models._network import Network
 from vidattr.types import hashed
 from vidattr.view import CropAt, Geometry, Resample, Sampling, View
 
+_RESIZED = {"do_resize": True, "resample": 2}  # of PIL's filters number 2 is the bilinear one
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
 
@@ -202,6 +203,13 @@ def _view(config: Any, settings: Mapping[str, Any], view: View) -> View:
     scaled, normalised = settings.get("do_rescale", True), settings.get("do_normalize", True)
     if normalised and not {"image_mean", "image_std"} <= settings.keys():
         raise ConfigError("the processor's configuration names no image_mean and image_std", remedy="say model.processor=false")
+    other = {name: settings[name] for name in _RESIZED if settings.get(name, _RESIZED[name]) != _RESIZED[name]}
+    if other:
+        raise ConfigError(
+            f"the processor's configuration has {', '.join(f'{name}={value}' for name, value in other.items())}",
+            expected="one that resizes, and bilinear (resample=2)",
+            remedy="say model.processor=false and the model.input of its training",
+        )
     offset = float(scaled and settings.get("offset", kind.offset))
     side = getattr(config, kind.side)
     resized = settings.get("size", {})

@@ -1,0 +1,160 @@
+"""What every network sees against its original's own preprocessing, on made frames and on real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from conftest import ROOT
+from preprocessing_twins import TWINS, Frame, Twin, transformers_processor
+from vidattr.compose import build
+from vidattr.errors import ConfigError
+from vidattr.geometry import Placement
+from vidattr.models.huggingface import HuggingFace, _view
+from vidattr.view import CropAt, Geometry, LongSide, Resample, View
+
+SIZES = [(240, 320), (256, 340), (320, 240), (360, 641), (97, 131)]
+PROCESSORS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "videomae": ("videomae", "VideoMAEImageProcessor", {"num_frames": 16, "image_size": 224}, {}),
+    "videomae, a video processor": ("videomae", "VideoMAEVideoProcessor", {"num_frames": 16, "image_size": 224}, {}),
+    "timesformer": (
+        "videomae",
+        "VideoMAEImageProcessor",
+        {"num_frames": 8, "image_size": 224},
+        {"image_mean": [0.45] * 3, "image_std": [0.225] * 3},
+    ),
+    "vivit": ("vivit", "VivitImageProcessor", {"num_frames": 32, "image_size": 224}, {}),
+    "vjepa2": ("vjepa2", "VJEPA2VideoProcessor", {"frames_per_clip": 16, "crop_size": 256}, {}),
+}
+
+
+def view_of(name: str) -> View:
+    node = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
+    assert isinstance(node, DictConfig)
+    view: View = build(node, name).input
+    return view
+
+
+def made(h: int, w: int) -> Frame:
+    """Noise of two grains: nothing is harder to resize."""
+    random = np.random.default_rng(h)
+    coarse = cv2.resize(random.integers(0, 256, (h // 8, w // 8, 3), np.uint8), (w, h), interpolation=cv2.INTER_LINEAR)
+    return np.where(random.random((h, w, 1)) < 0.5, coarse, random.integers(0, 256, (h, w, 3), np.uint8)).astype(np.uint8)
+
+
+def apart(view: View, twin: Twin, frame: Frame) -> float:
+    """Returns the largest difference of the two inputs, in grey levels."""
+    pixels = Placement.of((frame.shape[0], frame.shape[1]), view).pixels(frame)
+    ours, theirs = view.normalise(torch.from_numpy(pixels)[None, None])[0, :, 0], twin(frame)
+    assert ours.shape == theirs.shape
+    levels = torch.tensor(view.std).view(3, 1, 1) * (255 / view.max_value)
+    return float(((ours - theirs) * levels).abs().max())
+
+
+def test_every_network_of_others_has_a_twin() -> None:
+    own = {"custom", "hf", "tiny_r2plus1d", "tiny_cnn_lstm", "ucf101_r2plus1d_light", "ucf101_c3d_light", "ucf50_lrcn"}
+    assert {*TWINS} | own == {path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_network_sees_what_its_original_sees_to_one_grey_level(name: str) -> None:
+    view = view_of(name)
+    for h, w in SIZES:
+        assert apart(view, TWINS[name], made(h, w)) <= 1.001, (h, w)
+
+
+@pytest.mark.parametrize("name", ["r3d_50", "tsm_r50", "resnet50lstm", "vgg16lstm_finetuned"])
+def test_the_filter_of_pillow_is_what_makes_it_agree(name: str) -> None:
+    view = view_of(name)
+    assert view.resample is Resample.pillow
+    unfiltered = View(**{**view.__dict__, "resample": Resample.opencv})
+    assert apart(unfiltered, TWINS[name], made(480, 853)) > 20
+
+
+def real_frames(real: Path) -> list[Frame]:
+    names = ["v_Biking_g01_c01.avi", "v_HorseRiding_g01_c03.mp4", "R6llTwEh07w.mp4", "flipping_a_pancake.mkv", "hmdb51_*.avi"]
+    frames = []
+    for name in names:
+        (path,) = real.rglob(name)
+        capture = cv2.VideoCapture(str(path))
+        frames.append(np.asarray(cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB), np.uint8))
+        capture.release()
+    return frames
+
+
+@pytest.mark.real
+def test_real_frames_are_seen_as_the_originals_see_them(real: Path) -> None:
+    frames = real_frames(real)
+    assert len({frame.shape for frame in frames}) > 2
+    found = {name: max(apart(view_of(name), twin, frame) for frame in frames) for name, twin in TWINS.items()}
+    assert {name: difference for name, difference in found.items() if difference > 1.001} == {}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_model_of_transformers_sees_what_its_processor_makes(name: str) -> None:
+    pytest.importorskip("transformers")
+    module, processor, sizes, settings = PROCESSORS[name]
+    twin, saved = transformers_processor(module, processor, **settings)
+    config = SimpleNamespace(model_type=name.partition(",")[0], **sizes)
+    view = _view(config, saved, HuggingFace().input)
+    for h, w in SIZES:
+        assert apart(view, twin, made(h, w)) <= 1.001, (h, w)
+
+
+@pytest.mark.real
+def test_real_frames_are_seen_as_the_processors_of_transformers_see_them(real: Path) -> None:
+    pytest.importorskip("transformers")
+    for name, (module, processor, sizes, settings) in PROCESSORS.items():
+        twin, saved = transformers_processor(module, processor, **settings)
+        view = _view(SimpleNamespace(model_type=name.partition(",")[0], **sizes), saved, HuggingFace().input)
+        assert max(apart(view, twin, frame) for frame in real_frames(real)) <= 1.001, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"resample": 3}, r"resample=3(.|\n)*bilinear"), ({"do_resize": False}, r"do_resize=False")],
+)
+def test_a_processor_that_resizes_otherwise_is_refused(settings: dict[str, Any], message: str) -> None:
+    plain = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 224}, "do_center_crop": True}
+    config = SimpleNamespace(model_type="videomae", num_frames=16, image_size=224)
+    assert _view(config, {**plain, "resample": 2}, View()).resize == [224]
+    with pytest.raises(ConfigError, match=message):
+        _view(config, {**plain, **settings}, View())
+
+
+def test_sides_and_offsets_are_rounded_as_each_original_rounds_them() -> None:
+    crop = {"geometry": Geometry.crop, "size": [224, 224], "resize": [224]}
+    # 128 of 75 becomes 382.29… with 224, and 75 of 128 the same upright; 97 × 131 becomes 302.5… .
+    assert Placement.of((97, 131), View(**crop)).resized == (224, 302)
+    assert Placement.of((97, 131), View(**crop, long_side=LongSide.nearest)).resized == (224, 303)
+    assert Placement.of((131, 97), View(**crop, long_side=LongSide.nearest)).resized == (303, 224)
+    offsets = {at: -Placement.of((240, 320), View(size=[112, 112], geometry=Geometry.crop, crop_at=at)).offset[1] for at in CropAt}
+    assert offsets == {CropAt.even: 18, CropAt.floor: 18, CropAt.ceil: 19}  # 149 − 112 leaves 18.5
+    odd = {at: -Placement.of((224, 227), View(size=[224, 224], geometry=Geometry.crop, crop_at=at)).offset[1] for at in CropAt}
+    assert odd == {CropAt.even: 2, CropAt.floor: 1, CropAt.ceil: 2}
+
+
+@pytest.mark.parametrize("at", CropAt)
+@pytest.mark.parametrize("resample", Resample)
+def test_boxes_go_where_their_pixels_go(at: CropAt, resample: Resample) -> None:
+    view = View(size=[112, 112], geometry=Geometry.crop, crop_at=at, resample=resample, long_side=LongSide.nearest)
+    frame = np.zeros((240, 321, 3), np.uint8)
+    frame[60:180, 100:200] = 255
+    placement = Placement.of((240, 321), view)
+    rows, columns = np.nonzero(placement.pixels(frame)[..., 0] > 127)
+    ((x0, y0, x1, y1),) = placement.boxes([(100, 60, 200, 180)])
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == pytest.approx((x0, y0, x1, y1), abs=0.6)
+
+
+def test_a_turned_frame_is_resized_by_pillow_too() -> None:
+    frame = made(64, 96)
+    view = View(size=[32, 24], resample=Resample.pillow)
+    turned = Placement.of((96, 64), view).pixels(np.rot90(frame))
+    assert np.array_equal(turned, Placement.of((96, 64), view).pixels(np.ascontiguousarray(np.rot90(frame))))
