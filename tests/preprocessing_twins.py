@@ -126,9 +126,7 @@ def transformers_processor(module: str, name: str, **settings: Any) -> tuple[Twi
 
 
 TWINS: dict[str, Twin] = {
-    **dict.fromkeys(
-        ("hara_r3d_18", "hara_r2plus1d_18", "r3d_34", "r3d_50", "r3d_101", "r2plus1d_34", "r2plus1d_50", "r2plus1d_101"), hara
-    ),
+    **dict.fromkeys(("hara_r3d_18", "hara_r2plus1d_18", "r3d_34", "r3d_50", "r3d_101", "r2plus1d_34", "r2plus1d_50", "r2plus1d_101"), hara),
     "r3d_18": preset(released.R3D_18_Weights.KINETICS400_V1),
     "mc3_18": preset(released.MC3_18_Weights.KINETICS400_V1),
     "r2plus1d_18": preset(released.R2Plus1D_18_Weights.KINETICS400_V1),
@@ -137,9 +135,7 @@ TWINS: dict[str, Twin] = {
     "swin3d_t": preset(released.Swin3D_T_Weights.KINETICS400_V1),
     "i3d": deepmind,
     "tsm_r50": tsm,
-    **dict.fromkeys(
-        ("slowfast_r50_4x16", "slowfast_r50_8x8"), mmaction2(256, 256, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
-    ),
+    **dict.fromkeys(("slowfast_r50_4x16", "slowfast_r50_8x8"), mmaction2(256, 256, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])),
     **dict.fromkeys(("slowfast_r50_4x16_pyslowfast", "slowfast_r50_8x8_pyslowfast"), facebook(256)),
     "timesformer": mmaction2(224, 224, [127.5] * 3, [127.5] * 3),
     "timesformer_facebook": facebook(224),

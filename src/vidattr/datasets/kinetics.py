@@ -101,7 +101,8 @@ def _read(path: str) -> _Rows:
         reader = csv.DictReader(file)
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            raise ConfigError(f"{path} has no column {missing[0]!r}; its columns are {reader.fieldnames}", expected=expected, remedy=remedy)
+            columns_there = str(reader.fieldnames)[:300]
+            raise ConfigError(f"{path} has no column {missing[0]!r}; its columns are {columns_there}", expected=expected, remedy=remedy)
         try:
             for row in reader:
                 label, video, start = (row[column] for column in columns)
