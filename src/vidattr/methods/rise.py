@@ -50,7 +50,7 @@ class RISE:
         ConfigError: No mask (or one, whose centred score is always 0), no cell, or p outside (0, 1).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     masks: int = 1000
     cells_t: int = 4
@@ -117,7 +117,7 @@ class RISE:
 def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Returns masks (B, T, H, W): grids (B, t, h, w), enlarged and cut to `size` at a shift of less than a cell.
 
-    Equal to a trilinear resize (cell centres aligned, the border's value held beyond the outermost centres) to
+    Equal to a trilinear resize (cell centres aligned, cells mirrored at the outermost centres, as the released code does) to
     (cells + 1)·⌈size / cells⌉ on each axis and a crop there, of which only the crop is computed.
 
     Args:
@@ -135,5 +135,7 @@ def _hats(cells: int, size: int, shift: Tensor) -> Tensor:
     """Returns (B, size, cells), the share of each cell in each place along one axis."""
     cell = math.ceil(size / cells)
     place = torch.arange(size, dtype=shift.dtype, device=shift.device) + (shift * cell).floor().unsqueeze(1)
-    source = ((place + 0.5) * (cells / ((cells + 1) * cell)) - 0.5).clamp(0, cells - 1)
+    source = (place + 0.5) * (cells / ((cells + 1) * cell)) - 0.5
+    # Mirrored: half a cell beyond the first centre lies between the first and the second cell again.
+    source = ((cells - 1) - ((cells - 1) - source.abs()).abs()).clamp(min=0)
     return (1 - (source.unsqueeze(2) - torch.arange(cells, dtype=shift.dtype, device=shift.device)).abs()).clamp(min=0)
