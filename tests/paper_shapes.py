@@ -36,6 +36,16 @@ def i3d_shapes(classes: int) -> Shapes:
     return shapes | {"logits.conv3d.weight": (classes, 1024, 1, 1, 1), "logits.conv3d.bias": (classes,)}
 
 
+def li_i3d_shapes(classes: int) -> Shapes:
+    """model_def/i3d.py of shinkyo0513's repository, which is src/i3dpt.py of hassony2/kinetics_i3d_pytorch."""
+    branches = {"b0": "branch_0", "b1a": "branch_1.0", "b1b": "branch_1.1", "b2a": "branch_2.0", "b2b": "branch_2.1", "b3b": "branch_3.1"}
+    shapes: Shapes = {}
+    for name, shape in i3d_shapes(classes).items():
+        first, *rest = name.replace("logits.", "conv3d_0c_1x1.").replace(".bn.", ".batch3d.").split(".")
+        shapes[".".join([first[0].lower() + first[1:], *(branches.get(part, part) for part in rest)])] = shape
+    return shapes
+
+
 def hara_shapes(kind: str, depth: int, classes: int) -> Shapes:
     """models/resnet.py and models/resnet2p1d.py of kenshohara/3D-ResNets-PyTorch."""
     # The channels between space and time, worked out by hand from the formula.

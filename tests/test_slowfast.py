@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import ROOT
 from vidattr.compose import build
 from vidattr.errors import ConfigError
+from vidattr.models._slowfast_names import from_pyslowfast
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant
 from vidattr.view import View
 
@@ -89,6 +94,33 @@ WRAPPERS: dict[Release, Callable[[State], dict[str, Any]]] = {
         "cfg": "TRAIN:\n  ENABLE: true",
     },
 }
+
+
+def caffe2(variant: Variant, classes: int = 400) -> Shapes:
+    """Names and shapes of the blobs in SLOWFAST_4x16_R50.pkl and SLOWFAST_8x8_R50.pkl (c2_model_loading.py says what they are)."""
+    shapes: Shapes = {"pred_w": (classes, 2304), "pred_b": (classes,)}
+
+    def bn(name: str, channels: int) -> Shapes:
+        return {f"{name}_bn_{part}": (channels,) for part in ("s", "b", "rm", "riv")}
+
+    for prefix, part, span in (("", 1, 1), ("t_", 8, 5)):
+        shapes |= {f"{prefix}conv1_w": (64 // part, 3, span, 7, 7)} | bn(f"{prefix}res_conv1", 64 // part)
+        inputs = 64 // part
+        for stage, (wide, blocks, slow, fast) in STAGES.items():
+            width, t = wide // part, fast if prefix else slow
+            for block in range(blocks):
+                lateral = 0 if prefix or block else inputs // 4
+                name = f"{prefix}res{stage + 1}_{block}_branch"
+                if block == 0:
+                    shapes |= {f"{name}1_w": (4 * width, inputs + lateral, 1, 1, 1)} | bn(f"{name}1", 4 * width)
+                shapes |= {f"{name}2a_w": (width, inputs + lateral, t, 1, 1)} | bn(f"{name}2a", width)
+                shapes |= {f"{name}2b_w": (width, width, 1, 3, 3)} | bn(f"{name}2b", width)
+                shapes |= {f"{name}2c_w": (4 * width, width, 1, 1, 1)} | bn(f"{name}2c", 4 * width)
+                inputs = 4 * width
+    laterals = {"t_pool1": 8, "t_res2_2_branch2c_bn": 32, "t_res3_3_branch2c_bn": 64, "t_res4_5_branch2c_bn": 128}
+    for name, channels in laterals.items():
+        shapes |= {f"{name}_subsample_w": (2 * channels, channels, KERNEL[variant], 1, 1)} | bn(f"{name}_subsample", 2 * channels)
+    return shapes
 
 
 def empty(shapes: Shapes) -> State:
@@ -296,3 +328,99 @@ def test_random_weights_are_the_same_every_time() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.module.parameters(), other.module.parameters(), strict=True))
     assert one.classes[0] == "class 0"
     assert SlowFastR50(weights="random").weights_file() is None
+
+
+PYSLOWFAST_NAME = (
+    (r"^t_pool1_subsample_bn", "s1_fuse.bn"),
+    (r"^t_pool1_subsample", "s1_fuse.conv_f2s"),
+    (r"^t_res(\d)_\d_branch2c_bn_subsample_bn", r"s\1_fuse.bn"),
+    (r"^t_res(\d)_\d_branch2c_bn_subsample", r"s\1_fuse.conv_f2s"),
+    (r"^(?:res_)?conv1", "s1.pathway0_stem"),
+    (r"^t_(?:res_)?conv1", "s1.pathway1_stem"),
+    (r"^res(\d)_(\d)_branch2([abc])", r"s\1.pathway0_res\2.branch2.\3"),
+    (r"^t_res(\d)_(\d)_branch2([abc])", r"s\1.pathway1_res\2.branch2.\3"),
+    (r"^res(\d)_(\d)_branch1", r"s\1.pathway0_res\2.branch1"),
+    (r"^t_res(\d)_(\d)_branch1", r"s\1.pathway1_res\2.branch1"),
+    (r"^pred", "head.projection"),
+    (r"(stem)_(w|bn)", lambda match: f"{match[1]}.{'conv_w' if match[2] == 'w' else 'bn'}"),
+    (r"_s$", ".weight"),
+    (r"_w$", ".weight"),
+    (r"_rm$", ".running_mean"),
+    (r"_riv$", ".running_var"),
+    (r"_b$", ".bias"),
+)
+
+
+def of_pyslowfast(blob: str) -> str:
+    for theirs, form in PYSLOWFAST_NAME:
+        blob = re.sub(theirs, form, blob)
+    return blob
+
+
+@pytest.mark.parametrize("variant", Variant)
+def test_every_blob_of_caffe2_has_a_place_and_its_shape(variant: Variant) -> None:
+    blobs, expected = caffe2(variant), pyslowfast(variant)
+    assert {of_pyslowfast(name): shape for name, shape in blobs.items()} == {n: s for n, s in expected.items() if not n.endswith("tracked")}
+    ours = from_pyslowfast(empty(blobs))
+    assert ours.keys() == {name for name in from_pyslowfast(empty(expected)) if not name.endswith("tracked")}
+
+
+def pickled(path: Path, content: object) -> str:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    return str(path)
+
+
+def test_the_caffe2_files_of_pyslowfasts_model_zoo_are_read_as_arrays(tmp_path: Path) -> None:
+    variant = Variant.r50_4x16
+    state = {name: tensor for name, tensor in numbered(pyslowfast(variant, 5)).items() if not name.endswith("tracked")}
+    blobs = {blob: state[of_pyslowfast(blob)].numpy() for blob in caffe2(variant, 5)}
+    blobs["res2_0_branch2a_w"] = blobs["res2_0_branch2a_w"][..., 0, 0]  # Caffe2 may leave out axes of length 1
+    training = {"conv1_w_momentum": np.zeros(3, np.float32), "lr": np.float32(0.1), "model_iter": np.array([7], np.int64)}
+    path = pickled(tmp_path / "SLOWFAST_4x16_R50.pkl", {"blobs": blobs | training, "cfg": "MODEL:\n  NUM_CLASSES: 5"})
+    of_caffe2 = SlowFastR50(variant=variant, release=Release.pyslowfast, weights=path).load().module.state_dict()
+    torch.save({"model_state": state}, tmp_path / "checkpoint.pyth")
+    own = SlowFastR50(variant=variant, release=Release.pyslowfast, weights=str(tmp_path / "checkpoint.pyth")).load().module.state_dict()
+    assert of_caffe2.keys() == own.keys()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in of_caffe2.items())
+
+
+class Runs:
+    """What pickles to a call, as any pickle may."""
+
+    def __init__(self, call: object, *arguments: object) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call, self.arguments
+
+
+@pytest.mark.parametrize("call", [os.mkdir, eval, np.load, torch.zeros, Path])
+def test_a_pickle_that_holds_code_is_refused_and_never_run(tmp_path: Path, call: object) -> None:
+    argument = str(tmp_path / "made")
+    path = pickled(tmp_path / "w.pkl", {"blobs": {"pred_w": np.zeros((5, 2304), np.float32), "lr": Runs(call, argument)}})
+    with pytest.raises(ConfigError, match=r"w\.pkl was not loaded: it holds code \(\w+"):
+        SlowFastR50(release=Release.pyslowfast, weights=path).load()
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (["a"], r"holds a list\n.*arrays by name"),
+        ({"blobs": {}}, r"holds no weights"),
+        ({"blobs": {"pred_w": "a text"}}, r"entries that are not weights: pred_w"),
+        ({"blobs": {"pred_w": np.array([b"text"])}}, r"entries that are not weights: pred_w"),
+        ({"blobs": {"pred_w": np.full((5, 2304), np.nan, np.float32)}}, r"not finite: pred_w"),
+        ({"blobs": {"pred_w": np.zeros((5, 2304), np.float32), "conv9_w": np.zeros(3)}}, r"unexpected \(1\): conv9_w"),
+    ],
+)
+def test_a_pickle_of_something_else_is_named(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SlowFastR50(release=Release.pyslowfast, weights=pickled(tmp_path / "w.pkl", content)).load()
+
+
+def test_a_pickle_that_breaks_off_is_named(tmp_path: Path) -> None:
+    whole = pickle.dumps({"blobs": {"pred_w": np.zeros((5, 2304), np.float32)}}, protocol=2)
+    (tmp_path / "w.pkl").write_bytes(whole[:-1000])
+    with pytest.raises(ConfigError, match=r"w\.pkl cannot be read: "):
+        SlowFastR50(release=Release.pyslowfast, weights=str(tmp_path / "w.pkl")).load()

@@ -1,24 +1,20 @@
 """The corrected person tubes of UCF101-24, from `pyannot.pkl` or `finalAnnots.mat`; both files hold the same.
 
-A pickle is a program. This one is read by an unpickler that knows nothing but numbers, strings and arrays, and builds
-even those by its own code: numpy's constructors trust what they are given.
+A pickle is a program: neither is run (`_arrays`).
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import pickletools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidattr._arrays import arrays_of
 from vidattr.datasets import _matlab as _matlab5
 from vidattr.datasets._files import parsing
 from vidattr.errors import ConfigError
@@ -88,12 +84,7 @@ def load(path: str) -> Mapping[str, Callable[[], Tubes]]:
 
 
 def _pickled(path: str) -> dict[str, Callable[[], Tubes]]:
-    data = Path(path).read_bytes()
-    # Python makes room for as many remembered objects as one instruction says, though it be four thousand million.
-    for operation, argument, _ in pickletools.genops(data):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(data):
-            raise pickle.UnpicklingError(f"it numbers an object {argument} in {len(data)} bytes")
-    content = _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    content = arrays_of(Path(path).read_bytes())
     return {str(name): partial(_from_dict, entry) for name, entry in content.items()}
 
 
@@ -128,57 +119,3 @@ def _tube(first: int, last: int, boxes: NDArray[Any]) -> Tube:
     if first < 1 or tube.boxes.shape != (last - first + 1, 4):
         raise ValueError(f"boxes of shape {tube.boxes.shape} for frames {first} to {last}")
     return tube
-
-
-class _Dtype:
-    """Stands for a numpy dtype of numbers or text."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        if not re.fullmatch(r"[biuf][1248]|[SU][0-9]{1,4}", code):
-            raise pickle.UnpicklingError(f"it holds an array of {code!r}")
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
-
-    def read(self, data: bytes | str) -> NDArray[Any]:
-        return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, np.dtype(self.order + self.code))
-
-
-class _Array:
-    """Stands for a numpy array; its `values` come as arguments (protocol 5) or as the pickle's state (before)."""
-
-    values: NDArray[Any]
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        self.values = dtype.read(data).reshape(shape, order="F" if fortran else "C")
-
-    @classmethod
-    def of(cls, data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str, *_: object) -> _Array:
-        array = cls()
-        array.values = dtype.read(data).reshape(shape, order="F" if order == "F" else "C")
-        return array
-
-
-class _Unpickler(pickle.Unpickler):
-    known: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy", "dtype"): _Dtype,
-        ("numpy", "ndarray"): _Array,
-        # As Python 3 writes bytes in protocol 2.
-        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
-        **{
-            (f"numpy.{core}.{module}", name): stand_in
-            for core in ("core", "_core")  # numpy 1 and 2
-            for module, name, stand_in in (
-                ("multiarray", "_reconstruct", lambda *_: _Array()),
-                ("multiarray", "scalar", lambda dtype, data: dtype.read(data)[0]),
-                ("numeric", "_frombuffer", _Array.of),
-            )
-        },
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.known:
-            raise pickle.UnpicklingError(f"it holds code ({module}.{name}), which annotations have no need of")
-        return self.known[module, name]

@@ -61,9 +61,11 @@ class AOSAApprox(Tubing):
     Unlike the paper, whose eq. (8) as printed, S = −Σ ReLU(J (μ − x)), keeps the elements that the text says are left
     out, `lowering` does what the text says.
 
-    `refine=tukey` is in the released code only: groups whose S_i lies outside Tukey's fences, 1.5 interquartile ranges
-    beyond the quartiles, are predicted anew from the clip x* with the most extreme group Ω_* occluded,
-    S_i = f(x) − f(x*) + Σ_{Ω_i} G* − Σ_{Ω_*} G*, where G* is G with J at x*; for each side once.
+    `refine=tukey` goes back to the released code, of which it is not a copy: groups whose S_i lies outside Tukey's fences,
+    1.5 interquartile ranges beyond the quartiles, are predicted anew from the clip x* with the most extreme group Ω_* occluded,
+    S_i = f(x) − f(x*) + Σ_{Ω_i} G* − Σ_{Ω_*} G*, where G* is G with J at x*; for each side once. Unlike the released code, whose
+    new prediction f(x*) + Σ_{Ω_i} J* (v − x*) leaves Ω_* occluded together with Ω_i, the last term puts Ω_* back. There x* is
+    filled with 0 whatever v is, and no ReLU is applied.
 
     Attributes:
         fill: What μ is: for `conditional` the mean of the neighbourhood (`_conditional`), else what AOSA fills in. The

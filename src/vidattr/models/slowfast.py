@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from itertools import pairwise
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from vidattr.models._network import Network
 from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
+from vidattr.models._slowfast_names import from_mmaction2, from_pyslowfast
 from vidattr.types import hashed
 from vidattr.view import CropAt, Geometry, LongSide, Sampling, Short, View
 
@@ -156,36 +155,7 @@ class SlowFast(nn.Module):
         return frames[:, :, [i * (length - 1) // max(count - 1, 1) for i in range(count)]]
 
 
-_PATHS = ("slow_path", "fast_path")
-_PARTS = {"branch1": "downsample", "branch2.a": "conv1", "branch2.b": "conv2", "branch2.c": "conv3"}
-
-
-def _from_mmaction2(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return {re.sub(r"^(backbone|cls_head)\.", "", name): tensor for name, tensor in state.items()}
-
-
-def _from_pyslowfast(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    ours = {_name_of_pyslowfast(name): tensor for name, tensor in state.items()}
-    head = ours.get("fc_cls.weight")
-    if head is not None and head.ndim == 2:  # its columns for the slow pathway come first there
-        ours["fc_cls.weight"] = head.roll(_WIDTH // _THINNER * 8 * _EXPANSION, 1)
-    return ours
-
-
-def _name_of_pyslowfast(name: str) -> str:
-    """Returns this module's name of a weight; one that is not PySlowFast's keeps its own, and `fill` reports it."""
-    if match := re.fullmatch(r"s1\.pathway([01])_stem\.((?:conv|bn)\.\w+)", name):
-        return f"{_PATHS[int(match[1])]}.conv1.{match[2]}"
-    if match := re.fullmatch(r"s([1-4])_fuse\.(conv_f2s|bn)\.(\w+)", name):
-        place = f"layer{int(match[1]) - 1}" if match[1] != "1" else "conv1"
-        return f"slow_path.{place}_lateral.{match[2].removesuffix('_f2s')}.{match[3]}"
-    if match := re.fullmatch(r"s([2-5])\.pathway([01])_res(\d+)\.(branch1|branch2\.[abc])(_bn)?\.(\w+)", name):
-        stage, path, block, part, norm, kind = match.groups()
-        return f"{_PATHS[int(path)]}.layer{int(stage) - 1}.{block}.{_PARTS[part]}.{'bn' if norm else 'conv'}.{kind}"
-    return name.replace("head.projection.", "fc_cls.")
-
-
-_RENAME = {Release.mmaction2: _from_mmaction2, Release.pyslowfast: _from_pyslowfast}
+_RENAME = {Release.mmaction2: from_mmaction2, Release.pyslowfast: from_pyslowfast}
 _SOURCE = {
     Release.mmaction2: "mmaction2's configs/recognition/slowfast",
     Release.pyslowfast: "PySlowFast's model zoo",
@@ -220,7 +190,10 @@ class SlowFastR50:
     `backbone.slow_path.conv1.{conv,bn}.*`, `backbone.{slow,fast}_path.layer1.0.{conv1,conv2,conv3,downsample}.{conv,bn}.*`,
     `backbone.slow_path.{conv1,layer1,layer2,layer3}_lateral.conv.weight`, `cls_head.fc_cls.*`; and PySlowFast's
     `SLOWFAST_4x16_R50.pkl` and `SLOWFAST_8x8_R50.pkl`, under `model_state`: `s1.pathway0_stem.{conv,bn}.*`,
-    `s1_fuse.{conv_f2s,bn}.*`, `s2.pathway0_res0.{branch1,branch1_bn,branch2.a,branch2.a_bn,…}.*`, `head.projection.*`.
+    `s1_fuse.{conv_f2s,bn}.*`, `s2.pathway0_res0.{branch1,branch1_bn,branch2.a,branch2.a_bn,…}.*`, `head.projection.*`. The two
+    files of its model zoo are Caffe2's, arrays under `blobs`: `conv1_w`, `res_conv1_bn_{s,b,rm,riv}`, `res2_0_branch1_w`,
+    `res2_0_branch2a_bn_s` …, the fast pathway's with `t_` before, `t_pool1_subsample_w`, `t_res2_2_branch2c_bn_subsample_w` …,
+    `pred_w`; what training left beside them (`*_momentum`, `lr`, `model_iter`) is not read.
 
     Unlike PySlowFast's test, which averages probabilities over the windows of 7 × 7 features, the features are averaged: the
     same for frames of 224 × 224, and one network for any size.
