@@ -399,6 +399,10 @@ def _huge(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
 
 
+def _png() -> bytes:
+    return bytes(cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1])
+
+
 MADE: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "2.png is no regular file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "2.png is no regular file"),
@@ -407,10 +411,10 @@ MADE: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder": (os.mkdir, "2.png is no regular file"),
     "empty": (Path.touch, "2.png is not a readable image"),
     "half": (
-        lambda path: path.write_bytes(bytes(cv2.imencode(".png", np.eye(64, dtype=np.uint8))[1])[:90]),
+        lambda path: path.write_bytes(_png()[:90]),
         "2.png is not a readable image",
     ),
-    "huge": (_huge, "2.png says that it is 100000 x 100000 pixels large"),
+    "huge": (_huge, "2.png says that it is 100000 x 100000 pixels large, in 33 bytes"),
 }
 
 
@@ -426,7 +430,7 @@ def test_what_is_no_frame_among_frames_is_left_out_and_said(tmp_path: Path, monk
         return  # a folder of this name is none of the frames: see the datasets
     found = read(Clip("a", tmp_path), View(frames=4))
     assert sorted(set(found.numbers)) == [1, 3, 4]
-    assert found.warnings == (f"3 of 4 frames decoded; {message}",)
+    assert found.warnings[0].startswith(f"3 of 4 frames decoded; {message}")
     with pytest.raises(ClipError, match="damaged"):
         read(Clip("a", tmp_path, intact=True), View(frames=4))
     for number in (1, 3, 4):

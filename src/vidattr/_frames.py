@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidattr._footage import MAX_PIXELS, Footage, Load, Trouble, UnreadableError
 from vidattr.types import Pixels
@@ -18,6 +20,7 @@ from vidattr.types import Pixels
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 _MAX_BYTES = 2**30
+_MOST_DEFLATED = 1032  # times smaller than what it holds is a deflated stream at best
 _CLOCK_DIGITS = 9  # seconds since 1970 have ten
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STAMP = re.compile(r"[0-9]+\.[0-9]+")
@@ -79,20 +82,42 @@ def image(path: Path, bits: int = 16) -> Pixels:
     """
     import cv2
 
-    data = _content(path)
-    if data[:8] == _PNG and len(data) > 24 and int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]) > MAX_PIXELS:
-        width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-        raise UnreadableError(f"{path.name} says that it is {width} x {height} pixels large")
-    try:
-        # By name, OpenCV would end the process on one that is not UTF-8.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data else None
-    except (cv2.error, MemoryError) as error:
-        raise UnreadableError(f"{path.name} is not a readable image: {error}") from error
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+    pixels = _decoded(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise UnreadableError(f"{path.name} is not a readable image")
     if pixels.dtype == np.uint16:
         pixels = np.minimum(np.asarray(pixels, np.uint16) >> (bits - 8), 255).astype(np.uint8)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _decoded(path: Path, how: int) -> NDArray[Any]:
+    """Returns the values of a picture as OpenCV has them."""
+    import cv2
+
+    data = _content(path)
+    if data[:8] == _PNG:
+        _check_png(path, data)
+    try:
+        # By name, OpenCV would end the process on one that is not UTF-8.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    except (cv2.error, MemoryError) as error:
+        raise UnreadableError(f"{path.name} is not a readable image: {error}") from error
+    if pixels is None:
+        raise UnreadableError(f"{path.name} is not a readable image")
+    return np.asarray(pixels)
+
+
+def _check_png(path: Path, data: bytes) -> None:
+    """Raises UnreadableError where a PNG file promises more than it can hold: its reader would make room for all of that."""
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    # A line of the smallest pictures takes a bit a pixel and a byte, of which a thousand go into one of the file.
+    if width * height > MAX_PIXELS or height * (1 + width // 8) > _MOST_DEFLATED * len(data):
+        raise UnreadableError(f"{path.name} says that it is {width} x {height} pixels large, in {len(data)} bytes")
+    place = 8
+    while place + 12 <= len(data):
+        place += 12 + int.from_bytes(data[place : place + 4])
+    if place > len(data):
+        raise UnreadableError(f"{path.name} is not a readable image: it is {place - len(data)} bytes too short")
 
 
 def _content(path: Path) -> bytes:
@@ -183,9 +208,7 @@ def _brightest(file: Path) -> int:
     import cv2
 
     try:
-        pixels = cv2.imdecode(np.frombuffer(_content(file), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (UnreadableError, cv2.error):
-        return 0
-    if pixels is None:
+        pixels = _decoded(file, cv2.IMREAD_UNCHANGED)
+    except UnreadableError:
         return 0
     return int(pixels.max()) if pixels.dtype == np.uint16 else 2**16
