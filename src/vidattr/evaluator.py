@@ -163,6 +163,8 @@ def stored_tables(cells: Sequence[Cell]) -> list[list[Judged]]:
     Raises:
         ConfigError: A cell was never evaluated; the message says how to.
     """
+    for out in {str(cell.config.paths.out) for cell in cells}:
+        check_out(out)
     jobs = [read_scores(cell, baseline=baseline) for cell, baseline in with_baselines(cells)]
     for job in jobs:
         if not job.baseline and not len(job.rows):

@@ -11,6 +11,7 @@ from vidattr import compose
 from vidattr.errors import ClipError, ConfigError
 from vidattr.overrides import exists, is_override, is_text, quoted
 from vidattr.runner import Job, run, run_folder
+from vidattr.settings import check_out
 
 
 def explain_videos(
@@ -41,6 +42,7 @@ def explain_videos(
     if not any(one.partition("=")[0].lstrip("+") == "target" for one in overrides):
         ours.append("target=predicted")
     cells = compose.cells([*ours, *overrides], folder=folder, add=add)
+    check_out(str(cells[0].config.paths.out))
     clips = [clip.id for clip in cells[0].dataset.index().clips]
     for cell in cells:
         store = run_folder(cell)

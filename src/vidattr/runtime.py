@@ -66,10 +66,10 @@ class Runtime:
     extras: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "clips", "workers"):
+        for name, most in (("max_batch", 10**6), ("clips", 10**6), ("workers", 1024)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"runtime.{name}={value}", expected="a positive number")
+            if value is not None and not 1 <= value <= most:
+                raise ConfigError(f"runtime.{name}={value}", expected=f"a positive number, at most {most}")
 
     def threads(self) -> int:
         """Returns how many threads decode, and how many draw."""

@@ -87,6 +87,8 @@ def check_out(out: str, option: str = "paths.out") -> None:
         raise ConfigError(f"{option}={out}: {path} is a link to {os.readlink(path)}, which leads nowhere", remedy=remedy)
     if not path.is_dir():
         raise ConfigError(f"{option}={out}: {path} is no folder", remedy=remedy)
+    if any(len(os.fsencode(one)) > os.pathconf(path, "PC_NAME_MAX") for one in Path(out).parts):
+        raise ConfigError(f"{option}={out[:300]}: a name in it is too long for the file system", remedy=remedy)
     probe = path / f".vidattr-probe-{os.getpid()}"
     try:
         probe.mkdir()  # permissions alone do not tell it: a disk may be mounted for reading, and root is refused nothing

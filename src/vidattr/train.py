@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,10 +74,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "lr"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"recipe.{name}={getattr(self, name)}", expected="a positive number")
-        if self.weight_decay < 0:
-            raise ConfigError(f"recipe.weight_decay={self.weight_decay}", expected="zero or more")
+        for name in ("weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"recipe.{name}={getattr(self, name)}", expected="zero or more")
         if not 0 < self.warm_up < 1:
             raise ConfigError(f"recipe.warm_up={self.warm_up}", expected="a share between 0 and 1")
         if not self.train:

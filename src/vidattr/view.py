@@ -79,6 +79,10 @@ class Channels(StrEnum):
     bgr = auto()
 
 
+_LARGEST = 8192  # frames, or pixels of a side
+_FARTHEST = 1_000_000  # frames between two that are taken
+
+
 @dataclass(frozen=True)
 class View:
     """The preprocessing of one network.
@@ -131,8 +135,15 @@ class View:
                     f"model.input.{name} has {len(value)} values: {list(value)}",
                     expected=" or ".join(str(n) for n in length) + " values",
                 )
-        if self.frames < 1 or self.stride < 1 or min(self.size) < 1:
-            raise ConfigError(f"model.input: frames={self.frames} stride={self.stride} size={list(self.size)}", expected="positive numbers")
+        for name, low, high in (("frames", 1, _LARGEST), ("stride", 1, _FARTHEST), ("size", 1, _LARGEST), ("resize", 1, _LARGEST)):
+            value = getattr(self, name)
+            if not all(low <= one <= high for one in (value if isinstance(value, list | tuple) else [value])):
+                raise ConfigError(f"model.input.{name}={value}", expected=f"positive numbers, at most {high}")
+        for name, positive in (("mean", False), ("std", True), ("max_value", True)):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if not all(math.isfinite(one) and (one > 0 or not positive) for one in numbers):
+                raise ConfigError(f"model.input.{name}={value}", expected=f"{'positive' if positive else 'finite'} numbers")
         if (self.fps is not None and not 0 < self.fps < math.inf) or not 0 < self.unknown_fps < math.inf:
             raise ConfigError(f"model.input: fps={self.fps} unknown_fps={self.unknown_fps}", expected="positive numbers, or fps=null")
         if not 0 <= self.place <= 1:

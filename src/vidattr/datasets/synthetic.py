@@ -65,10 +65,10 @@ class Synthetic:
     size: int = 128
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or self.frames < 8 or self.size < 32:
+        if not (1 <= self.clips <= 10**7 and 8 <= self.frames <= 10**5 and 32 <= self.size <= 8192 and self.seed >= 0):
             raise ConfigError(
-                f"dataset: clips={self.clips} frames={self.frames} size={self.size}",
-                expected="at least 1 clip, 8 frames (an object is shown in 40 % of them) and 32 pixels",
+                f"dataset: clips={self.clips} frames={self.frames} size={self.size} seed={self.seed}",
+                expected="1 to 10^7 clips, 8 to 10^5 frames (an object is shown in 40 % of them), 32 to 8192 pixels, a seed from 0",
             )
 
     def index(self) -> Index:

@@ -129,14 +129,14 @@ class ExtremalPerturbation:
     stop_tolerance: float = 0.01
 
     def __post_init__(self) -> None:
-        if not self.areas or not all(0 < area <= 1 for area in self.areas):
-            raise ConfigError(f"method.areas={list(self.areas)}", expected="ratios above 0, up to 1")
+        if not self.areas or not all(0 < area <= 1 for area in self.areas) or len(set(self.areas)) < len(self.areas):
+            raise ConfigError(f"method.areas={list(self.areas)}", expected="ratios above 0, up to 1, all different")
         if len(self.core_kernel) not in (0, 3) or len(self.core_stride) != 3 or min(*self.core_kernel, *self.core_stride, 1) < 1:
             found = f"method.core_kernel={list(self.core_kernel)} method.core_stride={list(self.core_stride)}"
             raise ConfigError(found, expected="[frames, rows, columns] of at least 1 each; an empty kernel: no core loss")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+            if value is not None and not low <= value <= min(high, 1e30):
                 raise ConfigError(
                     f"method.{name}={value}", expected=f"at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
@@ -77,7 +78,7 @@ class IntegratedGradients:
     reduce: Reduce = Reduce.mean
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.blur_sigma > 0:
+        if self.steps < 1 or not 0 < self.blur_sigma < math.inf:
             raise ConfigError(f"method.steps={self.steps} method.blur_sigma={self.blur_sigma}", expected="positive numbers")
         if (self.baseline == Baseline.image) != (self.baseline_file is not None):
             raise ConfigError(

@@ -63,9 +63,10 @@ class RISE:
     def __post_init__(self) -> None:
         if self.masks < 1 + self.centred:
             raise ConfigError(f"method.masks={self.masks}", expected="2 or more, or 1 with method.centred=false")
-        if min(self.cells) < 1:
+        if not all(1 <= one <= 4096 for one in self.cells) or self.masks > 10**8:
             raise ConfigError(
-                f"method.cells_t={self.cells_t} method.cells_h={self.cells_h} method.cells_w={self.cells_w}", expected="1 or more"
+                f"method.cells_t={self.cells_t} method.cells_h={self.cells_h} method.cells_w={self.cells_w} method.masks={self.masks}",
+                expected="1 to 4096 cells, up to 10^8 masks",
             )
         if not 0 < self.p < 1:
             raise ConfigError(f"method.p={self.p}", expected="more than 0 and less than 1")

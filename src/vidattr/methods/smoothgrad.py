@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
@@ -66,7 +67,7 @@ class SmoothGrad:
     reduce: Reduce = Reduce.sum
 
     def __post_init__(self) -> None:
-        if self.n < 1 or not self.spread >= 0:
+        if self.n < 1 or not 0 <= self.spread < math.inf:
             raise ConfigError(f"method.n={self.n} method.spread={self.spread}", expected="n of at least 1 and a spread of at least 0")
         if self.polarity != Polarity.both and self.kind != Kind.plain:
             raise ConfigError(

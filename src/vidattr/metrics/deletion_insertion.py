@@ -36,6 +36,9 @@ class Fill(StrEnum):
     black = auto()
 
 
+_MOST = 10_000  # steps; each is a pass through the network, and a column of the stored curve
+
+
 @dataclass(frozen=True)
 class DeletionInsertion:
     """Scores both curves of the target's probability and their areas.
@@ -65,8 +68,8 @@ class DeletionInsertion:
     insertion_base: Fill = Fill.blur
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"metric.steps={self.steps}", expected="1 or more")
+        if not 1 <= self.steps <= _MOST:
+            raise ConfigError(f"metric.steps={self.steps}", expected=f"1 to {_MOST}")
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.

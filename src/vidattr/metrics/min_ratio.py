@@ -53,12 +53,12 @@ class MinRatio:
 
     def __post_init__(self) -> None:
         rising = [0.0, *self.ratios, 1.0]
-        if not self.ratios or any(low >= high for low, high in itertools.pairwise(rising)):
+        if not self.ratios or not all(low < high for low, high in itertools.pairwise(rising)):
             raise ConfigError(f"metric.ratios={list(self.ratios)}", expected="rising shares between 0 and 1, both excluded")
-        if not self.epsilon or not all(0 <= one < 1 for one in self.epsilon):
-            raise ConfigError(f"metric.epsilon={list(self.epsilon)}", expected="one or more of at least 0 and less than 1")
-        if self.bisection < 0:
-            raise ConfigError(f"metric.bisection={self.bisection}", expected="0 or more")
+        if not self.epsilon or not all(0 <= one < 1 for one in self.epsilon) or len(set(self.epsilon)) < len(self.epsilon):
+            raise ConfigError(f"metric.epsilon={list(self.epsilon)}", expected="one or more, all different, of at least 0 and less than 1")
+        if not 0 <= self.bisection <= 50:
+            raise ConfigError(f"metric.bisection={self.bisection}", expected="0 to 50: then the interval is smaller than a float can tell")
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges M methods, or their `maps` (M, N, T, H, W); maps that are not finite are NaN.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -91,7 +92,7 @@ class SpatialPointing:
     def __post_init__(self) -> None:
         if not self.protocols or len(set(self.protocols)) != len(self.protocols):
             raise ConfigError(f"metric.protocols={[str(p) for p in self.protocols]}", expected=f"one or more of {', '.join(Protocol)}")
-        if not self.tolerance >= 0:
+        if not 0 <= self.tolerance < math.inf:
             raise ConfigError(f"metric.tolerance={self.tolerance}", expected="a distance in pixels, 0 or more")
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:

@@ -57,6 +57,8 @@ class Sanity:
         if not self.similarities or len(set(self.similarities)) != len(self.similarities):
             found = [str(kind) for kind in self.similarities]
             raise ConfigError(f"metric.similarities={found}", expected=f"one or more of {', '.join(Similarity)}")
+        if self.seed < 0:
+            raise ConfigError(f"metric.seed={self.seed}", expected="0 or more")
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges `maps` (M, N, T, H, W); the network comes out as it went in, also where a method fails.

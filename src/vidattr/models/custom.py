@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from vidattr.models._checkpoint import anonymous, fill, located, read
 from vidattr.models._network import Network
 from vidattr.types import hashed
 from vidattr.view import View
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Custom:
     input: View = field(default_factory=View)
     layer: str | None = None
     classes: str | None = hashed(None)
+
+    def __post_init__(self) -> None:
+        if self.target is not None and not _TARGET.fullmatch(self.target):
+            raise ConfigError(f"model.target is {self.target!r}", remedy="say model.target=package.module:builder")
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where the builder brings its own weights."""
@@ -108,7 +115,7 @@ class Custom:
 
 def _builder(target: str | None) -> tuple[ModuleType, Any]:
     name, colon, attribute = (target or "").partition(":")
-    if not (name and colon and attribute):
+    if not colon:
         raise ConfigError(f"model.target is {target!r}", remedy="say model.target=package.module:builder")
     module = importing.module(name, f"model.target={target}", "a module, installed or in the current folder")
     builder = getattr(module, attribute, None)
