@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from safetensors.torch import load_file, save_file
 
 from conftest import Command
+from vidattr.store import RunFolder
 
 SMALL = ("dataset.clips=8", "dataset.frames=16", "dataset.size=64", "--quiet")
 PLAIN = (*SMALL, "render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")
@@ -78,7 +79,7 @@ def test_a_damaged_map_costs_one_clip(vidattr: Command, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     found = vidattr("evaluate", "method=grad_cam", *SMALL)
     assert found.code == 1
-    assert "delete it and run again" in found.err
+    assert "its map is not whole (`vidattr run` with the same overrides computes it again)" in found.err
     assert len(scores(tmp_path, "grad_cam")) == 7
     path.unlink()
     vidattr("run", "method=grad_cam", *PLAIN)
@@ -89,12 +90,9 @@ def test_a_damaged_map_costs_one_clip(vidattr: Command, tmp_path: Path) -> None:
 def test_a_map_of_nan_is_counted_and_not_a_hit(vidattr: Command, tmp_path: Path) -> None:
     vidattr("run", "method=grad_cam", *PLAIN)
     path = sorted(tmp_path.rglob("maps/*.safetensors"))[0]
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
-    save_file({**tensors, "map": tensors["map"] * float("nan")}, path, metadata)
+    folder = RunFolder(path.parent.parent, {})
+    stored = folder.load(path.stem)
+    folder.save(path.stem, replace(stored, map=stored.map * float("nan")))
     (table,) = json.loads(vidattr("evaluate", "method=grad_cam", *SMALL, "--json").out)
     entry = next(entry for entry in table["entries"] if entry["row"] == "grad_cam")
     assert (entry["n"], entry["n_nan"]) == (7, 1)

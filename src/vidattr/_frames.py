@@ -42,15 +42,10 @@ def folder(path: Path, first: int, aligned: bool) -> Footage:
     Raises:
         UnreadableError: Names without a number, two files of one number, or a number below `first`.
     """
-    files = _images(path)
+    numbered, stamped = frame_files(path, first)
     remarks = []
-    stamped = _stamped(files)
-    if stamped:
-        numbered = dict(enumerate(stamped, start=1))
-        if aligned:
-            remarks.append("its frames are named by time: numbered from 1 in this order, for boxes and segment too")
-    else:
-        numbered = {number - first + 1: file for number, file in _numbered(files).items()}
+    if stamped and aligned:
+        remarks.append("its frames are named by time: numbered from 1 in this order, for boxes and segment too")
     numbers = sorted(numbered)
     if aligned and numbers and numbers[0] < 1:
         found = numbers[0] + first - 1
@@ -68,6 +63,18 @@ def folder(path: Path, first: int, aligned: bool) -> Footage:
 
     footage = Footage(numbers, frames)
     return footage
+
+
+def frame_files(path: Path, first: int) -> tuple[dict[int, Path], bool]:
+    """Returns the images of a folder by frame number, and whether their names are time stamps.
+
+    Raises:
+        UnreadableError: Names without a number, or two files of one number.
+    """
+    files = _images(path)
+    if stamped := _stamped(files):
+        return dict(enumerate(stamped, start=1)), True
+    return {number - first + 1: file for number, file in _numbered(files).items()}, False
 
 
 def image(path: Path, bits: int = 16) -> Pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from vidattr.identity import describe, key
 from vidattr.labels import index_of, plain
 from vidattr.models._network import Network
 from vidattr.runtime import within_memory
+from vidattr.sources import Source
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Explanation, Joint, Query, Sample
 from vidattr.video import read as read_video
@@ -95,7 +96,9 @@ def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[D
 
     def read(clip: Clip) -> Decoded:
         try:
-            return clip, read_video(clip, cell.model.input)
+            source = Source(clip, str(cell.config.target)).look()
+            sample = read_video(clip, cell.model.input)
+            return clip, replace(sample, source=source.facts(sample.numbers))
         except Exception as error:  # whatever a file makes a decoder do, it is one clip's affair
             return clip, error
 
@@ -240,6 +243,8 @@ def _stored(found: Explanation, ready: Ready, keep_extras: bool) -> dict[str, St
             probability=ready.probability[k],
             top=ready.top[k],
             extras={name: value[row] for name, value in extras.items()},
+            source=ready.samples[k].source,
+            complete=keep_extras or not found.extras,
         )
         for k, (row, clip) in enumerate(zip(ready.rows, ready.clips, strict=True))
     }

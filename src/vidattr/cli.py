@@ -111,6 +111,7 @@ def _report_jobs(jobs: list[Any], as_json: bool) -> None:
             "written": job.written,
             "present": job.present,
             "failed": len(job.errors),
+            "again": {why.name: count for why, count in job.again.items()},
         }
         for job in jobs
     ]
@@ -120,6 +121,8 @@ def _report_jobs(jobs: list[Any], as_json: bool) -> None:
         if not as_json:
             failed = f", {row['failed']} failed" if row["failed"] else ""
             typer.echo(f"{row['cell']}: {row['written']} written, {row['present']} there before{failed}  {row['folder']}")
+            for why, count in job.again.items():
+                typer.echo(f"  {why.told(count)}")
         for line in job.errors[:5]:
             typer.echo(f"  {line['clip'] or job.cell.title}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
         if len(job.errors) > 5:

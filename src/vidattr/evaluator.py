@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import pandas as pd
 import torch
@@ -19,91 +18,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vidattr._strips import StoredStrip
-from vidattr.batches import by_network, clip_seed, clips_of, network_key, read_ahead, stretches, upload
+from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
 from vidattr.company import Decoded
 from vidattr.compose import Cell, part
-from vidattr.errors import ClipError, ConfigError, line
-from vidattr.identity import key, metric_identity
+from vidattr.errors import ClipError, ConfigError, VidattrError, line
+from vidattr.identity import key
 from vidattr.models._network import Network
-from vidattr.runner import made_by, run_folder
+from vidattr.resident import Resident
+from vidattr.runner import made_by
 from vidattr.runtime import within_memory
+from vidattr.scores import Judged, joined, read_scores, scores_identity
 from vidattr.settings import check_out
-from vidattr.store import RunFolder, StoredMap
+from vidattr.sources import Sources, mark_of, truth_of
+from vidattr.store import StoredMap
 from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
-from vidattr.writing import write_text
-
-_KEYS = ("clip", "label", "video")
-
-
-@dataclass
-class Judged:
-    """The scores of one cell under one metric.
-
-    Attributes:
-        cell: What was judged, and by what.
-        folder: Its run.
-        rows: One row a clip: clip, label, video, the scores, and "<reference>/<score>" for what a trivial answer scores.
-        curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
-        strips: Clip to the maps that the metric keeps, not yet written.
-        clips: How many clips the dataset has.
-        errors: Clips that could not be judged.
-    """
-
-    cell: Cell
-    folder: RunFolder
-    rows: pd.DataFrame
-    curves: dict[str, pd.DataFrame]
-    clips: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    baseline: bool = False
-    strips: dict[str, StoredStrip] = field(default_factory=dict)
-
-    @property
-    def path(self) -> Path:
-        """The file of the scores."""
-        return self.folder.path / "scores" / f"{self.cell.names['metric']}-{key(scores_identity(self.cell))}.csv"
-
-    def strip_path(self, clip: str) -> Path:
-        """Where the strip of a clip is, or will be."""
-        return self.path.with_suffix("") / f"{clip}.safetensors"
-
-    def judged(self) -> set[str]:
-        """Ids of the clips that have a row."""
-        return set(self.rows["clip"]) if len(self.rows) else set()
-
-    def save(self) -> None:
-        """Writes strips, curves and rows, each file whole; the rows last, for what has a row is not judged again."""
-        for clip, strip in self.strips.items():
-            strip.save(self.strip_path(clip))
-        self.strips.clear()
-        for name, curve in self.curves.items():
-            write_text(self.path.with_suffix(f".{name}.csv"), curve.sort_values("clip").to_csv(index=False))
-        write_text(self.path, self.rows.sort_values("clip").to_csv(index=False))
-
-
-def scores_identity(cell: Cell) -> dict[str, Any]:
-    """Returns what decides the scores of one cell beside its maps; where the machine does, that too."""
-    conditions = getattr(cell.metric, "conditions", None)
-    return metric_identity(cell) | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
-
-
-def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
-    """Returns the scores of a cell that were stored earlier, none where there are none yet."""
-    found = Judged(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
-    found.folder.check()
-    if found.path.is_file():
-        found.rows = _read(found.path)
-        for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
-            found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
-    return found
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", remedy="delete it and evaluate again") from error
 
 
 def with_baselines(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
@@ -146,19 +75,48 @@ def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]
                 remedy="`vidattr run` with the same overrides first",
             )
     tables = _tables(jobs)
-    networks: dict[str, Network] = {}
+    resident = Resident(cells[0])
     for table in tables:
-        cell = table[0].cell
-        name = network_key(cell)
-        metric = cast(Metric, cell.metric)
-        if metric.needs_network and name not in networks and _unfinished(table):
-            networks = {name: cell.runtime.resident(cell.model.load())}
-        _judge(table, networks.get(name) if metric.needs_network else None, quiet)
+        clips = _survey(table)
+        resident = resident.serving(table[0].cell)
+        needed = cast(Metric, table[0].cell.metric).needs_network and any(job.open() for job in table)
+        _judge(table, clips, resident.network if needed else None, quiet)
+        for job in table:
+            job.narrow()
     return tables
+
+
+def _survey(jobs: Sequence[Judged]) -> list[Clip]:
+    """Returns the clips of one table, and notes of each job which of its maps and rows are of these clips as they are now.
+
+    A map that is not becomes a line of its job's errors. A baseline that no run stored depends on the frames and the
+    explained class alone.
+    """
+    cell = jobs[0].cell
+    clips, problems = clips_of(cell)
+    sources = Sources(clips, str(cell.config.target))
+    truths = {clip.id: truth_of(clip) for clip in clips}
+    surveys = [sources.survey(job.folder) for job in jobs]
+    drawn: dict[str, str] = {}
+    for job, survey in reversed(list(zip(jobs, surveys, strict=True))):
+        if not job.baseline:
+            drawn |= {clip: mark_of(facts, map=False) for clip, facts in survey.good.items()}
+    for job, survey in zip(jobs, surveys, strict=True):
+        job.clips, job.errors, job.maps = len(clips), list(problems), survey.good.keys()
+        marks = {clip: mark_of(facts) for clip, facts in survey.good.items()}
+        if job.baseline:
+            marks = drawn | {clip: mark for clip, mark in marks.items() if clip in drawn}
+        else:
+            job.errors += [line(clip, "map", why.error) for clip, why in survey.bad.items()]
+        job.expect({clip: (mark, truths[clip]) for clip, mark in marks.items()}, () if job.baseline else survey.bad)
+    return clips
 
 
 def stored_tables(cells: Sequence[Cell]) -> list[list[Judged]]:
     """Returns the finished scores of the cells, grouped as tables, without judging anything.
+
+    Rows of maps that were computed again since do not hold; where the dataset is at hand, those of other clips than the
+    cell asks for, or of another annotation, are left out too.
 
     Raises:
         ConfigError: A cell was never evaluated; the message says how to.
@@ -166,11 +124,40 @@ def stored_tables(cells: Sequence[Cell]) -> list[list[Judged]]:
     for out in {str(cell.config.paths.out) for cell in cells}:
         check_out(out)
     jobs = [read_scores(cell, baseline=baseline) for cell, baseline in with_baselines(cells)]
-    for job in jobs:
-        if not job.baseline and not len(job.rows):
-            raise ConfigError(f"no scores yet: {job.path}", remedy="`vidattr evaluate` with the same overrides first")
-        job.clips = len(job.rows)
-    return _tables(jobs)
+    tables = _tables(jobs)
+    for table in tables:
+        truths = _truths(table[0].cell)
+        drawn: dict[str, str] = {}
+        for job in table:
+            _hold(job, drawn, truths)
+            if not job.baseline and not len(job.rows):
+                found = f"{len(job.outdated)} scores of maps or annotations that changed since" if job.outdated else "no scores yet"
+                raise ConfigError(f"{found}: {job.path}", remedy="`vidattr evaluate` with the same overrides first")
+            job.clips = len(job.rows)
+    return tables
+
+
+def _hold(job: Judged, drawn: dict[str, str], truths: Mapping[str, str] | None) -> None:
+    """Leaves those rows of a cell that are of its maps as they are stored now; what baselines are drawn for goes into `drawn`."""
+    facts = {clip: job.folder.facts(clip) or {} for clip in job.judged() if job.folder.map_path(clip).is_file()}
+    made_of = {clip: mark_of(one) if "sha256" in one else "" for clip, one in facts.items()}
+    marks = {}
+    for clip, (mark, truth) in job.said().items():
+        if truths is None or clip in truths:
+            mark = made_of.get(clip, drawn.get(clip, mark) if job.baseline else mark)
+            marks[clip] = (mark, truth if truths is None else truths[clip])
+    if not job.baseline:
+        drawn |= {clip: mark_of(one, map=False) for clip, one in facts.items() if "sha256" in one and clip not in drawn}
+    job.expect(marks)
+    job.narrow()
+
+
+def _truths(cell: Cell) -> dict[str, str] | None:
+    """Returns what stands for the annotation of each clip that a cell asks for, or None where the dataset is not at hand."""
+    try:
+        return {clip.id: truth_of(clip) for clip in clips_of(cell)[0]}
+    except VidattrError:
+        return None
 
 
 def _tables(jobs: Sequence[Judged]) -> list[list[Judged]]:
@@ -178,19 +165,10 @@ def _tables(jobs: Sequence[Judged]) -> list[list[Judged]]:
     return [[job for job in jobs if any(job.cell is cell for cell in group)] for group in groups]
 
 
-def _unfinished(jobs: Sequence[Judged]) -> bool:
-    return any(job.baseline or job.folder.stored() - job.judged() for job in jobs)
-
-
-def _judge(jobs: Sequence[Judged], network: Network | None, quiet: bool) -> None:
+def _judge(jobs: Sequence[Judged], clips: Sequence[Clip], network: Network | None, quiet: bool) -> None:
     """Judges the maps of one table's cells, batch by batch, every batch with all the cells that lack a row of it."""
     first = jobs[0].cell
-    clips, problems = clips_of(first)
-    stored = {id(job): job.folder.stored() for job in jobs}
-    anywhere = set[str]().union(*(stored[id(job)] for job in jobs if not job.baseline))
-    open_ = {id(job): ((anywhere if job.baseline else stored[id(job)]) - job.judged()) for job in jobs}
-    for job in jobs:
-        job.clips, job.errors = len(clips), list(problems)
+    open_ = {id(job): job.open() for job in jobs}
     wanted = [batch for batch in stretches(clips, first.runtime.clips) if any(clip.id in open_[id(job)] for job in jobs for clip in batch)]
     title = f"{first.names['metric']} · {first.names['dataset']} · {first.names['model']}"
     saved = time.monotonic()
@@ -209,7 +187,7 @@ def _judge(jobs: Sequence[Judged], network: Network | None, quiet: bool) -> None
 
 def _save(jobs: Sequence[Judged]) -> None:
     for job in jobs:
-        if len(job.rows):
+        if len(job.rows) or job.outdated:
             if not job.folder.exists():
                 job.folder.open(made_by(torch.device("cpu")))
             job.save()
@@ -241,14 +219,14 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
     methods = [job.cell.method for job in jobs]
     scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps, methods))
     for m, job in enumerate(jobs):
-        have = [n for n, (clip, _) in enumerate(good) if job.baseline or clip.id in found[id(job)]]
+        have = [n for n, (clip, _) in enumerate(good) if clip.id in (job.marks if job.baseline else found[id(job)])]
         _add(job, [good[n] for n in have], scores, m, have)
 
 
 def _load(job: Judged, clips: Sequence[Clip]) -> dict[str, StoredMap]:
     found = {}
     for clip in clips:
-        if job.folder.map_path(clip.id).is_file():
+        if clip.id in job.maps:
             try:
                 found[clip.id] = job.folder.load(clip.id)
             except ClipError as error:
@@ -258,16 +236,19 @@ def _load(job: Judged, clips: Sequence[Clip]) -> dict[str, StoredMap]:
 
 def _stacked(job: Judged, clips: Sequence[str], found: Mapping[str, StoredMap], query: Query) -> Tensor:
     """Returns one method's maps of a batch, (N, T, H, W): a clip without one is NaN, a baseline without a run is drawn."""
-    if job.baseline and not found:
-        return job.cell.method(cast(Network, None), query).map
-    shape = (query.frames.shape[2], *query.frames.shape[3:])
-    empty = torch.full(shape, torch.nan)
-    return torch.stack([found[clip].map if clip in found else empty for clip in clips]).to(query.frames.device)
+    if job.baseline and len(found) < len(clips):
+        instead = job.cell.method(cast(Network, None), query).map.cpu()
+    else:
+        instead = torch.full((len(clips), query.frames.shape[2], *query.frames.shape[3:]), torch.nan)
+    return torch.stack([found[clip].map if clip in found else one for clip, one in zip(clips, instead, strict=True)]).to(
+        query.frames.device
+    )
 
 
 def _add(job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int]) -> None:
     clips = [clip for clip, _ in judged]
     rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
+    rows["made_of"], rows["truth"] = zip(*(job.marks[c.id] for c in clips), strict=True)
     for name, values in scores.columns.items():
         rows[name] = values[m].cpu().numpy()[list(have)]
     for reference, columns in scores.reference.items():
@@ -275,21 +256,15 @@ def _add(job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: 
             rows[f"{reference}/{name}"] = values.cpu().numpy()[list(have)]
     for name, texts in scores.notes.items():
         rows[name] = [texts[n] for n in have]
-    job.rows = _joined(job.rows, rows)
+    job.rows = joined(job.rows, rows)
     for name, values in scores.curves.items():
         curve = pd.DataFrame(values[m].cpu().numpy()[list(have)]).assign(clip=[c.id for c in clips])
         headings = {s: f"{s} {point}" for s, point in enumerate(scores.points)}
         curve = curve[["clip", *curve.columns.drop("clip")]].rename(columns=headings).rename(columns=str)
-        job.curves[name] = _joined(job.curves.get(name, pd.DataFrame()), curve)
+        job.curves[name] = joined(job.curves.get(name, pd.DataFrame()), curve)
     if (strip := scores.strip) is not None:
         maps, values = strip.maps[m].float().cpu(), strip.values[m].double().cpu()
         for n, (clip, sample) in zip(have, judged, strict=True):
             pixels = torch.from_numpy(sample.pixels[strip.frame])
             number = sample.numbers[strip.frame]
             job.strips[clip.id] = StoredStrip(maps[n], values[n], pixels, strip.name, number, tuple(scores.points))
-
-
-def _joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    if not len(old):
-        return new
-    return pd.concat([old[~old["clip"].isin(new["clip"])], new], ignore_index=True)

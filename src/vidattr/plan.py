@@ -12,6 +12,7 @@ from vidattr.batches import clips_of
 from vidattr.compose import Cell
 from vidattr.identity import key, run_identity
 from vidattr.runner import check_folders, run_folder
+from vidattr.sources import Again, Sources
 from vidattr.store import free_bytes
 
 
@@ -27,7 +28,9 @@ def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[st
     for cell in cells:
         folder = run_folder(cell)
         clips, problems = clips_of(cell, shard)
-        missing = {clip.id for clip in clips} - folder.stored()
+        sources = Sources(clips, str(cell.config.target))
+        survey = sources.survey(folder, extras=cell.runtime.extras)
+        missing = {clip.id for clip in clips} - survey.good.keys()
         view = cell.model.input
         sizes = [path.stat().st_size for path in (folder.path / "maps").glob("[!.]*.safetensors")]
         each = sum(sizes) / len(sizes) if sizes else 4 * view.frames * view.size[0] * view.size[1]
@@ -41,6 +44,7 @@ def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[st
                 "clips": len(clips),
                 "present": len(clips) - len(missing),
                 "missing": len(missing),
+                "again": {why.name: count for why, count in survey.counts().items()},
                 "problems": len(problems),
                 "passes": len(missing) * (1 + cell.method.passes),
                 "bytes": round(len(missing) * each),
@@ -56,6 +60,7 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
     table = [[*names, "maps"], *([*(str(row[name]) for name in names), _size(row["bytes"])] for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines += [f"{row['cell']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
     total = sum(row["bytes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
     lines.append(f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free")

@@ -15,10 +15,10 @@ from vidattr._strips import StoredStrip
 from vidattr._strips import draw as strips_to_png
 from vidattr.compose import Cell
 from vidattr.errors import ClipError
-from vidattr.evaluator import Judged, scores_identity
 from vidattr.identity import describe, key
 from vidattr.plots import plot_curves
 from vidattr.render import Scene
+from vidattr.scores import Judged, scores_identity
 from vidattr.types import Fitted, Metric
 from vidattr.writing import write_text
 
@@ -163,11 +163,16 @@ def _stem(jobs: Sequence[Judged]) -> Path:
 
 
 def missing(jobs: Sequence[Judged]) -> list[str]:
-    """Returns a line per cell that has fewer clips than the dataset."""
-    return [
-        f"{job.cell.title}: {job.clips - len(job.rows)} of {job.clips} clips have no map"
+    """Returns a line per cell that has fewer clips than the dataset, or scores that no longer hold."""
+    lines = [
+        f"{job.cell.title}: {job.clips - len(job.rows)} of {job.clips} clips have no map that can be judged"
         for job in jobs
         if job.clips > len(job.rows) and not job.baseline
+    ]
+    return lines + [
+        f"{job.cell.title}: {left} scores are of maps or annotations that changed since, and are left out"
+        for job in jobs
+        if (left := len(job.outdated - job.judged()))
     ]
 
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ import torch
 from tqdm import tqdm
 
 from vidattr import __version__, gallery
-from vidattr.batches import Ready, by_network, clips_of, explain_batch, network_key, prepare, read_ahead, stretches
+from vidattr.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
 from vidattr.company import Decoded
 from vidattr.compose import Cell
 from vidattr.errors import FOR_ALL, ConfigError, VidattrError, line
 from vidattr.identity import key, run_identity
-from vidattr.models._network import Network
+from vidattr.resident import Resident
 from vidattr.settings import check_out
+from vidattr.sources import Again, Sources
 from vidattr.store import RunFolder, StoredMap
 from vidattr.types import Clip, Joint, Sample
 
@@ -43,6 +43,8 @@ class Job:
     present: int = 0
     written: int = 0
     failed: VidattrError | None = None
+    again: dict[Again, int] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)  # their maps on disk are of something else, and nothing may be drawn of them
 
     def fail(self, clip: str, stage: str, error: Exception) -> None:
         """Notes that a clip failed; the others go on."""
@@ -111,17 +113,19 @@ def run(
     """
     check_folders(cells, force)
     done: list[Job] = []
-    resident = _Resident(cells[0])
+    resident = Resident(cells[0])
     for group in by_network(cells):
         resident = resident.serving(group[0])
         jobs = _open(group, shard, force)
         done += jobs
         clips, problems = clips_of(group[0], shard)
+        sources = Sources(clips, str(group[0].config.target))
         for job in jobs:
             job.errors += problems
-            stored = job.folder.stored()
-            job.missing = {clip.id for clip in clips} - stored
+            survey = sources.survey(job.folder, extras=job.cell.runtime.extras)
+            job.missing = {clip.id for clip in clips} - survey.good.keys()
             job.present = len(clips) - len(job.missing)
+            job.again, job.stale = survey.counts(), set(survey.bad)
         try:
             _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet)
         finally:
@@ -140,24 +144,8 @@ def _open(group: Sequence[Cell], shard: tuple[int, int], force: bool) -> list[Jo
     return list(jobs.values())
 
 
-class _Resident:
-    """The one network in memory, loaded when the first clip needs it and kept for all groups that share it."""
-
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-
-    def serving(self, cell: Cell) -> _Resident:
-        """Returns this one where the cell wants the same network in the same place, else a new one."""
-        same = network_key(cell) == network_key(self.cell) and cell.runtime == self.cell.runtime
-        return self if same else _Resident(cell)
-
-    @cached_property
-    def network(self) -> Network:
-        return self.cell.runtime.resident(self.cell.model.load())
-
-
 def _run_group(
-    jobs: Sequence[Job], clips: Sequence[Clip], resident: _Resident, *, fail_fast: bool, quiet: bool, overwrite: bool = False
+    jobs: Sequence[Job], clips: Sequence[Clip], resident: Resident, *, fail_fast: bool, quiet: bool, overwrite: bool = False
 ) -> None:
     """Runs all methods of one dataset and model; what is missing decides which batches are read."""
     first = jobs[0].cell
@@ -198,7 +186,7 @@ def _wants(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
 
 
 def _do_batch(
-    resident: _Resident,
+    resident: Resident,
     jobs: Sequence[Job],
     decoded: Sequence[Decoded],
     draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], Drawing],
@@ -236,7 +224,7 @@ def _together(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _maps(
-    resident: _Resident, alike: Sequence[Job], ready: Ready | None, good: Sequence[tuple[Clip, Sample]]
+    resident: Resident, alike: Sequence[Job], ready: Ready | None, good: Sequence[tuple[Clip, Sample]]
 ) -> dict[int, dict[str, StoredMap]]:
     """Returns the batch's maps of jobs that are answered at once: computed and written where missing, else read back."""
     found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
@@ -269,10 +257,12 @@ def _keep(job: Job, clip: str, maps: dict[str, StoredMap]) -> None:
     """Stores the map of one clip if it is new, and reads it back if it was there before."""
     try:
         if clip in maps and clip in job.missing:
+            gallery.discard(job, clip, maps[clip])
             job.folder.save(clip, maps[clip])
+            job.stale.discard(clip)
             job.missing.remove(clip)
             job.written += 1
-        elif job.folder.map_path(clip).is_file():
+        elif clip not in job.stale and job.folder.map_path(clip).is_file():
             maps[clip] = job.folder.load(clip, extras=True)
     except FOR_ALL:
         raise
@@ -297,6 +287,11 @@ def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
             if not job.present:
                 raise ConfigError(f"no maps in {job.folder.path}", remedy="`vidattr run` with the same overrides first")
         clips, _ = clips_of(group[0])
-        _run_group(jobs, clips, _Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True)
+        sources = Sources(clips, str(group[0].config.target))
+        for job in jobs:
+            for clip, why in sources.survey(job.folder).bad.items():
+                job.fail(clip, "source", why.error)
+                job.stale.add(clip)
+        _run_group(jobs, clips, Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True)
         done += jobs
     return done

@@ -2,7 +2,8 @@
 
 <out>/<method>/<model>/<label>/
 run.json                      the identity, literally, and what made it
-maps/<clip>.safetensors       map (T, H, W) float32, extras, frame numbers; target, probabilities as metadata
+maps/<clip>.safetensors       map (T, H, W) float32, extras, frame numbers; target, probabilities and the fingerprint of
+                              the clip's source (`sources`) as metadata
 visual/<clip>.png .gif .mp4
 scores/<metric>-<key>.csv     one row a clip
 errors.jsonl                  one line a clip that failed, with its remedy
@@ -10,10 +11,12 @@ errors.jsonl                  one line a clip that failed, with its remedy
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,10 @@ from vidattr.writing import check_writable, explained, remove, sweep, write_byte
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+PICTURES = (".png", ".gif", ".mp4", ".masks.png")
+"""Suffixes of the pictures that a map can have in `visual/`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class StoredMap:
         probability: The network's probability for it, f0.
         top: The five likeliest classes and their probabilities.
         extras: What the method knew beside its map.
+        source: The fingerprint of what the map was made of (`sources`).
+        complete: Whether all that the method knew is in `extras`.
     """
 
     map: Tensor
@@ -47,6 +56,8 @@ class StoredMap:
     probability: float
     top: tuple[tuple[str, float], ...]
     extras: Mapping[str, Tensor]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True
 
 
 class RunFolder:
@@ -112,6 +123,10 @@ class RunFolder:
         """Where a picture of a clip is, or will be."""
         return self.path / "visual" / f"{clip}{suffix}"
 
+    def pictures(self, clip: str) -> list[Path]:
+        """Where all pictures of a clip are, or would be."""
+        return [self.picture(clip, suffix) for suffix in PICTURES]
+
     def stored(self) -> frozenset[str]:
         """Ids of the clips whose map is there."""
         return frozenset(path.stem for path in (self.path / "maps").glob("*.safetensors") if not path.name.startswith("."))
@@ -124,6 +139,7 @@ class RunFolder:
         tensors = {"map": found.map.contiguous(), "numbers": torch.tensor(found.numbers, dtype=torch.int64)}
         tensors |= {f"extras.{name}": value.contiguous().clone() for name, value in found.extras.items()}
         facts = {"target": found.target, "name": found.name, "probability": found.probability, "top": found.top}
+        facts |= {"source": dict(found.source), "sha256": _digest(tensors["map"]), "extras": found.complete}
         write_bytes(self.map_path(clip), save(tensors, {"vidattr": json.dumps(facts)}))  # one entry: several come in any order
 
     def extras(self, clip: str) -> frozenset[str]:
@@ -136,6 +152,23 @@ class RunFolder:
         except (SafetensorError, OSError):
             return frozenset()
 
+    def facts(self, clip: str) -> dict[str, Any] | None:
+        """Returns what is stored beside the voxels of a map, by the file's header alone; None where the file is not whole.
+
+        Keys are `target`, `name`, `probability` and `top` as in `StoredMap`, `source` (what it was made of), `sha256` (of its
+        voxels) and `extras` (whether all that the method knew is there); an earlier version stored the first four.
+        """
+        try:
+            with self.map_path(clip).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length)) if length <= size - 8 else {}
+            facts = json.loads(header.pop("__metadata__")["vidattr"])
+            end = 8 + length + max(tensor["data_offsets"][1] for tensor in header.values())
+            return facts if end == size and {"map", "numbers"} <= header.keys() and {"target", "name"} <= facts.keys() else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+
     def load(self, clip: str, *, extras: bool = False) -> StoredMap:
         """Reads the map of one clip; raises ClipError where the file is damaged."""
         from safetensors import SafetensorError, safe_open
@@ -145,14 +178,19 @@ class RunFolder:
             with safe_open(path, "pt") as file:
                 meta = json.loads(file.metadata()["vidattr"])
                 names = [name for name in file.keys() if name.startswith("extras.")] if extras else []  # noqa: SIM118
+                voxels = file.get_tensor("map")
+                if meta.get("sha256", "") not in ("", _digest(voxels)):
+                    raise ValueError("its voxels are not those that were written")
                 return StoredMap(
-                    map=file.get_tensor("map"),
+                    map=voxels,
                     numbers=tuple(file.get_tensor("numbers").tolist()),
                     target=meta["target"],
                     name=meta["name"],
                     probability=meta["probability"],
                     top=tuple((str(name), float(p)) for name, p in meta["top"]),
                     extras={name.removeprefix("extras."): file.get_tensor(name) for name in names},
+                    source=meta.get("source", {}),
+                    complete=meta.get("extras", True),
                 )
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise ClipError(f"{path} is no whole map: {error}", remedy="delete it and run again") from error
@@ -198,6 +236,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     except (ValueError, OSError):
         return []
     return [line for line in found if isinstance(line, dict)]
+
+
+def _digest(map: Tensor) -> str:
+    return hashlib.sha256(map.contiguous().numpy().data).hexdigest()
 
 
 def free_bytes(path: Path) -> int:

@@ -48,7 +48,8 @@ class Clip:
 
     Attributes:
         id: Unique in the dataset and safe as a file name; the clip's seed and its files derive from it.
-        source: A video file, a folder of numbered frames, or a function from nothing to (T, H, W, 3) uint8 RGB frames.
+        source: A video file, a folder of numbered frames, or a function from nothing to (T, H, W, 3) uint8 RGB frames. All
+            that decides such a function's frames must be in the dataset's fields: nobody looks whether they changed.
         label: Name of its class, "" where it is not known.
         video: The video it was cut from: clips of one video are not independent, and intervals are clustered by it.
         boxes: Frame number (1-based) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation order.
@@ -108,6 +109,7 @@ class Sample:
         boxes: For each of the T frames its boxes, in pixels of `pixels`; boxes that left the view are dropped.
         segment: For each of the T frames whether it lies in the clip's segment; None where there is no segment.
         warnings: What is doubtful about it: frames that could not be decoded, values that had to be guessed.
+        source: The fingerprint of what was read (`sources`); empty where nobody asked for it.
     """
 
     pixels: Pixels
@@ -115,6 +117,7 @@ class Sample:
     boxes: tuple[tuple[Box, ...], ...]
     segment: tuple[bool, ...] | None
     warnings: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,135 @@
+"""The scores of one cell under one metric: rows, curves and strips on disk, and which of them still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vidattr._strips import StoredStrip
+from vidattr.compose import Cell
+from vidattr.errors import ConfigError
+from vidattr.identity import key, metric_identity
+from vidattr.runner import run_folder
+from vidattr.store import RunFolder
+from vidattr.writing import write_text
+
+_KEYS = ("clip", "label", "video", "made_of", "truth")
+
+
+@dataclass
+class Judged:
+    """The scores of one cell under one metric.
+
+    Attributes:
+        cell: What was judged, and by what.
+        folder: Its run.
+        rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the annotation),
+            the scores, and "<reference>/<score>" for what a trivial answer scores.
+        curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
+        strips: Clip to the maps that the metric keeps, not yet written.
+        clips: How many clips the dataset has.
+        errors: Clips that could not be judged.
+        marks: Clip to what `made_of` and `truth` are of a row that holds; clips without a map that can be judged are not in it.
+        maps: Clips whose map can be judged; of a baseline those that a run stored.
+        outdated: Clips whose row was found to be of another map, other frames or another annotation.
+    """
+
+    cell: Cell
+    folder: RunFolder
+    rows: pd.DataFrame
+    curves: dict[str, pd.DataFrame]
+    clips: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    baseline: bool = False
+    strips: dict[str, StoredStrip] = field(default_factory=dict)
+    marks: dict[str, tuple[str, str]] = field(default_factory=dict)
+    maps: Collection[str] = frozenset()
+    outdated: frozenset[str] = frozenset()
+
+    @property
+    def path(self) -> Path:
+        """The file of the scores."""
+        return self.folder.path / "scores" / f"{self.cell.names['metric']}-{key(scores_identity(self.cell))}.csv"
+
+    def strip_path(self, clip: str) -> Path:
+        """Where the strip of a clip is, or will be."""
+        return self.path.with_suffix("") / f"{clip}.safetensors"
+
+    def judged(self) -> set[str]:
+        """Ids of the clips that have a row."""
+        return set(self.rows["clip"]) if len(self.rows) else set()
+
+    def open(self) -> set[str]:
+        """Ids of the clips whose map can be judged and has no row."""
+        return self.marks.keys() - self.judged()
+
+    def said(self) -> dict[str, tuple[str, str]]:
+        """Returns clip to `made_of` and `truth`, as the rows say them."""
+        return dict(zip(self.rows["clip"], zip(self.rows["made_of"], self.rows["truth"], strict=True), strict=True))
+
+    def expect(self, marks: Mapping[str, tuple[str, str]], gone: Collection[str] = ()) -> None:
+        """Drops what speaks of other maps, frames or annotations than there are now.
+
+        Args:
+            marks: Clip to what `made_of` and `truth` have to be.
+            gone: Clips of which no row holds, whatever it says.
+        """
+        self.marks = dict(marks)
+        dropped = frozenset(clip for clip, one in self.said().items() if clip in gone or marks.get(clip, one) != one)
+        self.outdated = dropped
+        self.rows = self.rows[~self.rows["clip"].isin(dropped)]
+        self.curves = {name: curve[~curve["clip"].isin(dropped)] for name, curve in self.curves.items()}
+
+    def narrow(self) -> None:
+        """Leaves out the rows of clips that were not asked for, or have no map any more: they stay on disk."""
+        self.rows = self.rows[self.rows["clip"].isin(self.marks)]
+        self.curves = {name: curve[curve["clip"].isin(self.marks)] for name, curve in self.curves.items()}
+
+    def save(self) -> None:
+        """Writes strips, curves and rows, each file whole; the rows last, for what has a row is not judged again."""
+        for clip in self.outdated - self.judged():
+            self.strip_path(clip).unlink(missing_ok=True)
+        for clip, strip in self.strips.items():
+            strip.save(self.strip_path(clip))
+        self.strips.clear()
+        for name, curve in self.curves.items():
+            write_text(self.path.with_suffix(f".{name}.csv"), curve.sort_values("clip").to_csv(index=False))
+        write_text(self.path, self.rows.sort_values("clip").to_csv(index=False))
+
+
+def scores_identity(cell: Cell) -> dict[str, Any]:
+    """Returns what decides the scores of one cell beside its maps; where the machine does, that too."""
+    conditions = getattr(cell.metric, "conditions", None)
+    return metric_identity(cell) | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
+
+
+def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
+    """Returns the scores of a cell that were stored earlier, none where there are none yet."""
+    found = Judged(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
+    found.folder.check()
+    if found.path.is_file():
+        rows = _read(found.path)
+        found.rows = rows.assign(**{name: "" for name in _KEYS if name not in rows})  # an earlier version did not mark its rows
+        for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
+            found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        found = pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", remedy="delete it and evaluate again") from error
+    words = {name: found[name].astype(object).where(found[name].notna(), "") for name in _KEYS if name in found}
+    return found.assign(**words)  # a clip without a label has "", not a number that is none
+
+
+def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of both, the new ones where a clip is in both."""
+    if not len(old):
+        return new
+    return pd.concat([old[~old["clip"].isin(new["clip"])], new], ignore_index=True)

@@ -1,0 +1,240 @@
+"""What a map was made of: the fingerprint of its clip's source, and whether that is still what lies there.
+
+A fingerprint is a plain dictionary that is stored with the map:
+
+* of a video file: its path, its state (size and the times at which content and inode last changed) and the sha256 of the
+  whole file;
+* of a folder of frames: its path, its state (name, size and times of every image), its listing (names and sizes:
+  the names decide what frames are taken), the names of the frames that the network saw, and the sha256 of those files;
+* of a clip that is made by code: nothing; the fields of its dataset and its class's own code are in the run's identity;
+* the clip's `span`, and its label where the label decides what is explained.
+
+Path and state are compared first, and only where they differ the content: a copy, or a file that was merely touched, is the
+same source. Boxes and segment are not in it, for no map depends on them: `truth_of` is what the scores are compared by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vidattr._footage import UnreadableError
+from vidattr._frames import IMAGE_SUFFIXES, frame_files
+from vidattr.errors import ClipError
+from vidattr.store import RunFolder
+from vidattr.types import Clip
+
+Facts = Mapping[str, Any]
+
+
+class Again(StrEnum):
+    """Why a map that is there has to be computed again."""
+
+    changed = "clips whose source changed"
+    damaged = "maps that were not whole"
+    unmarked = "maps of an earlier version, which do not say what they were made of,"
+    bare = "maps that were stored without extras"
+
+    def told(self, count: int) -> str:
+        """Returns what a command says that computes them again."""
+        return f"{count} {self.value} {'is' if count == 1 else 'are'} computed again"
+
+    @property
+    def error(self) -> ClipError:
+        """What a command says that can only read the map."""
+        found = {
+            Again.changed: "its source changed since its map was made",
+            Again.damaged: "its map is not whole",
+            Again.unmarked: "its map is of an earlier version and does not say what it was made of",
+            Again.bare: "its map was stored without extras",
+        }[self]
+        return ClipError(found, remedy="`vidattr run` with the same overrides computes it again")
+
+
+class Source:
+    """The source of a clip as it lies on disk at the moment of the first look.
+
+    Args:
+        clip: The clip.
+        target: What is explained, as in the configuration: only where it is "label" the clip's label decides a map.
+    """
+
+    def __init__(self, clip: Clip, target: str) -> None:
+        self.clip = clip
+        self.path = os.path.realpath(clip.source) if isinstance(clip.source, Path) else None
+        self.asked: dict[str, Any] = {} if clip.span is None else {"span": list(clip.span)}
+        if target == "label":
+            self.asked["label"] = clip.label
+        if clip.first_frame != 1:
+            self.asked["first_frame"] = clip.first_frame
+
+    @cached_property
+    def _look(self) -> tuple[str, str, int]:
+        """State, listing and the time of the last change in ns; empty where there is nothing."""
+        return ("", "", 0) if self.path is None else _looked(Path(self.path))
+
+    def look(self) -> Source:
+        """Looks at the source now, before it is read: what changes from here on is noticed."""
+        _ = self._look
+        return self
+
+    def facts(self, numbers: Iterable[int]) -> dict[str, Any]:
+        """Returns the fingerprint.
+
+        Args:
+            numbers: The frame numbers that the network saw.
+
+        Raises:
+            ClipError: The source changed since the first look, so that nobody knows which of both was read; or it cannot
+                be read.
+        """
+        if self.path is None:
+            return dict(self.asked)
+        path, (state, listing, changed) = Path(self.path), self._look
+        try:
+            files: dict[str, Any] = {}
+            if path.is_dir():
+                frames, _ = frame_files(path, self.clip.first_frame)
+                files = {"listing": listing, "files": [frames[number].name for number in dict.fromkeys(numbers)]}
+            found = {"path": self.path, "state": state, "changed": changed, "sha256": _content(path, files.get("files")), **files}
+        except (OSError, KeyError, UnreadableError) as error:
+            raise ClipError(f"cannot read {path}: {error}", remedy="see who removes or writes it, and run again") from error
+        if _looked(path) != self._look:
+            raise ClipError(f"{path} changed while it was read", remedy="wait until it is written, and run again")
+        return {**found, **self.asked}
+
+    def same(self, facts: Facts) -> bool:
+        """Whether a map with this fingerprint was made of this source."""
+        if {name: facts[name] for name in ("span", "label", "first_frame") if name in facts} != self.asked:
+            return False
+        if self.path is None:
+            return "sha256" not in facts
+        state, listing, _ = self._look
+        if not state:
+            return False
+        if (facts.get("path"), facts.get("state")) == (self.path, state):
+            return True
+        if facts.get("listing", "") != listing:
+            return False
+        try:
+            return bool(_content(Path(self.path), facts.get("files")) == facts.get("sha256"))
+        except OSError:
+            return False
+
+
+def _looked(path: Path) -> tuple[str, str, int]:
+    """Returns state, listing ("" of a file) and the time of the last change of what lies at a path; empty where nothing does."""
+    try:
+        if not path.is_dir():
+            found = path.stat()
+            return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}", "", max(found.st_mtime_ns, found.st_ctime_ns)
+        with os.scandir(path) as entries:
+            frames = sorted((one.name, _stat(one)) for one in entries if os.path.splitext(one.name)[1].lower() in IMAGE_SUFFIXES)
+    except OSError:
+        return "", "", 0
+    state = "\n".join(f"{name} {size} {times}" for name, (size, *times) in frames)
+    listing = "\n".join(f"{name} {size}" for name, (size, *_) in frames)
+    return _hash(state), _hash(listing), max((max(times) for _, (_, *times) in frames), default=0)
+
+
+def _stat(entry: os.DirEntry[str]) -> tuple[int, int, int]:
+    """Returns size and times in ns; nothing of a link to nowhere."""
+    try:
+        found = entry.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _content(path: Path, files: Sequence[str] | None) -> str:
+    """Returns the sha256 of a file, or of some files of a folder."""
+    if files is None:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    for name in files:
+        content = (path / name).read_bytes()
+        found.update(f"{len(content)} ".encode() + content)
+    return found.hexdigest()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def truth_of(clip: Clip) -> str:
+    """Returns twelve digits that stand for all that a metric may know of a clip beside its frames: boxes, segment, label, video."""
+    boxes = [[number, [[float(x) for x in box] for box in clip.boxes[number]]] for number in sorted(clip.boxes)]
+    text = json.dumps([boxes, clip.box_size, clip.segment, clip.label, clip.video], default=int)
+    return _hash(text)[:12]
+
+
+def mark_of(facts: Facts, *, map: bool = True) -> str:
+    """Returns twelve digits that stand for a map: its voxels, the source that it was made of, and the class that it explains.
+
+    With `map=False` they stand for the question alone, which is all that a map depends on that is drawn on the spot.
+    """
+    source = facts["source"]
+    question = [source.get(name) for name in ("sha256", "listing", "span")] + [facts["target"]]
+    return _hash(json.dumps([facts["sha256"] if map else "", *question]))[:12]
+
+
+@dataclass
+class Survey:
+    """What is known of the maps that a folder holds of some clips.
+
+    Attributes:
+        good: Clip to the facts of its map, where that is whole and of the clip's source as it is now.
+        bad: Clip to why its map has to be computed again.
+    """
+
+    good: dict[str, Facts] = field(default_factory=dict)
+    bad: dict[str, Again] = field(default_factory=dict)
+
+    def counts(self) -> dict[Again, int]:
+        """Returns how many maps have to be computed again for each reason, without those that do not occur."""
+        return {why: count for why in Again if (count := sum(why is one for one in self.bad.values()))}
+
+
+class Sources:
+    """The sources of some clips, each looked at once however many folders are surveyed."""
+
+    def __init__(self, clips: Sequence[Clip], target: str) -> None:
+        self.clips, self._target = clips, target
+        self._found: dict[str, Source] = {}
+
+    def survey(self, folder: RunFolder, *, extras: bool = False) -> Survey:
+        """Looks at the maps of the clips in one folder, by their headers.
+
+        Args:
+            folder: The run.
+            extras: Whether a map that was stored without extras is one to compute again.
+        """
+        survey, stored = Survey(), folder.stored()
+        for clip in self.clips:
+            if clip.id not in stored:
+                continue
+            facts = folder.facts(clip.id)
+            if facts is None:
+                survey.bad[clip.id] = Again.damaged
+            elif "source" not in facts or "sha256" not in facts:
+                survey.bad[clip.id] = Again.unmarked
+            elif not self._source(clip).same(facts["source"]):
+                survey.bad[clip.id] = Again.changed
+            elif extras and not facts.get("extras", True):
+                survey.bad[clip.id] = Again.bare
+            else:
+                survey.good[clip.id] = facts
+        return survey
+
+    def _source(self, clip: Clip) -> Source:
+        if clip.id not in self._found:
+            self._found[clip.id] = Source(clip, self._target)
+        return self._found[clip.id]
