@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.errors import ClipError, ConfigError, OutputError
+from vidattr.errors import ClipError, OutputError
 from vidattr.store import RunFolder, StoredMap
-from vidattr.writing import check_writable, durably, sweep, whole, write_bytes, write_text
+from vidattr.writing import set_durable, sweep, whole, write_bytes, write_text
 
 MAP = StoredMap(torch.ones(2, 3, 4), (1, 2), 0, "disc", 1.0, (("disc", 1.0),), {})
 
@@ -119,8 +119,11 @@ def test_durable_files_reach_the_disk_before_they_get_their_name(tmp_path: Path,
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
-    with durably(asked):
+    set_durable(asked)
+    try:
         write_bytes(tmp_path / "new" / "deep" / "a", b"whole")
+    finally:
+        set_durable(False)
     if asked:
         assert ".part" in events[0]
         assert events[1:] == ["rename", "sync ./new/deep", "sync ./new", "sync ."]
@@ -178,31 +181,11 @@ def test_a_name_that_is_too_long_is_one_clips_affair_and_a_file_in_the_way_is_no
         write_text(tmp_path / "file" / "a.txt", "")
 
 
-def test_a_folder_that_cannot_be_is_refused_before_anything_loads(vidattr: Command, tmp_path: Path) -> None:
+def test_render_refuses_a_folder_that_cannot_be(vidattr: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for verb in ("run --dry-run", "evaluate", "render"):
-        found = vidattr(*verb.split(), "paths.out=loop/visual_res", "dataset.clips=2")
-        assert found.code == 2, (verb, found.err)
-        assert "another paths.out" in found.err
-        assert "Traceback" not in found.err
-    for out in ("file", "file/below", "loop", "dangling", "x" * 300):
-        with pytest.raises(ConfigError, match=r"another paths\.out"):
-            check_writable(Path(out), "paths.out")
-    found = vidattr("train", "--out", "file", "--quiet")
-    assert found.code == 2, found.err
-    assert "another --out" in found.err
-
-
-def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if os.geteuid() == 0:  # whom nothing is forbidden: ask as somebody else
-        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    else:
-        tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match="no permission to write"):
-        check_writable(tmp_path / "visual_res", "paths.out")
-    tmp_path.chmod(0o700)
+    found = vidattr("render", "paths.out=file/visual_res", "dataset.clips=2")
+    assert found.code == 2
+    assert "another folder as paths.out" in found.err
 
 
 def test_lines_of_another_division_into_shards_go_with_the_clips_that_are_seen_again(tmp_path: Path) -> None:
@@ -216,3 +199,24 @@ def test_lines_of_another_division_into_shards_go_with_the_clips_that_are_seen_a
     assert json.loads((tmp_path / "errors.2-of-2.jsonl").read_text()) == b
     folder.write_errors([], (1, 1), {"a", "b"})
     assert not any(tmp_path.iterdir())
+
+
+def test_every_verb_writes_durably_where_it_is_asked_to(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    base = ("method=center", "dataset.clips=1", "--quiet")
+    for verb in ("run", "evaluate", "render"):
+        assert vidattr(verb, *base, "paths.out=plain").code == 0
+    assert not synced
+    for verb, folder in (("run", "maps"), ("evaluate", "scores"), ("render", "visual")):
+        synced.clear()
+        assert vidattr(verb, *base, "runtime.durable=true").code == 0
+        assert folder in {Path(name).name for name in synced}, verb
+        assert any(".part" in name for name in synced), verb
+    set_durable(False)

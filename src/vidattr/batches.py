@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from vidattr.errors import ClipError, ConfigError, line
 from vidattr.identity import describe, key
 from vidattr.labels import index_of, plain
 from vidattr.models._network import Network
-from vidattr.runtime import within_memory
+from vidattr.runtime import submitted, within_memory
 from vidattr.sources import Source
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Explanation, Joint, Query, Sample
@@ -106,7 +107,7 @@ def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[D
         waiting: list[list[Future[Decoded]]] = []
         try:
             for batch in batches:
-                waiting.append([pool.submit(read, clip) for clip in batch])
+                waiting.append([submitted(pool, partial(read, clip)) for clip in batch])
                 if len(waiting) > 2:
                     yield [future.result() for future in waiting.pop(0)]
             while waiting:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vidattr.errors import ConfigError, VidattrError, bug
+from vidattr.errors import ConfigError, VidattrError, bug, out_of_memory
 
 app = typer.Typer(
     name="vidattr",
@@ -237,9 +237,11 @@ def train(
     from vidattr import compose
     from vidattr import train as training
     from vidattr.settings import check_out
+    from vidattr.writing import set_durable
 
     check_out(str(out), "--out")
     recipe, model, runtime = compose.training(overrides or [], folder=config_dir, add=add_configs or [])
+    set_durable(runtime.durable)
     path = training.train(recipe, model, device=runtime.torch_device(), out=out, quiet=quiet)
     typer.echo(f"weights and log: {path}")
 
@@ -291,4 +293,10 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except OSError as error:  # what a disk or a path does, where nobody knew better; the name says which
         typer.echo(f"error: {error.strerror or error}" + (f": {str(error.filename)[:300]}" if error.filename else ""), err=True)
+        sys.exit(1)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        remedy = "a smaller network or model.input.size, fewer runtime.workers, or more memory"
+        typer.echo(f"error: out of memory: {error}\n  to do: {remedy}", err=True)
         sys.exit(1)

@@ -91,7 +91,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out; torch has a type of its own on a GPU only, and words elsewhere."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 _NO_MEMORY = (
@@ -103,7 +103,10 @@ _NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "could not create a memory",  # oneDNN
+    "could not create a primitive",  # the same
+    "could not execute a primitive",
     "can't start new thread",  # no room for its stack
+    "failed to map segment",  # no room for a library
 )
 
 

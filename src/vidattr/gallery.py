@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vidattr.errors import FOR_ALL
 from vidattr.identity import key
@@ -14,7 +14,11 @@ from vidattr.store import StoredMap
 from vidattr.types import Clip, Sample
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from vidattr.runner import Job
+
+Drawing: TypeAlias = "Future[list[tuple[Job, str, Exception]]]"
 
 
 def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:

@@ -20,7 +20,7 @@ from vidattr.plots import plot_curves
 from vidattr.render import Scene
 from vidattr.scores import Judged, scores_identity
 from vidattr.types import Fitted, Metric
-from vidattr.writing import write_text
+from vidattr.writing import set_durable, sweep, write_text
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 
@@ -35,8 +35,10 @@ def show(groups: Sequence[Sequence[Judged]], baseline: str | None, form: str) ->
     """
     shown = []
     for jobs in groups:
+        set_durable(jobs[0].cell.runtime.durable)
         built = build(jobs, None if baseline in (None, "none") else baseline)
         stem = _stem(jobs)
+        sweep(stem.parent)
         for name, suffix in _SUFFIXES.items():
             write_text(stem.with_name(stem.name + suffix), getattr(built, name)())
         notes = [f"Written: {stem}{{{','.join(_SUFFIXES.values())}}}"]

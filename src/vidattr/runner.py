@@ -10,8 +10,9 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from vidattr.compose import Cell
 from vidattr.errors import FOR_ALL, ConfigError, VidattrError, line
 from vidattr.identity import key, run_identity
 from vidattr.resident import Resident
+from vidattr.runtime import submitted
 from vidattr.settings import check_out
 from vidattr.sources import Again, Sources
 from vidattr.store import RunFolder, StoredMap
 from vidattr.types import Clip, Joint, Sample
+from vidattr.writing import set_durable, sweep
 
 
 @dataclass
@@ -50,9 +53,6 @@ class Job:
         """Notes that a clip failed; the others go on."""
         self.errors.append(line(clip, stage, error))
         self.missing.discard(clip)
-
-
-Drawing = Future[list[tuple[Job, str, Exception]]]
 
 
 def run_folder(cell: Cell) -> RunFolder:
@@ -108,14 +108,14 @@ def run(
         quiet: No progress bar.
 
     Raises:
-        ConfigError: Something is wrong that concerns a whole cell, found before any clip was explained.
-        OutputError: A file cannot be written, say on a full disk; what was written stays.
+        ConfigError: Something is wrong that concerns a whole cell. OutputError: a file cannot be written, say on a full disk.
     """
     check_folders(cells, force)
     done: list[Job] = []
     resident = Resident(cells[0])
     for group in by_network(cells):
         resident = resident.serving(group[0])
+        set_durable(group[0].runtime.durable)
         jobs = _open(group, shard, force)
         done += jobs
         clips, problems = clips_of(group[0], shard)
@@ -150,15 +150,17 @@ def _run_group(
     """Runs all methods of one dataset and model; what is missing decides which batches are read."""
     first = jobs[0].cell
     sheets = gallery.sheets(jobs)
+    sweep(sheets)
     batches = stretches(clips, first.runtime.clips)
-    wanted = [batch for batch in batches if overwrite or any(_wants(jobs, clip, sheets) for clip in batch)]
+    missing = set[str]().union(*(job.missing for job in jobs))
+    wanted = [batch for batch in batches if overwrite or any(clip.id in missing or gallery.lacks(jobs, clip, sheets) for clip in batch)]
     title = f"{first.names['dataset']} · {first.names['model']}"
     bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
     with bar, ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw") as pool:
-        drawing: list[Drawing] = []
+        drawing: list[gallery.Drawing] = []
 
-        def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> Drawing:
-            return pool.submit(gallery.draw, found, clip, sample, sheets, overwrite)
+        def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> gallery.Drawing:
+            return submitted(pool, partial(gallery.draw, found, clip, sample, sheets, overwrite))
 
         try:
             for decoded in read_ahead(wanted, first):
@@ -172,7 +174,7 @@ def _run_group(
             raise
 
 
-def _settled(drawing: list[Drawing], keep: int) -> list[Drawing]:
+def _settled(drawing: list[gallery.Drawing], keep: int) -> list[gallery.Drawing]:
     """Waits until at most `keep` drawings are under way, and notes what could not be drawn."""
     split = max(0, len(drawing) - keep)
     for future in drawing[:split]:
@@ -181,22 +183,16 @@ def _settled(drawing: list[Drawing], keep: int) -> list[Drawing]:
     return drawing[split:]
 
 
-def _wants(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
-    return any(clip.id in job.missing for job in jobs) or gallery.lacks(jobs, clip, sheets)
-
-
 def _do_batch(
     resident: Resident,
     jobs: Sequence[Job],
     decoded: Sequence[Decoded],
-    draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], Drawing],
-) -> list[Drawing]:
+    draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], gallery.Drawing],
+) -> list[gallery.Drawing]:
     """Explains one batch with every method that lacks a clip of it; maps are written at once, pictures in the background."""
-    good: list[tuple[Clip, Sample]] = []
+    good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
     for clip, sample in decoded:
-        if isinstance(sample, Sample):
-            good.append((clip, sample))
-        else:
+        if not isinstance(sample, Sample):
             _fail_all(jobs, clip.id, "read", sample)
     ready: Ready | None = None
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
@@ -281,8 +277,10 @@ def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
     done: list[Job] = []
     for group in by_network(cells):
         jobs = [Job(cell, run_folder(cell)) for cell in group]
+        set_durable(group[0].runtime.durable)
         for job in jobs:
             job.folder.check()
+            sweep(job.folder.path)
             job.present = len(job.folder.stored())
             if not job.present:
                 raise ConfigError(f"no maps in {job.folder.path}", remedy="`vidattr run` with the same overrides first")

@@ -7,13 +7,15 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
 import torch
+from tqdm import tqdm
 
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
 from vidattr.models._network import Network
 
 R = TypeVar("R")
@@ -55,6 +57,8 @@ class Runtime:
             inside the network (Grad-CAM), or run parts of it (OSA), run it as it is.
         precision: What the network computes in. A run with another one than float32 is another run: its maps differ.
         extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
+        durable: Whether each file reaches the disk (fsync of file and folder) before it counts as written: for machines whose power
+            may fail. Without it a power failure, not a kill, can lose or empty files of the last half a minute.
     """
 
     device: Device = Device.auto
@@ -64,6 +68,7 @@ class Runtime:
     compile: bool = False
     precision: Precision = Precision.float32
     extras: bool = True
+    durable: bool = False
 
     def __post_init__(self) -> None:
         for name, most in (("max_batch", 10**6), ("clips", 10**6), ("workers", 1024)):
@@ -111,20 +116,48 @@ def keep_memory() -> None:
 
 
 def within_memory(network: Network | None, work: Callable[[], R]) -> R:
-    """Does `work`, halving the network's `max_batch` each time the device runs out of memory.
+    """Does `work`, halving the network's `max_batch` each time memory runs out, on a GPU or a CPU.
 
-    The smaller batch stays: what did not fit once will not fit again. With a batch of one the error is the user's to mend.
+    The smaller batch stays: what did not fit once will not fit again. It is said on the terminal, because another batch may give
+    other last bits. With a batch of one the error is the user's to mend.
+
+    Raises:
+        OutOfMemoryError: With one clip in a pass it still does not fit.
     """
     while True:
         try:
             return work()
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             if network is None or network.max_batch == 1:
-                raise ConfigError(
-                    "out of memory with one clip in a forward pass",
-                    remedy="a smaller model.input.size, fewer runtime.clips, or a larger device",
+                raise OutOfMemoryError(
+                    f"out of memory with one clip in a forward pass: {error}",
+                    remedy="a smaller model.input.size, fewer runtime.clips and runtime.workers, or a larger device",
                 ) from error
-            network.max_batch = max(1, network.max_batch // 2)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        network.max_batch = max(1, network.max_batch // 2)
+        words = f"out of memory: runtime.max_batch={network.max_batch} from here on; maps may differ in their last bits"
+        tqdm.write(words, sys.stderr)
+        free_memory()
+
+
+def submitted(pool: Executor, work: Callable[[], R]) -> Future[R]:
+    """Gives work to a pool, or does it here where there is no room for another thread."""
+    try:
+        return pool.submit(work)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    done: Future[R] = Future()
+    done.set_result(work())
+    return done
+
+
+def free_memory() -> None:
+    """Hands back what is not in use: on a GPU to other processes, on a CPU to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidattr.errors import ClipError, ConfigError
 from vidattr.identity import difference
-from vidattr.writing import check_writable, explained, remove, sweep, write_bytes, write_text
+from vidattr.writing import explained, remove, sweep, write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,8 +100,7 @@ class RunFolder:
         return (self.path / "run.json").is_file()
 
     def check(self) -> None:
-        """Raises ConfigError where the folder holds a run of another identity, or nothing can be written to it."""
-        check_writable(self.path, "paths.out")
+        """Raises ConfigError where the folder holds a run of another identity."""
         if not self.exists():
             return
         try:

@@ -27,7 +27,7 @@ from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models._network import Network
 from vidattr.types import Clip, Dataset, Model
-from vidattr.writing import check_writable, sweep, write_bytes, write_text
+from vidattr.writing import sweep, write_bytes, write_text
 
 _READERS = 2
 
@@ -111,7 +111,6 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
     Raises:
         ConfigError: Nothing can be trained, a clip is of a class that the network does not know, or the loss diverged.
     """
-    check_writable(out, "--out")
     network = model.load().to(device)
     parameters = list(network.module.requires_grad_().parameters())
     if not parameters:

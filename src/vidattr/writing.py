@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from vidattr.errors import ClipError, ConfigError, OutputError, VidattrError
+from vidattr.errors import ClipError, OutputError, VidattrError
 
 _ABANDONED = 3600.0  # seconds; a file is written in one go, from memory
 _UNLOCKED = "0" * 8  # the machine's name where the file system has no locks
@@ -36,14 +36,9 @@ def _machine() -> str:
     return hashlib.sha256(named.encode()).hexdigest()[:8]
 
 
-@contextmanager
-def durably(asked: bool) -> Iterator[None]:
-    """Lets files that are written in the block reach the disk before they get their names (`runtime.durable`), or not."""
-    before, _state["durable"] = _state["durable"], asked
-    try:
-        yield
-    finally:
-        _state["durable"] = before
+def set_durable(asked: bool) -> None:
+    """Says whether files that are written from here on reach the disk before they get their names (`runtime.durable`)."""
+    _state["durable"] = asked
 
 
 @contextmanager
@@ -105,20 +100,6 @@ def sweep(folder: Path) -> None:
         if _OURS.fullmatch(part.name):
             with suppress(OSError):  # gone in between, or somebody else's
                 _sweep(part)
-
-
-def check_writable(path: Path, option: str) -> None:
-    """Raises ConfigError where nothing can be written to a folder that is there, or would have to be made."""
-    there = path.absolute()
-    try:
-        while not (there.exists() or there.is_symlink()):
-            there = there.parent
-        if not there.is_dir():
-            raise ConfigError(f"{there} is no folder, and {path} would be it or lie in it", remedy=f"another {option}")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise ConfigError(f"no permission to write to {there}", remedy=f"another {option}, or give yourself the right (chmod u+rwx)")
-    except (OSError, RuntimeError) as error:  # a link that leads to itself, a name that is too long
-        raise ConfigError(f"{path} cannot be a folder: {getattr(error, 'strerror', None) or error}", remedy=f"another {option}") from error
 
 
 def explained(error: OSError, path: Path) -> VidattrError:

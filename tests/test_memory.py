@@ -1,0 +1,124 @@
+"""Memory that runs out, on a CPU as on a GPU: smaller batches, and a user error where nothing smaller helps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from conftest import Command
+from vidattr import batches
+from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
+from vidattr.runtime import Runtime, submitted, within_memory
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+from vidattr import cli, runner, runtime
+import vidattr.plan, vidattr.render, av
+real, room = runtime.Runtime.resident, int(sys.argv[1]) * 2**20
+def resident(self, network):
+    found = real(self, network)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + room,) * 2)  # what `ulimit -v` sets
+    return found
+runtime.Runtime.resident = resident
+sys.argv = ["vidattr", *sys.argv[2:]]
+cli.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux only")
+def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path) -> None:
+    method = ("method=smoothgrad", "method.n=8", "model.weights=random", "model.input.size=[160,160]")
+    pictures = ("render.grid=false", "render.gif=false", "render.mp4=false")
+    arguments = ("run", *method, *pictures, "dataset.clips=2", "runtime.clips=2", "runtime.workers=1", "runtime.device=cpu", "--quiet")
+    found = subprocess.run(
+        [sys.executable, "-c", _LIMITED, "260", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "out of memory: runtime.max_batch=4 from here on; maps may differ in their last bits" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert "2 written" in found.stdout
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("std::bad_alloc"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:132] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+        ImportError("libx.so: failed to map segment from shared object"),
+    ],
+)
+def test_every_way_to_say_that_memory_ran_out_is_understood(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    network, seen = SimpleNamespace(max_batch=8), []
+
+    def work() -> int:
+        seen.append(network.max_batch)
+        if network.max_batch > 2:
+            raise error
+        return network.max_batch
+
+    assert within_memory(network, work) == 2
+    assert seen == [8, 4, 2]
+    assert "runtime.max_batch=2" in capsys.readouterr().err
+    network.max_batch = 1
+    with pytest.raises(OutOfMemoryError, match="one clip") as raised:
+        within_memory(network, lambda: (_ for _ in ()).throw(error))
+    assert isinstance(raised.value, ConfigError)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), ImportError("no module")])
+def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
+    assert not out_of_memory(error)
+    with pytest.raises(type(error)):
+        within_memory(SimpleNamespace(max_batch=8), lambda: (_ for _ in ()).throw(error))
+
+
+def test_without_room_for_a_thread_the_work_is_done_here() -> None:
+    class Full(ThreadPoolExecutor):
+        def submit(self, *_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with Full(1) as pool:
+        assert submitted(pool, lambda: 7).result() == 7
+    with ThreadPoolExecutor(1) as pool:
+        assert submitted(pool, lambda: 8).result() == 8
+
+
+def test_memory_that_runs_out_elsewhere_is_a_user_error(vidattr: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("no room for weights")
+
+    monkeypatch.setattr(Runtime, "resident", full)
+    found = vidattr("run", "dataset.clips=2", "--quiet")
+    assert found.code == 1
+    assert "error: out of memory: no room for weights" in found.err
+    assert "Traceback" not in found.err
+
+
+def test_a_clip_too_large_to_decode_costs_itself(vidattr: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = batches.read_video
+
+    def read(clip, *rest):
+        if clip.id.startswith("object-0001"):
+            raise MemoryError("100000 × 100000")
+        return real(clip, *rest)
+
+    monkeypatch.setattr(batches, "read_video", read)
+    found = vidattr("run", "method=center", "dataset.clips=2", "--quiet")
+    assert found.code == 1
+    assert "1 written" in found.out
+    assert "out of memory: 100000 × 100000" in found.err
