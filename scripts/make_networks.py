@@ -21,6 +21,7 @@ from torch.nn.functional import cosine_similarity
 from torch.utils.flop_counter import FlopCounterMode
 
 from measure_network import HEADING, device
+from seen_table import NOTES, seen
 from small_networks import (
     ATTENTIVE,
     CONFIGS,
@@ -202,6 +203,12 @@ why some sources say a little more (mmaction2 36.3 and 66.1 for SlowFast, at the
 
 {sizes}
 
+## What each network sees
+
+{seen}
+
+{notes}
+
 ## What is defined for what
 
 Every method on every kind of network, on a small clip and with few passes: ✓ it gives one finite number per voxel; no: it refuses,
@@ -236,6 +243,8 @@ def document(measured: Table) -> str:
     numbered = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
     return PAGE.format(
         sizes=markdown(sizes()),
+        seen=markdown(seen()),
+        notes=NOTES,
         defined="\n\n".join(tables),
         reasons=numbered,
         statements=markdown(statements()),

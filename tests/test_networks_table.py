@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
+from preprocessing_twins import TWINS
+from test_preprocessing import apart, real_frames, view_of
 
 sys.path.append(str(ROOT / "scripts"))
 
 import make_networks
 import measure_network
+from seen_table import ORIGINALS
 from small_networks import ATTENTIVE, CONVOLUTIONAL, METHODS, RECURRENT, SMALL, config, query, refusal
 from vidattr.models._network import Network
 
 PAGE = make_networks.DOCS.read_text("utf-8")
-SECTIONS = ("## Size and cost", "## What is defined for what", "## Compilation and half precision")
-SIZES, DEFINED, STATEMENTS = (make_networks.cells(PAGE, heading) for heading in SECTIONS)
+SECTIONS = ("## Size and cost", "## What each network sees", "## What is defined for what", "## Compilation and half precision")
+SIZES, SEEN, DEFINED, STATEMENTS = (make_networks.cells(PAGE, heading) for heading in SECTIONS)
 REASONS = dict(re.findall(r"^(\d+)\. (.+)$", PAGE, re.MULTILINE))
 each_kind = pytest.mark.parametrize("name", SMALL)
 
@@ -66,6 +70,25 @@ def test_variants_stand_with_a_network_that_is_built_alike() -> None:
 
 def test_sizes_and_costs_are_those_of_the_page() -> None:
     assert make_networks.sizes() == SIZES
+
+
+def test_what_each_network_sees_is_what_the_page_says() -> None:
+    assert make_networks.seen() == SEEN
+    assert make_networks.NOTES in PAGE
+    own = {"custom", "hf", "tiny_r2plus1d", "tiny_cnn_lstm", "ucf101_r2plus1d_light", "ucf101_c3d_light", "ucf50_lrcn"}
+    assert {name for original in ORIGINALS for name in original.models} | own == {
+        path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")
+    }
+    assert {cell for row in SEEN[1:] for cell in row[-2:]} == {"0", "-"}
+
+
+@pytest.mark.real
+def test_the_differences_of_the_page_are_those_of_real_frames(real: Path) -> None:
+    frames = real_frames(real)
+    for original in ORIGINALS:
+        for name in original.models:
+            found = max(apart(view_of(name), TWINS[name], frame) for frame in frames)
+            assert original.levels - 0.1 < found <= original.levels + 0.051, name
 
 
 def compared(published: str, own: str) -> tuple[float, float]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torchvision.datasets.video_utils import VideoClips
 
 from conftest import ROOT
 from test_video import LEVELS, encode, grey
@@ -98,6 +100,21 @@ def test_a_video_of_another_rate_is_resampled_as_torchvision_and_pyslowfast_do()
     assert sample(500, configured("i3d"), 50.0) == numbers(186, 2, 64)
     assert sample(300, configured("i3d"), 12.5) == [134 + i // 2 for i in range(64)]  # twice as many as there are
     assert sample(300, View(sampling=Sampling.center, fps=15.0)) == of_25  # a rate that nobody tells is 25
+
+
+@pytest.mark.parametrize("fps", [60.0, 50.0, 30.0, 30000 / 1001, 25.0, 24.0, 24000 / 1001, 15.0, 10.0])
+@pytest.mark.parametrize("name", ["r3d_18", "mvit_v2_s", "swin3d_t", "s3d"])
+def test_frames_are_those_of_torchvisions_own_clips(name: str, fps: float) -> None:
+    view, clips = configured(name), {"r3d_18": (3, 5), "mvit_v2_s": (3, 5), "swin3d_t": (7, 12), "s3d": (1, 1)}[name]
+    assert view.fps is not None
+    for count in (300, 299, 613, 1000):
+        kept = VideoClips._resample_video_idx(int(count * view.fps / fps), fps, view.fps)
+        resampled = list(range(count))[kept] if isinstance(kept, slice) else [int(i) for i in kept]
+        if len(resampled) < view.frames:
+            continue
+        number, of = clips
+        first = int(torch.linspace(0, len(resampled) - view.frames, of)[number - 1].floor())
+        assert sample(count, view, fps) == resampled[first : first + view.frames], count
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Sampling if kind in PLACED])

@@ -88,7 +88,7 @@ class HuggingFace:
             processor's configuration, whatever `input` says.
         input: Preprocessing. Frames are taken as in the library's examples, every `stride`-th, from the middle of the clip. No file
             of a model says the stride: 4 is that of the examples and of VideoMAE on Kinetics. TimeSformer on Kinetics was trained
-            with 32 (8 frames), 16 (16) or 4 (96), ViViT b-16x2 with 2.
+            with 32 (8 frames), 16 (16 frames) or 4 (96 frames).
     """
 
     version: ClassVar[int] = 2
