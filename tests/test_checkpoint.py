@@ -227,11 +227,3 @@ def test_a_network_without_weights_takes_none() -> None:
 
 def test_head_size_is_the_checkpoints_own() -> None:
     assert head_size(loaded(dict(small(classes=7).state_dict())), "4.weight") == 7
-
-
-def test_class_names_are_the_files_then_the_known_ones_then_numbers() -> None:
-    assert loaded({}, class_names=("x", "y")).classes(2, known=("a", "b")) == ("x", "y")
-    assert loaded({}).classes(2, known=("a", "b")) == ("a", "b")
-    assert loaded({}).classes(3, known=("a", "b")) == ("class 0", "class 1", "class 2")
-    with pytest.raises(ConfigError, match=r"names 2 classes\n.*3 names"):
-        loaded({}, class_names=("x", "y")).classes(3)

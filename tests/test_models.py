@@ -364,7 +364,7 @@ def test_weights_and_names_of_an_own_network(own: View, tmp_path: Path) -> None:
     assert Custom(target="own_network:Net", weights="w.pth", input=own, classes="names.txt").load().classes == ("ä", "b c")
     with pytest.raises(ConfigError, match=r"names 2 classes\n.*3 names"):
         Custom(target="own_network:build", arguments={"classes": 3}, input=own, classes="names.txt").load()
-    with pytest.raises(ConfigError, match=r"classes=nowhere\.txt: no such file"):
+    with pytest.raises(ConfigError, match=r"classes=nowhere\.txt: no such list or file"):
         Custom(target="own_network:Net", input=own, classes="nowhere.txt").load()
     with pytest.raises(ConfigError, match=r"other shape \(2\): fc\.weight is \(2, 4\), not \(3, 4\)"):
         Custom(target="own_network:Net", arguments={"classes": 3}, weights="w.pth", input=own).load()

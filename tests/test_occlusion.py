@@ -19,6 +19,7 @@ from vidattr.methods.aosa import AOSA
 from vidattr.methods.osa import OSA, Placement
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.types import Query
 
 SIZE = (3, 4, 12, 10)
@@ -59,7 +60,7 @@ def twin(model: Network, query: Query, masks: list[list[Tensor]], options: OSA |
                 K = logits.shape[1]
                 p = (logits.softmax(1)[:, y].mean().item() * 100_000 + 1) / (100_000 + K)
                 return math.log2(p / (1 - p))
-            return score_of(logits, y.expand(len(clips)), options.score).mean().item()
+            return score_of(logits, y.expand(len(clips)), options.score, Output.softmax).mean().item()
 
         f0, total, coverage = score([x]), *torch.zeros(2, *x.shape[1:], dtype=torch.float64)
         for mask in of_clip:
@@ -325,7 +326,7 @@ class Certain(toys.Linear):
 def test_the_weight_of_evidence_averages_probabilities() -> None:
     p = torch.tensor([0.9, 0.1, 0.4], dtype=torch.float64)  # of the clip and of two draws: 0.25 is expected
     logits = torch.stack([p, 1 - p], 1).log()
-    bits = score_of(logits, torch.zeros(3, dtype=torch.int64), Score.log_odds)
+    bits = score_of(logits, torch.zeros(3, dtype=torch.int64), Score.log_odds, Output.softmax)
     n, K = 100_000, 2
     torch.testing.assert_close(bits.exp2(), (n * p + 1) / (n * (1 - p) + K - 1), rtol=1e-12, atol=0)
     expected = math.log2((n * 0.9 + 1) / (n * 0.1 + 1)) - math.log2((n * 0.25 + 1) / (n * 0.75 + 1))

@@ -47,7 +47,7 @@ def test_the_yaml_says_what_torchvision_says(architecture: Architecture) -> None
     config = OmegaConf.load(ROOT / "configs" / "model" / f"{architecture}.yaml")
     assert isinstance(config, DictConfig)
     model, preset = build(config, architecture), WEIGHTS[architecture].transforms()
-    assert (model.architecture, model.weights, model.classes) == (architecture, "kinetics400", None)
+    assert (model.architecture, model.weights, model.classes) == (architecture, "kinetics400", "released:kinetics400")
     assert (model.input.mean, model.input.std) == (list(preset.mean), list(preset.std))
     assert (model.input.geometry, model.input.resize, model.input.size) == (Geometry.crop, list(preset.resize_size), list(preset.crop_size))
     assert model.input.frames == {"s3d": 128, "mvit_v2_s": 16, "swin3d_t": 32}[architecture]

@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vidattr.batches import class_index, clip_seed, upload
+from vidattr.batches import class_index, clip_seed, not_finite, upload
 from vidattr.compose import part
 from vidattr.errors import ConfigError, unknown
 from vidattr.models._network import Network
+from vidattr.models._sound import complaint
 from vidattr.runtime import Device, Runtime, within_memory
 from vidattr.types import Clip, Explanation, Method, Model, Query
 from vidattr.video import read as read_video
@@ -88,6 +89,7 @@ def explain(
 
     Raises:
         ConfigError: Shapes that do not fit, an unknown class, or a method that is not defined for this network.
+        ClipError: A map is not finite: it says where in the network, or that the network's answer is.
     """
     if frames.ndim != 5:
         raise ConfigError(f"frames of shape {tuple(frames.shape)}", expected="(N, C, T, H, W)")
@@ -103,4 +105,10 @@ def explain(
         target=target.to(model.device, torch.int64),
         seeds=tuple(clip_seed(seed, str(i)) for i in range(len(frames))),
     )
-    return within_memory(model, lambda: method(model, query))
+    found = within_memory(model, lambda: method(model, query))
+    for place, one in enumerate(found.map):
+        if not one.isfinite().all():
+            if not model.probabilities(query.frames[place : place + 1]).isfinite().all():
+                raise complaint(model, query.frames[place : place + 1])
+            raise not_finite(f"{type(method).__name__} for clip {place}", int((~one.isfinite()).sum()), one.numel())
+    return found

@@ -19,6 +19,7 @@ from vidattr.errors import ClipError, ConfigError, line
 from vidattr.identity import describe, key
 from vidattr.labels import index_of, plain
 from vidattr.models._network import Network
+from vidattr.models._sound import complaint
 from vidattr.runtime import submitted, within_memory
 from vidattr.sources import Source
 from vidattr.store import StoredMap
@@ -154,7 +155,7 @@ class Ready:
 
 
 def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[Ready | None, list[Failure]]:
-    """Makes a query of a decoded batch, and names the readable clips of which no class can be explained, or that the network refuses."""
+    """Makes a query of a decoded batch, and names the readable clips of which no class can be explained, or the network fails."""
 
     def seen(batch: Sequence[Decoded]) -> tuple[Tensor, Tensor]:
         def work() -> tuple[Tensor, Tensor]:
@@ -176,6 +177,10 @@ def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[R
             frames[row], shares[row] = own[row], share[row]
     keep, targets = [], []
     for row, (clip, _) in enumerate(decoded):
+        if not shares[row].isfinite().all():
+            if row in readable and clip.id not in {name for name, _, _ in failures}:
+                failures.append((clip.id, "network", within_memory(network, partial(complaint, network, frames[row : row + 1]))))
+            continue
         try:
             targets.append(target_of(network, str(cell.config.target), clip, int(shares[row].argmax())))
             keep.append(row)
@@ -208,34 +213,42 @@ def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[R
     return ready, failures
 
 
-def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> tuple[list[dict[str, StoredMap]], list[Failure]]:
+def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
     """Runs the methods of cells on one batch, at once if they are several, and brings maps and extras back to the host, once.
 
     Returns:
-        Each cell's maps by clip, and the clips that no map could be made of.
+        Each cell's maps by clip, and the clips that no map could be made of, or none that is finite.
     """
     first, *others = methods = [cell.method for cell in cells]
 
-    def explain(batch: Ready) -> list[dict[str, StoredMap]]:
+    def explain(batch: Ready) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
         def work() -> list[Explanation]:
             return first.together(network, batch.query, methods) if others and isinstance(first, Joint) else [first(network, batch.query)]
 
         explanations = within_memory(network, work)
-        return [_stored(found, batch, cell.runtime.extras) for found, cell in zip(explanations, cells, strict=True)]
+        return [_stored(found, batch, cell) for found, cell in zip(explanations, cells, strict=True)]
 
     found, failed = isolated(len(ready.clips), lambda: explain(ready), lambda k: explain(ready.alone(k)))
-    maps: list[dict[str, StoredMap]] = [{} for _ in cells]
+    maps: list[tuple[dict[str, StoredMap], list[Failure]]]
+    maps = [({}, [(ready.clips[k].id, "explain", error) for k, error in failed.items()]) for _ in cells]
     for _, results in found:
-        for mine, result in zip(maps, results, strict=True):
+        for (mine, failures), (result, unsound) in zip(maps, results, strict=True):
             mine |= result
-    return maps, [(ready.clips[k].id, "explain", error) for k, error in failed.items()]
+            failures += unsound
+    return maps
 
 
-def _stored(found: Explanation, ready: Ready, keep_extras: bool) -> dict[str, StoredMap]:
-    maps = found.map.float().cpu()
+def _stored(found: Explanation, ready: Ready, cell: Cell) -> tuple[dict[str, StoredMap], list[Failure]]:
+    maps, keep_extras = found.map.float().cpu(), cell.runtime.extras
+    bad = {row: int((~maps[row].isfinite()).sum()) for row in ready.rows}
+    failures: list[Failure] = [
+        (clip.id, "explain", not_finite(cell.names["method"], bad[row], maps[row].numel()))
+        for row, clip in zip(ready.rows, ready.clips, strict=True)
+        if bad[row]
+    ]
     extras = {name: value.cpu() for name, value in found.extras.items()} if keep_extras else {}
     targets = ready.query.target.tolist()
-    return {
+    stored = {
         clip.id: StoredMap(
             map=maps[row],
             numbers=ready.samples[k].numbers,
@@ -248,4 +261,15 @@ def _stored(found: Explanation, ready: Ready, keep_extras: bool) -> dict[str, St
             complete=keep_extras or not found.extras,
         )
         for k, (row, clip) in enumerate(zip(ready.rows, ready.clips, strict=True))
+        if not bad[row]
     }
+    return stored, failures
+
+
+def not_finite(method: str, count: int, of: int) -> ClipError:
+    """Returns the error of a clip whose map is not finite though the network's answer is."""
+    return ClipError(
+        f"the map of {method} is not finite: {count} of {of} values",
+        expected="numbers, as the network's answer to the clip is",
+        remedy="another method or method.score; look in the network for a root, a norm or a quotient whose derivative has no limit at 0",
+    )

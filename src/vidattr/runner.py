@@ -227,10 +227,10 @@ def _maps(
     asked = _asked(alike, ready) if ready is not None else []
     if ready is not None and asked:
         try:
-            maps, failures = explain_batch(resident.network, [job.cell for job in asked], ready)
-            found |= zip(map(id, asked), maps, strict=True)
-            for failure in failures:
-                _fail_all([job for job in asked if failure[0] in job.missing], *failure)
+            explained = explain_batch(resident.network, [job.cell for job in asked], ready)
+            for job, (found[id(job)], failures) in zip(asked, explained, strict=True):
+                for failure in failures:
+                    _fail_all([job] if failure[0] in job.missing else [], *failure)
         except ConfigError as error:  # this method cannot explain this network: the other methods go on
             for job in asked:
                 job.failed = error

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from vidattr import video
@@ -26,6 +25,7 @@ from vidattr.building import build
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models._network import Network
+from vidattr.models._output import loss_of
 from vidattr.types import Clip, Dataset, Model
 from vidattr.writing import sweep, write_bytes, write_text
 
@@ -133,7 +133,7 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
         network.module.train()
         for frames, labels in tqdm(_batches(mixed, network, recipe, random), f"epoch {epoch}", steps, leave=False, disable=quiet):
             logits = network(frames)
-            loss = cross_entropy(logits, labels)
+            loss = loss_of(logits, labels, network.output)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()

@@ -28,6 +28,7 @@ from vidattr.methods._ops import Score, chunks, derivative, score_of
 from vidattr.methods._pyramid import PYRAMIDS, perturb
 from vidattr.methods._seeds import SmoothMax, released_sigma, temporal_weights
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.stages import stage
 from vidattr.types import Query
 
@@ -59,11 +60,19 @@ class Reward(StrEnum):
     contrastive = auto()
 
 
-REWARDS: dict[Reward, Callable[[Tensor, Tensor], Tensor]] = {
-    Reward.logprob: lambda z, y: score_of(z, y, Score.logprob),
-    Reward.prob: lambda z, y: score_of(z, y, Score.prob),
-    Reward.logit: lambda z, y: score_of(z, y, Score.logit),
-    Reward.contrastive: lambda z, y: score_of(z, y, Score.logit) - z.scatter(1, y[:, None], -math.inf).amax(1),
+def _contrast(logits: Tensor, target: Tensor, _: Output) -> Tensor:
+    if logits.shape[1] == 1:
+        raise ConfigError("method.reward=contrastive, and the network has one class", remedy="method.reward=logprob, prob or logit")
+    others = logits.scatter(1, target[:, None], -math.inf)
+    return logits.gather(1, target[:, None])[:, 0] - others.amax(1)
+
+
+Rewarding = Callable[[Tensor, Tensor, Output], Tensor]
+REWARDS: dict[Reward, Rewarding] = {
+    Reward.logprob: lambda z, y, output: score_of(z, y, Score.logprob, output),
+    Reward.prob: lambda z, y, output: score_of(z, y, Score.prob, output),
+    Reward.logit: lambda z, y, output: score_of(z, y, Score.logit, output),
+    Reward.contrastive: _contrast,
 }
 # Whether each look at the perturbed clip keeps what the mask says.
 SIDES: dict[Variant, tuple[bool, ...]] = {Variant.preserve: (True,), Variant.delete: (False,), Variant.dual: (True, False)}
@@ -189,12 +198,12 @@ def _ask(method: ExtremalPerturbation, model: Network, pyramid: Tensor, rows: _O
     return probabilities[0], slope
 
 
-def in_clip(model: Network, frames: Tensor, target: Tensor, reward: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def in_clip(model: Network, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
     """Returns the probability (B,) of the target and the gradient of the reward, for frames (B, C, T, H, W)."""
     return _gradients(model, frames, target, frames.shape[2], reward)
 
 
-def alone(model: Network, frames: Tensor, target: Tensor, reward: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def alone(model: Network, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
     """As `in_clip`, but every frame by itself, repeated; probability and reward are the means over the frames."""
     clips, T = len(frames), frames.shape[2]
     stills = frames.transpose(1, 2).flatten(0, 1)[:, :, None]
@@ -205,17 +214,15 @@ def alone(model: Network, frames: Tensor, target: Tensor, reward: Callable[[Tens
 _CONTEXTS = {Context.clip: in_clip, Context.still: alone}
 
 
-def _gradients(
-    model: Network, frames: Tensor, target: Tensor, length: int, reward: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def _gradients(model: Network, frames: Tensor, target: Tensor, length: int, reward: Rewarding) -> tuple[Tensor, Tensor]:
     """Returns probability and gradient of clips that are repeated to `length` frames, in chunks of `max_batch`."""
     probabilities, gradients = [], []
     for x, y in chunks(model, frames, target):
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             logits = model(leaf.expand(-1, -1, length, -1, -1))
-            gradients.append(derivative(reward(logits, y), leaf))
-        probabilities.append(score_of(logits.detach(), y, Score.prob))
+            gradients.append(derivative(reward(logits, y, model.output), leaf))
+        probabilities.append(score_of(logits.detach(), y, Score.prob, model.output))
     return torch.cat(probabilities), torch.cat(gradients)
 
 

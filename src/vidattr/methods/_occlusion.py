@@ -171,7 +171,7 @@ def _drops(
             logits = model(occluded)
         else:
             logits = begun.logits(clip, draw, members)
-        f[union, draw] = score_of(logits, query.target[clip], options.score).double()
+        f[union, draw] = score_of(logits, query.target[clip], options.score, model.output).double()
     f0 = f[unions.whole, 0]
     drops = fall(f0[unions.clip], f, options.score).index_fill(0, unions.whole, 0.0)
     return f0, drops

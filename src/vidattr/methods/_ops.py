@@ -11,17 +11,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vidattr.models._network import Network
+from vidattr.models._output import Output, alternatives, log_probabilities_of, probabilities_of
 from vidattr.stages import stage
 
 
 class Score(StrEnum):
-    """What is explained of class y: its logit z_y, its probability p = softmax(z)_y, the logarithm of that, or its log-odds.
+    """What is explained of class y: its logit z_y, its probability p, the logarithm of that, or its log-odds.
+
+    p = softmax(z)_y, or what the network's `Output` says; of a network that returns probabilities the logit is ln p.
 
     Where the probability is near 1 its derivative is near 0 and points elsewhere than the logit's: the maps differ.
 
     The log-odds are those of prediction difference analysis (Zintgraf et al., ICLR 2017), in bits: log2(p' / (1 − p')) with
     Laplace's correction p' = (n p + 1) / (n + K), which keeps them finite. Unlike the paper, whose n is how many examples
-    the network was trained on, n is always 100 000, as in its released code.
+    the network was trained on, n is always 100 000, as in its released code. Of classes of which several may hold K is 2.
     """
 
     logit = auto()
@@ -57,15 +60,16 @@ class Reduce(StrEnum):
 _LAPLACE = 100_000  # n of `Score.log_odds`
 
 
-def _log_odds(logits: Tensor) -> Tensor:
-    p = logits.softmax(1)
-    return torch.log2(p * _LAPLACE + 1) - torch.log2((1 - p) * _LAPLACE + logits.shape[1] - 1)
+def _log_odds(logits: Tensor, output: Output) -> Tensor:
+    p = probabilities_of(logits, output)
+    others = alternatives(logits.shape[1], output) - 1
+    return torch.log2(p * _LAPLACE + 1) - torch.log2((1 - p) * _LAPLACE + others)
 
 
-_SCORES: dict[Score, Callable[[Tensor], Tensor]] = {
-    Score.logit: lambda logits: logits,
-    Score.prob: lambda logits: logits.softmax(1),
-    Score.logprob: lambda logits: logits.log_softmax(1),
+_SCORES: dict[Score, Callable[[Tensor, Output], Tensor]] = {
+    Score.logit: lambda logits, _: logits,
+    Score.prob: probabilities_of,
+    Score.logprob: log_probabilities_of,
     Score.log_odds: _log_odds,
 }
 _POLARITIES: dict[Polarity, Callable[[Tensor], Tensor]] = {
@@ -81,9 +85,9 @@ _REDUCTIONS: dict[Reduce, Callable[[Tensor], Tensor]] = {
 }
 
 
-def score_of(logits: Tensor, target: Tensor, score: Score) -> Tensor:
-    """Returns the score (N,) of each clip's own target class from the (N, K) logits."""
-    return _SCORES[score](logits).gather(1, target[:, None])[:, 0]
+def score_of(logits: Tensor, target: Tensor, score: Score, output: Output) -> Tensor:
+    """Returns the score (N,) of each clip's own target class from the (N, K) logits of a network with this `output`."""
+    return _SCORES[score](logits, output).gather(1, target[:, None])[:, 0]
 
 
 def fall(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
@@ -111,7 +115,7 @@ def fall(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
 @torch.no_grad()
 def scores(model: Network, frames: Tensor, target: Tensor, score: Score) -> Tensor:
     """Returns the score (N,) of (N, C, T, H, W) frames, in chunks of `max_batch`, without a graph."""
-    return torch.cat([score_of(model(x), y, score) for x, y in chunks(model, frames, target)])
+    return torch.cat([score_of(model(x), y, score, model.output) for x, y in chunks(model, frames, target)])
 
 
 def chunks(model: Network, frames: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -142,7 +146,7 @@ def input_gradients(model: Network, frames: Tensor, target: Tensor, score: Score
     with torch.enable_grad():
         for x, y in chunks(model, frames, target):
             leaf = x.detach().requires_grad_()
-            parts.append(derivative(score_of(model(leaf), y, score), leaf))
+            parts.append(derivative(score_of(model(leaf), y, score, model.output), leaf))
     return torch.cat(parts)
 
 

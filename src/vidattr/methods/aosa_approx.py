@@ -157,7 +157,7 @@ def linearise(model: Network, frames: Tensor, target: Tensor, score: Score) -> t
     with torch.enable_grad():
         for x, y in chunks(model, frames, target):
             leaf = x.detach().requires_grad_()
-            value = score_of(model(leaf), y, score)
+            value = score_of(model(leaf), y, score, model.output)
             gradients.append(derivative(value, leaf))
             values.append(value.detach())
     return torch.cat(values), torch.cat(gradients)

@@ -21,7 +21,7 @@ from vidattr.types import Explanation, Query
 
 # What may follow the layer that scores the classes: nothing that gives one step more say than another.
 _AFTER_HEAD = {Kind.copy, Kind.average, Kind.scale, Kind.sum}
-_NORMALISING = {"softmax", "log_softmax", "logsumexp", "log"}
+_NORMALISING = {"softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid", "clamp_min", "log"}
 
 
 class Steps(StrEnum):

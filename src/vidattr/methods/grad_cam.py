@@ -67,7 +67,7 @@ class GradCAM:
     @torch.enable_grad()
     def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:
         logits, leaf = model.activations(frames, self.layer)
-        slope = derivative(score_of(logits, target, self.score), leaf)
+        slope = derivative(score_of(logits, target, self.score, model.output), leaf)
         features, gradient = (model.volume(tensor.detach(), len(frames)) for tensor in (leaf, slope))
         cam = (gradient.mean(_POOLED_AXES[self.pool], keepdim=True) * features).sum(1)
         return cam.relu() if self.relu else cam

@@ -47,7 +47,7 @@ class DeletionInsertion:
        permutation: raster order would score where an array begins, and piece-wise constant maps tie nearly everywhere.
     2. Deletion: of x, the best ⌊k·V/steps⌋ voxels are replaced by `deletion_fill`, k = 0 … steps.
        Insertion: of `insertion_base`, the same voxels are replaced by those of x.
-    3. AUC = (Σ_k f_k − (f_0 + f_steps)/2) / steps, f being the softmax probability of the target.
+    3. AUC = (Σ_k f_k − (f_0 + f_steps)/2) / steps, f being the probability of the target (`Output`).
     4. Over-all = AUC_insertion − AUC_deletion.
 
     Only distinct clips pass the network: 2·(steps − 1) per map, and x and its two fills once per clip.

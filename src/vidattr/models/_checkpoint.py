@@ -41,18 +41,6 @@ class Checkpoint:
     state: Mapping[str, Tensor]
     class_names: tuple[str, ...] | None = None
 
-    def classes(self, count: int, known: Sequence[str] = ()) -> tuple[str, ...]:
-        """Returns `count` class names: the file's own, else `known` where their number fits, else `class 0` and so on.
-
-        Raises:
-            ConfigError: The file names another number of classes than the network has outputs.
-        """
-        if self.class_names is None:
-            return tuple(known) if len(known) == count else anonymous(count)
-        if len(self.class_names) != count:
-            raise ConfigError(f"{self.path} names {len(self.class_names)} classes", expected=f"{count} names, one for each output")
-        return self.class_names
-
 
 def anonymous(count: int) -> tuple[str, ...]:
     """Returns names for `count` classes that nobody has named."""
@@ -138,30 +126,6 @@ def untrained(build: Callable[[], M]) -> M:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build()
-
-
-def loaded(path: Path | None, build: Callable[[int], M], head: str, known: Sequence[str]) -> tuple[M, tuple[str, ...]]:
-    """Builds a network of as many classes as its checkpoint knows, and fills it.
-
-    Args:
-        path: The checkpoint; None: random weights, and the classes `known`.
-        build: Makes the network for a number of classes.
-        head: Name of the weight whose rows are the classes.
-        known: Names of the classes where the file names none.
-
-    Returns:
-        The network and the names of its outputs.
-
-    Raises:
-        ConfigError: The file cannot be read or does not fit.
-    """
-    if path is None:
-        return untrained(lambda: build(len(known))), tuple(known)
-    checkpoint = read(path)
-    count = head_size(checkpoint, head)
-    module = build(count)
-    fill(module, checkpoint)
-    return module, checkpoint.classes(count, known)
 
 
 def _check_file(path: Path) -> None:

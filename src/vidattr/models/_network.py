@@ -14,6 +14,7 @@ from vidattr.errors import ConfigError, unknown
 from vidattr.labels import places
 from vidattr.models._attention import Attention, Fuse
 from vidattr.models._folded import Folded
+from vidattr.models._output import Output, logits_of, probabilities_of, sound
 from vidattr.models._prefix import Prefix
 from vidattr.stages import stage
 from vidattr.view import View
@@ -28,8 +29,7 @@ class Network:
     """One network on one device, as every method and metric sees it.
 
     Args:
-        module: Maps (N, C, T, H, W) float32 to (N, K) logits, each clip on its own. A network whose output is a
-            probability returns its logarithm, which is a logit as good as any.
+        module: Maps (N, C, T, H, W) float32 to (N, K) logits, or what `output` says, each clip on its own.
         view: Its preprocessing.
         classes: Names of its K outputs, in order.
         layer: Name of the module whose output is the last convolutional feature volume; None: there is none.
@@ -40,6 +40,7 @@ class Network:
         max_batch: The largest number of clips in one forward pass.
         memory_format: How weights and frames lie in memory. `torch.channels_last_3d`, a voxel's channels side by side, makes
             two or more clips of a small 3-D CNN 1.5 to 1.9 times as fast on a CPU; weights alone do not.
+        output: What the module returns: logits of classes that exclude each other or do not, or (the logarithms of) probabilities.
 
     Attributes:
         places: Index of each class by its name as names are compared (`labels.plain`).
@@ -48,7 +49,7 @@ class Network:
         compile: Whether whole passes run compiled (`torch.compile`), but for those where a hook looks inside.
 
     Raises:
-        ConfigError: Two classes have one name.
+        ConfigError: Two classes have one name, or the only class would always have the probability 1.
     """
 
     def __init__(
@@ -62,11 +63,18 @@ class Network:
         attention: Callable[[Network, Tensor, Fuse], Attention] | None = None,
         max_batch: int = 8,
         memory_format: torch.memory_format = torch.contiguous_format,
+        output: Output = Output.softmax,
     ) -> None:
+        if len(classes) == 1 and output is Output.softmax:
+            raise ConfigError(
+                "the network has one output, and the softmax of one number is always 1",
+                expected="two outputs or more, or one by itself",
+                remedy="model.output=sigmoid where it is a logit, model.output=prob where it is a probability",
+            )
         self.module = module.eval().requires_grad_(False)
         if memory_format is not torch.contiguous_format:
             self.module.to(memory_format=memory_format)
-        self.view, self.classes, self.layer, self.max_batch = view, classes, layer, max_batch
+        self.view, self.classes, self.layer, self.max_batch, self.output = view, classes, layer, max_batch, output
         self.places = places(classes, "the network", "give its outputs other names: model.classes=FILE")
         self._unfold, self._attention, self._memory_format = unfold, attention, memory_format
         for part in module.modules():
@@ -119,7 +127,10 @@ class Network:
         return any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules())
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable."""
+        """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable: ln p where the module returns p."""
+        return logits_of(self._returned(frames), self.output)
+
+    def _returned(self, frames: Tensor) -> Tensor:
         return self._checked(self.through(self._whole(), frames))
 
     def _whole(self) -> Callable[[Tensor], Tensor]:
@@ -134,7 +145,7 @@ class Network:
 
     def resume(self, prefix: Prefix, count: int, volume: Tensor) -> Tensor:
         """Returns the (N, K) logits of what the first `count` steps of `prefix` put out."""
-        return self._checked(self.through(partial(prefix.rest, count), volume))
+        return logits_of(self._checked(self.through(partial(prefix.rest, count), volume)), self.output)
 
     def through(self, part: Callable[[Tensor], Tensor], volume: Tensor) -> Tensor:
         """Runs (N, C, t, h, w) through a part of the network, as a pass would."""
@@ -159,9 +170,11 @@ class Network:
 
     @torch.no_grad()
     def probabilities(self, frames: Tensor) -> Tensor:
-        """Returns the (N, K) class probabilities, in chunks of `max_batch`."""
+        """Returns the (N, K) class probabilities, in chunks of `max_batch`; NaN where a clip's answer stands for none (`sound`)."""
         chunks = torch.tensor_split(frames, -(-len(frames) // self.max_batch))  # even: a lone clip takes other kernels
-        return torch.cat([self(chunk).softmax(1) for chunk in chunks])
+        returned = torch.cat([self._returned(chunk) for chunk in chunks])
+        shares = probabilities_of(logits_of(returned, self.output), self.output)
+        return shares.where(sound(returned, self.output)[:, None], torch.nan)
 
     def activations(self, frames: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
         """Runs the network and cuts its graph at `layer`: what lies before is not differentiated.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -57,13 +57,41 @@ def released(
             remedy="fetch it and say model.weights=FILE; model.weights=random is for measuring speed",
         )
     if weights == "random":
-        return untrained(lambda: build(count)), anonymous(count) if classes is None else class_names(classes, count)
+        return untrained(lambda: build(count)), class_names(classes, count, anonymous(count))
     checkpoint = read(located(weights))
     if rename is not None:
         checkpoint = replace(checkpoint, state={rename(name): tensor for name, tensor in checkpoint.state.items()})
     if unused is not None:
         kept = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(unused)}
         checkpoint = replace(checkpoint, state=kept)
+    count = head_size(checkpoint, head)
+    module = build(count)
+    fill(module, checkpoint)
+    return module, class_names(classes, count, checkpoint.class_names)
+
+
+def loaded(
+    path: Path | None, build: Callable[[int], M], head: str, classes: str | None, *, untrained_classes: Sequence[str]
+) -> tuple[M, tuple[str, ...]]:
+    """Builds a network of as many classes as its checkpoint knows, and fills it.
+
+    Args:
+        path: The checkpoint; None: random weights.
+        build: Makes the network for a number of classes.
+        head: Name of the weight whose rows are the classes.
+        classes: Names of the classes, as `_classes.class_names` takes them.
+        untrained_classes: The classes that random weights would be trained for.
+
+    Returns:
+        The network and the names of its outputs.
+
+    Raises:
+        ConfigError: The file cannot be read or does not fit, or the class names do not.
+    """
+    if path is None:
+        names = tuple(untrained_classes)
+        return untrained(lambda: build(len(names))), class_names(classes, len(names), names)
+    checkpoint = read(path)
     count = head_size(checkpoint, head)
     module = build(count)
     fill(module, checkpoint)

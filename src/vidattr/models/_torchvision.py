@@ -12,7 +12,7 @@ from vidattr.models._checkpoint import Checkpoint
 
 
 def download(weights: WeightsEnum) -> Checkpoint:
-    """Returns released weights; the file's hash is part of its name and is checked.
+    """Returns released weights with their class names; the file's hash is part of its name and is checked.
 
     Raises:
         ConfigError: They cannot be had, and where they would have to be.
@@ -26,4 +26,4 @@ def download(weights: WeightsEnum) -> Checkpoint:
             expected=f"{weights.url}, or the file in {Path(torch.hub.get_dir()) / 'checkpoints'}",
             remedy=f"fetch it on another machine and say model.weights={name}",
         ) from error
-    return Checkpoint(Path(name), state)
+    return Checkpoint(Path(name), state, tuple(weights.meta["categories"]))

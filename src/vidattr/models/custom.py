@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 
 from vidattr import importing
 from vidattr.errors import ConfigError, VidattrError
-from vidattr.models._checkpoint import anonymous, fill, located, read
+from vidattr.models._checkpoint import fill, located, read
+from vidattr.models._classes import class_names
 from vidattr.models._network import Network
+from vidattr.models._output import Output, misstated
 from vidattr.types import hashed
 from vidattr.view import View
 
@@ -31,13 +34,15 @@ class Custom:
 
     Attributes:
         target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
-            (N, C, T, H, W) float32 to (N, K) logits. The current folder is on the import path.
+            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. The current folder is on the import path.
         arguments: Keyword arguments of the builder.
         weights: A checkpoint file; None: the builder loads what it needs.
         input: Preprocessing.
         layer: Name of the module whose output is the last convolutional feature volume, (N, c, t, h, w), or
             (N·T, c, h, w) where frames are folded into the batch; None: there is none.
-        classes: A text file with one class name a line, in the order of the outputs; None: the checkpoint's own, if any.
+        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own, if any.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
     """
 
     version: ClassVar[int] = 1
@@ -48,6 +53,7 @@ class Custom:
     input: View = field(default_factory=View)
     layer: str | None = None
     classes: str | None = hashed(None)
+    output: Output = Output.softmax
 
     def __post_init__(self) -> None:
         if self.target is not None and not _TARGET.fullmatch(self.target):
@@ -58,23 +64,23 @@ class Custom:
         return None if self.weights is None else located(self.weights)
 
     def load(self) -> Network:
-        """Returns the network, on the CPU, after one blank clip went through it.
+        """Returns the network, on the CPU, after a blank clip and one of noise went through it.
 
         Raises:
-            ConfigError: The builder is not found or makes no module, the weights do not fit, or the output is not (N, K).
+            ConfigError: The builder is not found, raises or makes no module, the weights do not fit, or the output is not (N, K) or
+                not what `output` says.
         """
         module = self._built()
         if not isinstance(module, nn.Module):
             raise ConfigError(f"{self.target} returned a {type(module).__name__}", expected="an nn.Module")
         path = self.weights_file()
-        checkpoint = None if path is None else read(path)
-        if checkpoint is not None:
+        own = None
+        if path is not None:
+            checkpoint = read(path)
             fill(module, checkpoint)
-        outputs = self._outputs(module.eval())
-        names = anonymous(outputs) if checkpoint is None else checkpoint.classes(outputs)
-        if self.classes is not None:
-            names = _class_names(Path(self.classes).expanduser(), outputs)
-        return Network(module, self.input, names, layer=self.layer, unfold=_unfold)
+            own = checkpoint.class_names
+        count = self._outputs(module.eval())
+        return Network(module, self.input, class_names(self.classes, count, own), layer=self.layer, unfold=_unfold, output=self.output)
 
     def _built(self) -> Any:
         """Returns what the builder makes; its code may import from the folder in which it lies, if that is the current one."""
@@ -92,25 +98,36 @@ class Custom:
                 raise importing.failed(f"{self.target} fails", error) from error
 
     def _outputs(self, module: nn.Module) -> int:
-        """Returns K, from the network's answer to one blank clip."""
-        blank = torch.zeros(1, 3, self.input.frames, *self.input.size)
-        try:
-            with torch.no_grad():
-                logits = module(blank)
-        except (RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"{self.target} refused a clip of shape {tuple(blank.shape)}: {error}",
-                expected="a network that takes (N, C, T, H, W)",
-                remedy="set model.input.frames and model.input.size, or wrap it in a module that takes such clips",
-            ) from error
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-            found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        """Returns K, from the network's answer to one blank clip; an answer to a clip of noise has to be what `output` says."""
+        shape = (1, 3, self.input.frames, *self.input.size)
+        with torch.no_grad():
+            returned = self._answer(module, torch.zeros(shape))
+        if not isinstance(returned, Tensor) or returned.ndim != 2 or len(returned) != 1 or returned.shape[1] == 0:
+            found = f"a tensor of shape {tuple(returned.shape)}" if isinstance(returned, Tensor) else f"a {type(returned).__name__}"
             raise ConfigError(
                 f"{self.target} returned {found} for one clip",
                 expected="a tensor of shape (N, K), the logits",
                 remedy="wrap it in a module that returns them",
             )
-        return logits.shape[1]
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        with torch.enable_grad():  # the last step of the graph has the name of what it does
+            answer = self._answer(module, noise.requires_grad_())
+        last = type(answer.grad_fn).__name__.partition("Backward")[0]
+        complaint = misstated([returned.detach(), answer.detach()], last, self.output)
+        if complaint is not None:
+            found, right = complaint
+            raise ConfigError(f"{self.target} {found}, and model.output={self.output}", remedy=f"model.output={right}")
+        return returned.shape[1]
+
+    def _answer(self, module: nn.Module, clip: Tensor) -> Any:
+        try:
+            return module(clip)
+        except Exception as error:  # the user's own code: whatever it raises, it is where it says
+            raise ConfigError(
+                f"{self.target} refused a clip of shape {tuple(clip.shape)}: {_told(error)}",
+                expected="a network that takes (N, C, T, H, W)",
+                remedy="set model.input.frames and model.input.size, or wrap it in a module that takes such clips",
+            ) from error
 
 
 def _builder(target: str | None) -> tuple[ModuleType, Any]:
@@ -124,13 +141,12 @@ def _builder(target: str | None) -> tuple[ModuleType, Any]:
     return module, builder
 
 
-def _class_names(path: Path, count: int) -> tuple[str, ...]:
-    if not path.is_file():
-        raise ConfigError(f"model.classes={path}: no such file", expected="a text file, one class name a line")
-    names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
-    if len(names) != count:
-        raise ConfigError(f"{path} names {len(names)} classes", expected=f"{count} names, one for each output")
-    return names
+def _told(error: BaseException) -> str:
+    """Returns what an error of the user's own code is, and in which line it was raised."""
+    text = str(error).strip() or type(error).__name__
+    text = text if isinstance(error, RuntimeError | ValueError | ImportError) and str(error) else f"{type(error).__name__}: {text}"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text[:1000]} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text[:1000]
 
 
 def _unfold(features: Tensor, clips: int) -> Tensor:

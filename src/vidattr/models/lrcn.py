@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
 from vidattr.models._checkpoint import Checkpoint, fill, head_size, located, read
+from vidattr.models._classes import class_names
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.types import hashed
 from vidattr.view import Channels, Geometry, Sampling, View
 
-_CLASSES = ("Biking", "Diving", "GolfSwing", "Punch", "Rowing")
 _SIDE = 128
 # Keras's automatic layer names, in the order of the layers.
 _KERAS_CONVOLUTIONS = ("time_distributed_3", "time_distributed_6", "time_distributed_9", "time_distributed_12")
@@ -58,12 +59,17 @@ class UCF50LRCN:
 
     Attributes:
         weights: The .npz file with Keras's arrays by Keras's names.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are ucf50_five.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: frames i·⌊n/20⌋, BGR, squashed to 128 × 128, values in 0..1.
     """
 
     version: ClassVar[int] = 1
 
     weights: str | None = hashed(None)
+    classes: str | None = hashed("released:ucf50_five")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def __post_init__(self) -> None:
@@ -85,7 +91,8 @@ class UCF50LRCN:
         classes = head_size(checkpoint, "dense.weight")
         module = LRCN(classes)
         fill(module, checkpoint)
-        return Network(module, self.input, checkpoint.classes(classes, known=_CLASSES), layer="conv4.1", unfold=_unfold)
+        names = class_names(self.classes, classes, checkpoint.class_names)
+        return Network(module, self.input, names, layer="conv4.1", unfold=_unfold, output=self.output)
 
 
 def from_keras(checkpoint: Checkpoint) -> Mapping[str, Tensor]:

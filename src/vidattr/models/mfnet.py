@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
 from vidattr.view import Geometry, Sampling, View
@@ -114,7 +115,11 @@ class MFNet:
 
     Attributes:
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (dataset/Kinetics/raw/list_cvt/mapping_table.txt).
+            Their UCF101 is numbered as `ucf101` is.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: every other frame of the middle one of the windows of 31 frames (the validation of the released code;
             its test draws them), the last frame repeated where the clip is shorter (unlike the code, which repeats a random
             one); squashed to 256 × 256, the centre 224 × 224, minus (124, 117, 104), times 0.0167.
@@ -124,7 +129,8 @@ class MFNet:
     version: ClassVar[int] = 2
 
     weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
@@ -135,4 +141,4 @@ class MFNet:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         source = "github.com/cypw/PyTorch-MFNet (MF-Net (3D), Kinetics)"
         module, classes = released(self.weights, MFNet3D, "classifier.weight", self.classes, count=400, source=source)
-        return Network(module, self.input, classes, layer="tail", memory_format=torch.channels_last_3d)
+        return Network(module, self.input, classes, layer="tail", memory_format=torch.channels_last_3d, output=self.output)

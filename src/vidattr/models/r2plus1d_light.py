@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.models._checkpoint import fill, head_size, located, read
+from vidattr.models._classes import class_names
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.types import hashed
 from vidattr.view import Geometry, Sampling, View
 
@@ -70,6 +72,9 @@ class UCF101R2Plus1DLight:
 
     Attributes:
         weights: The checkpoint file.
+        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..1. The network is fully
             convolutional, so that any `input.size` runs: 112 × 112 is seven times cheaper, and much less often right.
     """
@@ -77,6 +82,8 @@ class UCF101R2Plus1DLight:
     version: ClassVar[int] = 1
 
     weights: str | None = hashed(None)
+    classes: str | None = hashed(None)
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
@@ -93,4 +100,11 @@ class UCF101R2Plus1DLight:
         classes = head_size(checkpoint, "classifier.weight")
         module = R2Plus1DLight(classes)
         fill(module, checkpoint)
-        return Network(module, self.input, checkpoint.classes(classes), layer="conv3", memory_format=torch.channels_last_3d)
+        return Network(
+            module,
+            self.input,
+            class_names(self.classes, classes, checkpoint.class_names),
+            layer="conv3",
+            memory_format=torch.channels_last_3d,
+            output=self.output,
+        )

@@ -14,6 +14,7 @@ from torch.nn.functional import max_pool3d
 
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
 from vidattr.view import Geometry, Resample, Sampling, Short, View
@@ -143,7 +144,11 @@ class Hara3DResNet:
         convolution: r3d or r2plus1d.
         depth: 18 or 34 layers, in basic blocks; 50 or 101, in bottlenecks.
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
+        classes: Names of the outputs (`_classes.class_names`), `class 0` and so on unless a file names them. The releases number
+            Kinetics-700's classes in the order in which they first appear in its training CSV file (0 slicing onion, 1 jetskiing,
+            …), not in alphabetical order: give that file.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: the 16 middle frames, a shorter clip begun again (the repository's centre crop and loop in time; its
             test averages windows of 16 frames over the whole clip), short side 112 by Pillow, the centre 112 × 112, mean and
             deviation of Kinetics.
@@ -155,6 +160,7 @@ class Hara3DResNet:
     depth: int = 50
     weights: str | None = hashed(None)
     classes: str | None = hashed(None)
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def __post_init__(self) -> None:
@@ -171,4 +177,4 @@ class Hara3DResNet:
         source = f"github.com/kenshohara/3D-ResNets-PyTorch ({prefix}{self.depth}_K_200ep.pth)"
         build = partial(ResNet3D, kind=self.convolution, depth=self.depth)
         module, classes = released(self.weights, build, "fc.weight", self.classes, count=700, source=source)
-        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d)
+        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
 from vidattr.models._slowfast_names import from_mmaction2, from_pyslowfast
@@ -202,7 +203,11 @@ class SlowFastR50:
         variant: How many of the frames the slow pathway sees, r50_4x16 every eighth and r50_8x8 every fourth.
         release: Whose checkpoint it is. A checkpoint of the other is refused: their networks and colours differ.
         weights: The checkpoint file; "random": untrained, for measuring speed.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (mmaction2: tools/data/kinetics/label_map_k400.txt; PySlowFast:
+            process_data/kinetics/classids.json of video-nonlocal-net).
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing, by default mmaction2's: every second of the 63 middle frames, a shorter clip begun again; short side
             256, the centre 256 × 256 (the middle one of the three crops of its test), its mean and deviation. PySlowFast's YAML:
             32 numbers spread over 64 frames of 30 a second (the sixth of its ten clips), the last one repeated; the crop's offset
@@ -214,7 +219,8 @@ class SlowFastR50:
     variant: Variant = Variant.r50_4x16
     release: Release = Release.mmaction2
     weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
@@ -236,4 +242,4 @@ class SlowFastR50:
             classes=self.classes,
             count=400,
         )
-        return Network(module, self.input, classes, layer="slow_path.layer4", memory_format=torch.channels_last_3d)
+        return Network(module, self.input, classes, layer="slow_path.layer4", memory_format=torch.channels_last_3d, output=self.output)

@@ -17,6 +17,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from vidattr.errors import ConfigError
 from vidattr.models._divided import divided_attention, split_heads, unfold_divided
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
 from vidattr.types import hashed
@@ -138,7 +139,7 @@ class TimeSformer(nn.Module):
         return logits
 
 
-def network_of(module: TimeSformer, view: View, classes: tuple[str, ...]) -> Network:
+def network_of(module: TimeSformer, view: View, classes: tuple[str, ...], output: Output = Output.softmax) -> Network:
     """Puts a TimeSformer of any size into a network that knows its features and its attention."""
     temporal, spatial = ([f"blocks.{n}.{part}.qkv" for n in range(len(module.blocks))] for part in ("temporal_attn", "attn"))
     return Network(
@@ -148,6 +149,7 @@ def network_of(module: TimeSformer, view: View, classes: tuple[str, ...]) -> Net
         layer=f"blocks.{len(module.blocks) - 1}.norm1",
         unfold=partial(unfold_divided, module.grid),
         attention=divided_attention(temporal, spatial, module.heads, module.grid),
+        output=output,
     )
 
 
@@ -220,7 +222,10 @@ class TimeSformerB16:
     Attributes:
         release: Whose checkpoint it is. A checkpoint of the other is refused, for it wants other colours.
         weights: The checkpoint file; "random": untrained, for measuring speed.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400, and so on.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (mmaction2: label_map_k400.txt; the authors': Kinetics' own, as they say).
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: the short side 224, the centre 224 × 224 (the middle one of the three crops of both tests). mmaction2:
             every 32nd of the 225 middle frames, a shorter clip begun again, mean and deviation 0.5. The authors' own YAML: 8
             numbers spread over the first 256 frames of 30 a second, the last one repeated; the crop's offset rounded up; mean
@@ -231,7 +236,8 @@ class TimeSformerB16:
 
     release: Release = Release.mmaction2
     weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def __post_init__(self) -> None:
@@ -259,4 +265,4 @@ class TimeSformerB16:
             classes=self.classes,
             count=400,
         )
-        return network_of(module, self.input, classes)
+        return network_of(module, self.input, classes, self.output)

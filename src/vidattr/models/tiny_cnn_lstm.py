@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.datasets.synthetic import CLASSES
-from vidattr.models._checkpoint import loaded
 from vidattr.models._network import Network
+from vidattr.models._output import Output
+from vidattr.models._released import loaded
 from vidattr.types import hashed
 from vidattr.view import View
 from vidattr.weights import weights_path
@@ -71,12 +72,17 @@ class TinyCNNLSTM:
 
     Attributes:
         weights: "package": trained by the recipe `tiny`; "random": untrained; else a checkpoint file.
+        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing; the size may be changed, at a loss.
     """
 
     version: ClassVar[int] = 1
 
     weights: str = hashed("package")
+    classes: str | None = hashed(None)
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
@@ -85,5 +91,5 @@ class TinyCNNLSTM:
 
     def load(self) -> Network:
         """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
-        module, classes = loaded(self.weights_file(), CNNLSTM, "head.weight", CLASSES)
-        return Network(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32)
+        module, classes = loaded(self.weights_file(), CNNLSTM, "head.weight", self.classes, untrained_classes=CLASSES)
+        return Network(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32, output=self.output)

@@ -12,7 +12,9 @@ from torchvision.models import WeightsEnum
 from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, VideoResNet, mc3_18, r2plus1d_18, r3d_18
 
 from vidattr.models._checkpoint import anonymous, fill, head_size, located, read, untrained
+from vidattr.models._classes import class_names
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._torchvision import download
 from vidattr.types import hashed
 from vidattr.view import Geometry, Sampling, View
@@ -59,6 +61,10 @@ class TorchvisionResNet:
         architecture: Which of the three.
         weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
             measuring speed; else a checkpoint file, of any number of classes.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (its own `categories`).
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: 16 frames of 15 a second from the middle of the clip, the third of the five clips of torchvision's
             test; (128, 171) by resizing, the centre 112 × 112, and the mean and deviation of Kinetics-400. Unlike that
             test, which leaves out a video of fewer than 16 such frames, the last frame is repeated.
@@ -68,6 +74,8 @@ class TorchvisionResNet:
 
     architecture: Architecture = Architecture.r2plus1d_18
     weights: str = hashed("kinetics400")
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_kinetics_view)
 
     def weights_file(self) -> Path | None:
@@ -78,18 +86,17 @@ class TorchvisionResNet:
         """Returns the network, on the CPU.
 
         Raises:
-            ConfigError: The weights cannot be had, or do not fit.
+            ConfigError: The weights cannot be had, or do not fit, or the class names do not.
         """
         if self.weights == "random":
             module = untrained(lambda: _BUILD[self.architecture]())
-            return self._network(module, anonymous(module.fc.out_features))
+            return self._network(module, class_names(self.classes, module.fc.out_features, anonymous(module.fc.out_features)))
         path = self.weights_file()
         checkpoint = download(_RELEASED[self.architecture]) if path is None else read(path)
         classes = head_size(checkpoint, "fc.weight")
         module = _BUILD[self.architecture](num_classes=classes)
         fill(module, checkpoint)
-        kinetics = _RELEASED[self.architecture].meta["categories"]
-        return self._network(module, checkpoint.classes(classes, known=kinetics))
+        return self._network(module, class_names(self.classes, classes, checkpoint.class_names))
 
     def _network(self, module: VideoResNet, classes: tuple[str, ...]) -> Network:
-        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d)
+        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output)

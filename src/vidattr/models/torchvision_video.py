@@ -20,6 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.models._checkpoint import anonymous, fill, head_size, located, read, untrained
 from vidattr.models._classes import class_names
 from vidattr.models._network import Network, Unfold
+from vidattr.models._output import Output
 from vidattr.models._torchvision import download
 from vidattr.types import hashed
 from vidattr.view import Geometry, Sampling, View
@@ -148,7 +149,10 @@ class TorchvisionVideo:
         architecture: Which of the three.
         weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
             measuring speed; else a checkpoint file, of any number of classes.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: Kinetics-400's where there are 400, and so on.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (its own `categories`).
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing; by default that of s3d. Frames are those of one clip of torchvision's test: s3d its only one, 128
             frames of 15 a second from the start; mvit_v2_s the third of five, 16 of 7.5; swin3d_t the seventh of twelve, 32 of
             15. Unlike that test, which leaves out a shorter video, the last frame is repeated.
@@ -158,7 +162,8 @@ class TorchvisionVideo:
 
     architecture: Architecture = Architecture.s3d
     weights: str = hashed("kinetics400")
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def __post_init__(self) -> None:
@@ -195,4 +200,4 @@ class TorchvisionVideo:
     def _network(self, module: nn.Module, classes: tuple[str, ...]) -> Network:
         known = _KNOWN[self.architecture]
         unfold = None if known.unfold is None else known.unfold(self.input)
-        return Network(module, self.input, classes, layer=known.layer, unfold=unfold, memory_format=known.memory_format)
+        return Network(module, self.input, classes, layer=known.layer, unfold=unfold, memory_format=known.memory_format, output=self.output)

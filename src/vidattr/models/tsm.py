@@ -16,6 +16,7 @@ from torchvision.models.resnet import Bottleneck, resnet50
 
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
 from vidattr.view import Geometry, Resample, View
@@ -119,7 +120,11 @@ class TSM:
         shift_div: A 1/`shift_div` of a block's channels come from the next frame, as many from the frame before. No weight tells
             a network trained with another number: it is in the checkpoint's name ("shift8").
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
-        classes: Names of the outputs: kinetics400 and the like, or a file; None: those of the data set that has as many.
+        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            (tools/kinetics_label_map.txt).
+            EPIC-KITCHENS' are in EPIC_verb_classes.csv and EPIC_noun_classes.csv of its annotations.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: T = 8 segments, the middle frame of each, short side 256 by Pillow, the centre 224 × 224, mean and
             deviation of ImageNet. The networks called "dense" saw every eighth of 64 frames: `input.sampling=dense
             input.stride=8 input.short=loop` is one of the ten clips of their test.
@@ -130,7 +135,8 @@ class TSM:
     head: Head = Head.single
     shift_div: int = 8
     weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:kinetics400")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def __post_init__(self) -> None:
@@ -156,4 +162,4 @@ class TSM:
                 source=source,
                 unused=_OTHER.get(self.head),
             )
-        return Network(module, self.input, classes, layer="base_model.layer4", unfold=_unfold)
+        return Network(module, self.input, classes, layer="base_model.layer4", unfold=_unfold, output=self.output)

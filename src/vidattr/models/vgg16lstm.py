@@ -18,6 +18,7 @@ from torchvision.models import resnet50
 from vidattr.errors import ConfigError
 from vidattr.models._lstm import Activation, unrolled_lstm
 from vidattr.models._network import Network
+from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
 from vidattr.view import Channels, Geometry, Sampling, View
@@ -181,7 +182,10 @@ class RecurrentCNN:
         bptt: Whether gradients move in time.
         average: prob (VGG16) or logit (ResNet-50); with prob the logits are the logarithm of the mean probability.
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
-        classes: Names of the outputs: ucf101 and the like, or a file; None: those of the data set that has as many.
+        classes: Names of the outputs (`_classes.class_names`).
+            Bargal et al.'s are numbered as `ucf101` is (models/VGG16_LSTM/catName.txt); how Li et al. number theirs is not known.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
+            (the logarithms of) probabilities.
         input: Preprocessing: 16 frames, resized to 240 × 320, the centre 224 × 224, values in 0..255. VGG16's linear layers are
             made for the size: a trained network takes no other.
 
@@ -196,7 +200,8 @@ class RecurrentCNN:
     bptt: BPTT = BPTT.full
     average: Average = Average.prob
     weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    classes: str | None = hashed("released:ucf101")
+    output: Output = Output.softmax
     input: View = field(default_factory=_view)
 
     def __post_init__(self) -> None:
@@ -210,7 +215,7 @@ class RecurrentCNN:
     def load(self) -> Network:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         module, classes = released(self.weights, self.build(), "fc8_final.weight", self.classes, count=_UCF101, source=_SOURCES)
-        return Network(module, self.input, classes, layer=_LAYER[self.backbone], unfold=_unfold, max_batch=4)
+        return Network(module, self.input, classes, layer=_LAYER[self.backbone], unfold=_unfold, max_batch=4, output=self.output)
 
     def build(self) -> Callable[[int], VGG16LSTM | ResNet50LSTM]:
         """Returns what makes the network, untrained, for a number of classes."""
