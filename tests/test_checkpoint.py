@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,3 +229,60 @@ def test_a_network_without_weights_takes_none() -> None:
 
 def test_head_size_is_the_checkpoints_own() -> None:
     assert head_size(loaded(dict(small(classes=7).state_dict())), "4.weight") == 7
+
+
+def looped(state: dict[str, Any]) -> dict[str, Any]:
+    state["state_dict"] = {"model": state}
+    return state
+
+
+def nested(depth: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {"weight": torch.ones(1)}
+    for _ in range(depth):
+        inner = {"model": inner}
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (looped({}), "a dictionary in a dictionary"),
+        (nested(40), "a dictionary in a dictionary"),
+        ({1: torch.ones(1)}, "names are no text: 1"),
+        ({"a": torch.ones(1), (1, None): torch.ones(1)}, r"names are no text: \(1, None\)"),
+        ({"a": torch.eye(3).to_sparse()}, r"no plain arrays of real numbers: a \(sparse_coo, float32\)"),
+        ({"a": torch.ones(2, device="meta")}, r"a \(strided, float32, on meta\)"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, r"a \(strided, complex64\)"),
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "float8_e4m3fn|cannot be read"),
+        ({"a": torch.ones(1).expand(10**12)}, r"a \(strided, float32\)"),
+        ({"x" * 10**5: 3}, "that are not weights: x{80}…"),
+        ({"a\nb\ud800": 3}, r"that are not weights: a\\nb\\ud800"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_no_network_has_is_named_and_never_followed(content: Any, message: str, zipped: bool, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(tmp_path / "w.pth")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("names", ["[" * 10**5, "1e999", '["\\ud800"', "{"])
+def test_class_names_of_a_safetensors_file_that_are_no_list_are_an_error(names: str, tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors", metadata={"class_names": names})
+    with pytest.raises(ConfigError, match=r"cannot be read|class_names is a"):
+        read(tmp_path / "w.safetensors")
+
+
+def test_an_archive_that_promises_terabytes_is_an_error(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n"
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(tmp_path / "w.npz")
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match="no plain file"):
+        read(tmp_path / "w.pth")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 
 from vidattr._arrays import Array, arrays_of
 from vidattr.errors import ConfigError
+from vidattr.models._entries import WANTED, WRAPPERS, listed, refuse
 
 M = TypeVar("M", bound=nn.Module)
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _TORCH_BEFORE_1_6 = bytes.fromhex("6cfc9c46f9206aa85019")  # the number that such a file of torch begins with
-_SHOWN = 10  # names of one kind in a message; the rest is a count
+_DEEPEST = 8  # wrappers around the weights; a file may hold itself
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,22 @@ def read(path: Path) -> Checkpoint:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ConfigError(f"{path} is of an unknown kind", expected=f"a file that ends in {', '.join(_READERS)}")
-    content, class_names = reader(path)
-    strange = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if strange or not content:
-        raise ConfigError(
-            f"{path} holds no weights" if not content else f"{path} holds entries that are not weights: {_listed(strange)}",
-            expected=f"name to tensor, alone or under one of {', '.join(_WRAPPERS)}",
-            remedy="save it again with torch.save(model.state_dict(), FILE)",
-        )
+    try:
+        return _checked(path, *reader(path))
+    except ConfigError:
+        raise
+    except Exception as error:  # whoever made the file decides what fails, and where
+        raise _damaged(path, error) from error
+
+
+def _checked(path: Path, content: Mapping[str, Any], class_names: object) -> Checkpoint:
+    """Returns the checkpoint of what a file holds: text to tensors of real numbers that lie in memory, all of them finite."""
+    refuse(path, content)
     prefix = "module." if all(name.startswith("module.") for name in content) else ""
     state = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
-        found = f"{path} holds weights that are not finite: {_listed(broken)}"
+        found = f"{path} holds weights that are not finite: {listed(broken)}"
         raise ConfigError(found, remedy="take one from before its training diverged")
     return Checkpoint(path, state, _names(class_names, path))
 
@@ -108,7 +112,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     lines = [f"{checkpoint.path} does not fit {type(module).__name__}"]
     for kind, names in (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped)):
         if names:
-            lines.append(f"  {kind} ({len(names)}): {_listed(names)}")
+            lines.append(f"  {kind} ({len(names)}): {listed(names)}")
     raise ConfigError("\n".join(lines), expected="the network's own names and shapes", remedy=_hint(wanted, found))
 
 
@@ -130,7 +134,7 @@ def untrained(build: Callable[[], M]) -> M:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "not there"
+        what = "a folder, not a file" if path.is_dir() else "no plain file" if path.exists() else "not there"
         raise ConfigError(f"the weights {path} are {what}", remedy="say model.weights=FILE")
     try:
         with path.open("rb") as file:
@@ -145,7 +149,9 @@ def _check_file(path: Path) -> None:
 
 def _torch(path: Path) -> tuple[Mapping[str, Any], object]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what kinds of tensors cost: they are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # The whole text advises to switch the restriction off.
         what = re.search(r"GLOBAL (\S+)", str(error))
@@ -157,13 +163,15 @@ def _torch(path: Path) -> tuple[Mapping[str, Any], object]:
     except Exception as error:  # a damaged file makes the unpickler stumble in any way
         raise _damaged(path, error) from error
     class_names: object = None
-    while isinstance(content, Mapping):
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{path} holds a {type(content).__name__}", expected=WANTED)
         class_names = content.get("class_names", class_names)
-        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
         if inner is None:
             return {name: value for name, value in content.items() if name != "class_names"}, class_names
         content = inner
-    raise ConfigError(f"{path} holds a {type(content).__name__}", expected="name to tensor, as torch.save(model.state_dict(), FILE) writes")
+    raise ConfigError(f"{path} holds a dictionary in a dictionary, and so on, {_DEEPEST} deep", expected=WANTED)
 
 
 def _pickled(path: Path) -> tuple[Mapping[str, Any], object]:
@@ -246,9 +254,4 @@ def _hint(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     if prefixes:
         return f"its names begin with {prefixes[0]!r}: save it without"
     parts = dict.fromkeys(name.partition(".")[0] for name in found)
-    return f"this is another network, with the parts {_listed(list(parts))}: choose the model that it belongs to"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return f"this is another network, with the parts {listed(list(parts))}: choose the model that it belongs to"

@@ -89,7 +89,7 @@ class HuggingFace:
             processor's configuration, whatever `input` says.
         input: Preprocessing. Frames are taken as in the library's examples, every `stride`-th, from the middle of the clip. No file
             of a model says the stride: 4 is that of the examples and of VideoMAE on Kinetics. TimeSformer on Kinetics was trained
-            with 32 (8 frames), 16 (16 frames) or 4 (96 frames).
+            with 32 (8 frames), 16 (16) or 4 (96), ViViT b-16x2 with 2.
     """
 
     version: ClassVar[int] = 2
@@ -103,7 +103,8 @@ class HuggingFace:
 
     def __post_init__(self) -> None:
         if self.processor and self.weights is not None:
-            object.__setattr__(self, "input", _view(self._config(), self._settings(), self.input))
+            with self._explained():
+                object.__setattr__(self, "input", _view(self._config(), self._settings(), self.input))
 
     def weights_file(self) -> Path | None:
         """Returns the weights in a local folder, or None for an id on the hub."""
@@ -129,10 +130,12 @@ class HuggingFace:
                 expected="a model that was trained to classify videos",
                 remedy="choose one that was fine-tuned, or fine-tune it first",
             )
-        names = [str(config.id2label[k]) for k in range(config.num_labels)]
+        with self._explained():
+            names = [str(config.id2label[k]) for k in range(config.num_labels)]
         own = None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else tuple(names)
         classes = class_names(self.classes, config.num_labels, own)
-        return network_of(Clips(model.float()), self.input, classes, self.output)
+        with self._explained():
+            return network_of(Clips(model.float()), self.input, classes, self.output)
 
     def _folder(self) -> Path | None:
         path = Path(self.weights or "").expanduser()
@@ -184,9 +187,11 @@ class HuggingFace:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError) as error:
+        except ConfigError:
+            raise
+        except Exception as error:  # the library checks some of what a file says, and its classes stumble over the rest in any way
             raise ConfigError(
-                f"cannot load {self.weights}: {(str(error).splitlines() or [type(error).__name__])[0]}",
+                f"cannot load {self.weights}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}",
                 expected="config.json and model.safetensors of a model that the installed transformers knows",
                 remedy="without internet: fetch it elsewhere with `hf download` and say model.weights=FOLDER",
             ) from error
