@@ -53,8 +53,8 @@ def network_key(cell: Cell) -> str:
     return key({**describe(cell.model), "precision": cell.runtime.precision.value, "compile": cell.runtime.compile})
 
 
-def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]]]:
-    """Returns the clips that a cell is about, and its dataset's problems as lines for `errors.jsonl`.
+def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]], Sequence[str]]:
+    """Returns the clips that a cell is about, its dataset's problems as lines for `errors.jsonl`, and its notes.
 
     A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the same
     company in whatever shard.
@@ -65,7 +65,7 @@ def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], l
         raise ConfigError(f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit")
     problems = [line(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in index.problems]
     mine = stretches(clips, cell.runtime.clips)[shard[0] - 1 :: shard[1]]
-    return [clip for stretch in mine for clip in stretch], problems if shard[0] == 1 else []
+    return [clip for stretch in mine for clip in stretch], problems if shard[0] == 1 else [], index.notes if shard[0] == 1 else ()
 
 
 def class_index(network: Network, name: str | int) -> int:

@@ -112,6 +112,8 @@ def _report_jobs(jobs: list[Any], as_json: bool) -> None:
             "present": job.present,
             "failed": len(job.errors),
             "again": {why.name: count for why, count in job.again.items()},
+            "warnings": job.doubts.found(),
+            "notes": list(job.doubts.notes),
         }
         for job in jobs
     ]
@@ -127,11 +129,18 @@ def _report_jobs(jobs: list[Any], as_json: bool) -> None:
             typer.echo(f"  {line['clip'] or job.cell.title}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
         if len(job.errors) > 5:
             typer.echo(f"  and {len(job.errors) - 5} more in {job.errors_file or job.folder.path}", err=True)
+    _tell_doubts(jobs)
     _tell_bug([line for job in jobs if not job.written for line in job.errors])
     if jobs and all(job.failed for job in jobs):
         raise typer.Exit(2)
     if any(job.errors for job in jobs):
         raise typer.Exit(1)
+
+
+def _tell_doubts(jobs: list[Any]) -> None:
+    from vidattr import doubts
+
+    doubts.tell((job.doubts for job in jobs), lambda line: typer.echo(line, err=True))
 
 
 def _tell_bug(lines: list[Any]) -> None:
@@ -159,6 +168,7 @@ def evaluate(
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
+    _tell_doubts([job for group in groups for job in group])
     if report.tell_errors(groups, lambda line: typer.echo(line, err=True)):
         raise typer.Exit(1)
 
@@ -196,6 +206,7 @@ def explain(
 
     jobs, rows = own.explain_videos(arguments, folder=config_dir, add=add_configs or [], quiet=quiet or as_json)
     typer.echo(json.dumps(rows, indent=2) if as_json else own.text(rows))
+    _tell_doubts(jobs)
     if jobs and all(job.failed for job in jobs):
         typer.echo(f"error: {jobs[0].failed}", err=True)
         raise typer.Exit(2)

@@ -21,6 +21,7 @@ from vidattr._strips import StoredStrip
 from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
 from vidattr.company import Decoded
 from vidattr.compose import Cell, part
+from vidattr.doubts import Doubts
 from vidattr.errors import ClipError, ConfigError, VidattrError, line
 from vidattr.identity import key
 from vidattr.models._network import Network
@@ -93,7 +94,7 @@ def _survey(jobs: Sequence[Judged]) -> list[Clip]:
     explained class alone.
     """
     cell = jobs[0].cell
-    clips, problems = clips_of(cell)
+    clips, problems, notes = clips_of(cell)
     sources = Sources(clips, str(cell.config.target))
     truths = {clip.id: truth_of(clip) for clip in clips}
     surveys = [sources.survey(job.folder) for job in jobs]
@@ -101,6 +102,8 @@ def _survey(jobs: Sequence[Judged]) -> list[Clip]:
     for job, survey in reversed(list(zip(jobs, surveys, strict=True))):
         if not job.baseline:
             drawn |= {clip: mark_of(facts, map=False) for clip, facts in survey.good.items()}
+        job.doubts = Doubts(job.folder.path, [clip for clip in clips if clip.id in survey.good], notes)
+    refused = set[str]().union(*(job.doubts.refused() for job in jobs))
     for job, survey in zip(jobs, surveys, strict=True):
         job.clips, job.errors, job.maps = len(clips), list(problems), survey.good.keys()
         marks = {clip: mark_of(facts) for clip, facts in survey.good.items()}
@@ -108,7 +111,8 @@ def _survey(jobs: Sequence[Judged]) -> list[Clip]:
             marks = drawn | {clip: mark for clip, mark in marks.items() if clip in drawn}
         else:
             job.errors += [line(clip, "map", why.error) for clip, why in survey.bad.items()]
-        job.expect({clip: (mark, truths[clip]) for clip, mark in marks.items()}, () if job.baseline else survey.bad)
+        gone = () if job.baseline else survey.bad
+        job.expect({clip: (mark, truths[clip]) for clip, mark in marks.items()}, {*gone, *refused})
     return clips
 
 
@@ -202,6 +206,8 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
         else:
             for job in jobs:
                 job.errors.append(line(clip.id, "read", sample))
+    for job in jobs:
+        job.doubts.add(good)
     found = {id(job): _load(job, [clip for clip, _ in good]) for job in {id(job): job for job in (*runs, *jobs)}.values()}
     targets = {name: stored.target for job in reversed(runs) for name, stored in found[id(job)].items()}
     good = [(clip, sample) for clip, sample in good if clip.id in targets]

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from vidattr.batches import clips_of
 from vidattr.compose import Cell
+from vidattr.doubts import told
 from vidattr.identity import key, run_identity
 from vidattr.runner import check_folders, run_folder
 from vidattr.sources import Again, Sources
@@ -27,7 +28,7 @@ def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[st
     rows = []
     for cell in cells:
         folder = run_folder(cell)
-        clips, problems = clips_of(cell, shard)
+        clips, problems, notes = clips_of(cell, shard)
         sources = Sources(clips, str(cell.config.target))
         survey = sources.survey(folder, extras=cell.runtime.extras)
         missing = {clip.id for clip in clips} - survey.good.keys()
@@ -46,6 +47,7 @@ def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[st
                 "missing": len(missing),
                 "again": {why.name: count for why, count in survey.counts().items()},
                 "problems": len(problems),
+                "notes": list(notes),
                 "passes": len(missing) * (1 + cell.method.passes),
                 "bytes": round(len(missing) * each),
                 "free_bytes": free_bytes(folder.path),
@@ -61,6 +63,7 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
     lines += [f"{row['cell']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
+    lines += told({}, dict.fromkeys(note for row in rows for note in row["notes"]))
     total = sum(row["bytes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
     lines.append(f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free")

@@ -23,6 +23,7 @@ from vidattr import __version__, gallery
 from vidattr.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
 from vidattr.company import Decoded
 from vidattr.compose import Cell
+from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ConfigError, VidattrError, line
 from vidattr.identity import key, run_identity
 from vidattr.resident import Resident
@@ -48,6 +49,10 @@ class Job:
     failed: VidattrError | None = None
     again: dict[Again, int] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)  # their maps on disk are of something else, and nothing may be drawn of them
+    doubts: Doubts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.doubts = Doubts(self.folder.path)
 
     def fail(self, clip: str, stage: str, error: Exception) -> None:
         """Notes that a clip failed; the others go on."""
@@ -118,18 +123,20 @@ def run(
         set_durable(group[0].runtime.durable)
         jobs = _open(group, shard, force)
         done += jobs
-        clips, problems = clips_of(group[0], shard)
+        clips, problems, notes = clips_of(group[0], shard)
         sources = Sources(clips, str(group[0].config.target))
         for job in jobs:
             job.errors += problems
+            job.doubts = Doubts(job.folder.path, clips, notes, shard)
             survey = sources.survey(job.folder, extras=job.cell.runtime.extras)
-            job.missing = {clip.id for clip in clips} - survey.good.keys()
+            job.missing = {clip.id for clip in clips} - (survey.good.keys() - job.doubts.refused())
             job.present = len(clips) - len(job.missing)
             job.again, job.stale = survey.counts(), set(survey.bad)
         try:
             _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet)
         finally:
             for job in jobs:
+                job.doubts.write()
                 job.errors_file = job.folder.write_errors(job.errors, shard, {clip.id for clip in clips})
     return done
 
@@ -194,6 +201,9 @@ def _do_batch(
     for clip, sample in decoded:
         if not isinstance(sample, Sample):
             _fail_all(jobs, clip.id, "read", sample)
+    for job in jobs:
+        job.doubts.add(good)
+        job.doubts.write()
     ready: Ready | None = None
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
         ready, failures = prepare(resident.network, decoded, jobs[0].cell)
@@ -284,9 +294,10 @@ def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
             job.present = len(job.folder.stored())
             if not job.present:
                 raise ConfigError(f"no maps in {job.folder.path}", remedy="`vidattr run` with the same overrides first")
-        clips, _ = clips_of(group[0])
+        clips, _, notes = clips_of(group[0])
         sources = Sources(clips, str(group[0].config.target))
         for job in jobs:
+            job.doubts = Doubts(job.folder.path, clips, notes)
             for clip, why in sources.survey(job.folder).bad.items():
                 job.fail(clip, "source", why.error)
                 job.stale.add(clip)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from vidattr._strips import StoredStrip
 from vidattr.compose import Cell
+from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
 from vidattr.identity import key, metric_identity
 from vidattr.runner import run_folder
@@ -36,6 +37,7 @@ class Judged:
         marks: Clip to what `made_of` and `truth` are of a row that holds; clips without a map that can be judged are not in it.
         maps: Clips whose map can be judged; of a baseline those that a run stored.
         outdated: Clips whose row was found to be of another map, other frames or another annotation.
+        doubts: What is doubtful about the clips, as the run and this evaluation found it.
     """
 
     cell: Cell
@@ -49,6 +51,10 @@ class Judged:
     marks: dict[str, tuple[str, str]] = field(default_factory=dict)
     maps: Collection[str] = frozenset()
     outdated: frozenset[str] = frozenset()
+    doubts: Doubts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.doubts = Doubts(self.folder.path)
 
     @property
     def path(self) -> Path:
