@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 import toys
-from vidattr.methods._pyramid import PYRAMIDS, Perturbation, blur, perturb
+from vidattr.methods._pyramid import PYRAMIDS, Border, Perturbation, blur, perturb
 
 
 def literal_blur(image: Tensor, sigma: float) -> Tensor:
@@ -35,6 +35,18 @@ def literal_lookup(pyramid: Tensor, mask: Tensor) -> Tensor:
 def test_blur_is_a_gaussian_that_sees_zeros_beyond_the_border(sigma: float) -> None:
     image = toys.seeded(2, 9, 13)
     torch.testing.assert_close(blur(image, sigma), torch.stack([literal_blur(each, sigma) for each in image]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "sigma"), [((9, 13), 0.7), ((9, 13), 2.0), ((30, 41), 10.0), ((5, 3), 20.0)])
+def test_blur_may_repeat_the_border_instead(size: tuple[int, int], sigma: float) -> None:
+    image = toys.seeded(2, *size)
+    half = math.ceil(4 * sigma)
+    wide = torch.nn.functional.pad(image[None], (half,) * 4, mode="replicate")[0]
+    expected = torch.stack([literal_blur(each, sigma) for each in wide])[:, half:-half, half:-half]
+    torch.testing.assert_close(blur(image, sigma, Border.nearest), expected, rtol=0, atol=1e-12)
+    flat = torch.ones(1, *size, dtype=torch.float64)
+    torch.testing.assert_close(blur(flat, sigma, Border.nearest), flat)
+    assert blur(flat, sigma, Border.zero)[0, 0, 0] < 0.5
 
 
 def test_pyramid_has_eight_levels_from_20_pixels_of_blur_to_none() -> None:

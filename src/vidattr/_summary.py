@@ -21,7 +21,8 @@ class Entry:
 
     Attributes:
         row: Name of the row.
-        group: "method", "baseline" or "reference" (what a trivial answer would have scored).
+        group: "method", "matched" (noise as smooth as a method's maps), "baseline" or "reference" (what a trivial answer would
+            have scored).
         column: Title of the column.
         value: The column's mean (or median, or 95 % point) over the judged clips.
         low: Lower end of its 95 % interval.

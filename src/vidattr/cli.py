@@ -38,6 +38,10 @@ AddConfigs = Annotated[
     typer.Option("--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs; $VIDATTR_ADD_CONFIGS names more."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print for programs.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", help="What methods are compared with: matched (noise as smooth as their own maps), a row's name, or none."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -154,7 +158,7 @@ def evaluate(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
-    baseline: Annotated[str | None, typer.Option("--baseline", help="The row that the others are compared with.")] = "random",
+    baseline: Baseline = "matched",
     form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -178,7 +182,7 @@ def table(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
-    baseline: Annotated[str | None, typer.Option("--baseline", help="The row that the others are compared with.")] = "random",
+    baseline: Baseline = "matched",
     form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
     as_json: Json = False,
 ) -> None:

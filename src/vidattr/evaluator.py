@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vidattr import matched
 from vidattr._strips import StoredStrip
 from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
 from vidattr.company import Decoded
@@ -32,7 +33,7 @@ from vidattr.scores import Judged, joined, read_scores, scores_identity
 from vidattr.settings import check_out
 from vidattr.sources import Sources, mark_of, truth_of
 from vidattr.store import StoredMap
-from vidattr.table import BASELINES
+from vidattr.table import BASELINES, MATCHED
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
 
 
@@ -224,9 +225,11 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
     maps = torch.stack([_stacked(job, [clip.id for clip, _ in good], found[id(job)], query) for job in jobs])
     methods = [job.cell.method for job in jobs]
     scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps, methods))
+    named = [job.cell.names["method"] for job in jobs]
+    noise = within_memory(network, lambda: matched.scores(cast(Metric, cell.metric), network, query, truth, maps, methods, named))
     for m, job in enumerate(jobs):
         have = [n for n, (clip, _) in enumerate(good) if clip.id in (job.marks if job.baseline else found[id(job)])]
-        _add(job, [good[n] for n in have], scores, m, have)
+        _add(job, [good[n] for n in have], scores, m, have, noise.get(m, {}))
 
 
 def _load(job: Judged, clips: Sequence[Clip]) -> dict[str, StoredMap]:
@@ -251,7 +254,9 @@ def _stacked(job: Judged, clips: Sequence[str], found: Mapping[str, StoredMap], 
     )
 
 
-def _add(job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int]) -> None:
+def _add(
+    job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int], noise: Mapping[str, Tensor]
+) -> None:
     clips = [clip for clip, _ in judged]
     rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
     rows["made_of"], rows["truth"] = zip(*(job.marks[c.id] for c in clips), strict=True)
@@ -260,6 +265,8 @@ def _add(job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: 
     for reference, columns in scores.reference.items():
         for name, values in columns.items():
             rows[f"{reference}/{name}"] = values.cpu().numpy()[list(have)]
+    for name, values in noise.items():
+        rows[f"{MATCHED}/{name}"] = values.cpu().numpy()[list(have)]
     for name, texts in scores.notes.items():
         rows[name] = [texts[n] for n in have]
     job.rows = joined(job.rows, rows)

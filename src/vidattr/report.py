@@ -16,6 +16,7 @@ from vidattr._strips import draw as strips_to_png
 from vidattr.compose import Cell
 from vidattr.errors import ClipError
 from vidattr.identity import describe, key
+from vidattr.matched import draws_of
 from vidattr.plots import plot_curves
 from vidattr.render import Scene
 from vidattr.scores import Judged, scores_identity
@@ -30,7 +31,8 @@ def show(groups: Sequence[Sequence[Judged]], baseline: str | None, form: str) ->
 
     Args:
         groups: From `evaluator.evaluate` or `evaluator.stored_tables`.
-        baseline: Row that the others are compared with; "none" or None: no comparison.
+        baseline: Row that the others are compared with; "matched": each method's own matched noise, or, under a metric that
+            has none, random; "none" or None: no comparison.
         form: terminal, markdown, csv, latex or json.
     """
     shown = []
@@ -60,16 +62,37 @@ def build(jobs: Sequence[Judged], baseline: str | None) -> tables.Table:
     rows = {job.cell.title: job.rows for job in jobs}
     most = max(jobs, key=lambda job: len(job.rows)).rows
     names = dict.fromkeys(name.partition("/")[0] for name in most.columns if "/" in name)
+    names.pop(tables.MATCHED, None)
     weights = {column.weight for column in columns if column.weight}
     references = {name: _reference(most, name, weights) for name in names}
-    remarks = []
+    matched = {
+        job.cell.title: _reference(job.rows, tables.MATCHED, weights)
+        for job in jobs
+        if any(name.startswith(f"{tables.MATCHED}/") for name in job.rows.columns)
+    }
+    remarks = [_about_noise(cell, bool(matched))]
+    if baseline == tables.MATCHED and not matched:
+        baseline = "random" if "random" in rows else None
     if len(most) and (fit := getattr(cell.metric, "fitted", None)) is not None:
         H, W = cell.model.input.size
         found: Fitted = fit(most, (H, W))
         references[found.name] = _kept(most, weights).assign(**found.columns)
         remarks.append(found.remark)
     seed = int(cell.config.seed)
-    return tables.build(rows, columns, references=references, baseline=baseline, seed=seed, caption=caption(cell), remarks=remarks)
+    return tables.build(
+        rows, columns, references=references, baseline=baseline, seed=seed, caption=caption(cell), matched=matched, remarks=remarks
+    )
+
+
+def _about_noise(cell: Cell, matched: bool) -> str:
+    if not matched:
+        return f"{cell.names['metric']} has no matched noise: it does not judge the maps as they are, or noise_draws is 0."
+    draws = draws_of(cell.metric)
+    return (
+        "matched noise: noise with the values of the method's own map and its smoothness in space and time (of methods that smooth "
+        f"their maps, by the same smoothing, with the same border), {draws} draw{'s' if draws > 1 else ''} a clip, averaged: what "
+        "a map scores that is as smooth and knows nothing of the clip."
+    )
 
 
 def _reference(rows: pd.DataFrame, name: str, weights: set[str]) -> pd.DataFrame:
@@ -87,7 +110,7 @@ def _kept(rows: pd.DataFrame, weights: set[str]) -> pd.DataFrame:
 
 def caption(cell: Cell) -> str:
     """Returns the protocol in one line: what was judged, of which network, by which metric with which options."""
-    metric = {k: v for k, v in scores_identity(cell).items() if k not in ("key_version", "class", "name", "version")}
+    metric = {k: v for k, v in scores_identity(cell).items() if k not in ("key_version", "class", "name", "version", "noise_version")}
     metric |= metric.pop("conditions", {})
     view = cell.model.input
     facts = [

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from vidattr import matched
 from vidattr._strips import StoredStrip
 from vidattr.compose import Cell
 from vidattr.doubts import Doubts
@@ -29,7 +30,7 @@ class Judged:
         cell: What was judged, and by what.
         folder: Its run.
         rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the annotation),
-            the scores, and "<reference>/<score>" for what a trivial answer scores.
+            the scores, "<reference>/<score>" for what a trivial answer scores, and "matched/<score>" for noise as smooth as the map.
         curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
         strips: Clip to the maps that the metric keeps, not yet written.
         clips: How many clips the dataset has.
@@ -110,7 +111,8 @@ class Judged:
 def scores_identity(cell: Cell) -> dict[str, Any]:
     """Returns what decides the scores of one cell beside its maps; where the machine does, that too."""
     conditions = getattr(cell.metric, "conditions", None)
-    return metric_identity(cell) | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
+    noise = {"noise_version": matched.VERSION} if matched.draws_of(cell.metric) else {}
+    return metric_identity(cell) | noise | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
 
 
 def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:

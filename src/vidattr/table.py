@@ -19,7 +19,8 @@ from vidattr.errors import unknown
 from vidattr.types import Column
 
 BASELINES = ("random", "center")
-_GROUPS = ("method", "baseline", "reference")
+MATCHED = "matched"  # as a baseline: each row is compared with its own matched noise
+_GROUPS = ("method", "matched", "baseline", "reference")
 _ARROWS = {"higher": "↑", "lower": "↓"}
 _NOTHING = "–"
 _WIDTH = 18  # of a column on the terminal, that of "0.567 [.512, .621]"
@@ -38,8 +39,8 @@ class Table:
     Attributes:
         caption: The protocol: data set, model, metric and its options.
         columns: Its columns.
-        entries: Row by row, column by column: methods, then baselines, then references.
-        baseline: The row that the others are compared with, or None.
+        entries: Row by row, column by column: methods, then noise as smooth as theirs, then baselines, then references.
+        baseline: The row that the others are compared with, "matched" for each method's own matched noise, or None.
         remarks: What a reader must know of single rows.
     """
 
@@ -56,8 +57,9 @@ class Table:
             f"Brackets: 95 % interval ({self._intervals()}). n: clips judged. NaN: clips that could not be judged.",
         ]
         if self.baseline is not None:
+            against = "the method's own matched noise" if self.baseline == MATCHED else self.baseline
             notes.append(
-                f"Δ: mean paired difference to {self.baseline} on the clips that both have. p: two-sided sign-flip test over videos "
+                f"Δ: mean paired difference to {against} on the clips that both have. p: two-sided sign-flip test over videos "
                 f"(exact up to {statistics.EXACT_UP_TO} videos, else {statistics.FLIPS} draws), not corrected for many comparisons."
             )
         fewest = min((entry.n_videos for entry in self.entries if entry.n_videos), default=statistics.FEW)
@@ -142,7 +144,7 @@ class Table:
         return ["", *(f"{column.title} {_ARROWS[column.better]}" for column in self.columns), "n", "NaN", "videos"]
 
     def _blocks(self, best: str) -> Iterator[list[_Row]]:
-        """Yields the rows of methods, of baselines and of references."""
+        """Yields the rows of methods, of matched noise, of baselines and of references."""
         for _, block in groupby(self.entries, lambda entry: entry.group):
             yield [_Row.of(name, list(entries), best) for name, entries in groupby(block, lambda entry: entry.row)]
 
@@ -156,6 +158,7 @@ def build(
     seed: int,
     caption: str,
     baselines: Collection[str] = BASELINES,
+    matched: Mapping[str, pd.DataFrame] | None = None,
     remarks: Sequence[str] = (),
 ) -> Table:
     """Sums up per-clip scores.
@@ -165,29 +168,36 @@ def build(
             whose video is "" is one of its own. Methods may have different clips: n tells.
         columns: What to show; optional ones only where a row has them.
         references: The same for what trivial answers would have scored. A score that a row lacks stays empty.
-        baseline: Name of the row that all others are compared with, or None.
+        baseline: Name of the row that all others are compared with; "matched": each of `matched` is what its method is compared
+            with, and nothing else is compared; None: nothing is.
         seed: Decides the resamples.
         caption: What was judged and how: data set, model, metric, options.
         baselines: Those of `rows` that stand apart, because they know nothing of the network.
+        matched: Name of a method, as in `rows`, to the scores of noise as smooth as its maps.
         remarks: What a reader must know of single rows, for the notes.
 
     Raises:
         ConfigError: `baseline` is none of `rows`.
     """
-    if baseline is not None and baseline not in rows:
-        raise unknown("baseline row", baseline, rows)
+    matched = matched or {}
+    if baseline is not None and baseline not in rows and not (baseline == MATCHED and matched):
+        raise unknown("baseline row", baseline, [*([MATCHED] if matched else []), *rows])
     placed = [(name, "baseline" if name in baselines else "method", frame) for name, frame in rows.items()]
+    placed += [(f"matched noise ({name})", "matched", frame) for name, frame in matched.items()]
     placed += [(name, "reference", frame) for name, frame in references.items()]
     columns = [column for column in columns if not column.optional or any(_has(frame, column.score) for frame in rows.values())]
     entries = []
     for name, group, frame in sorted(placed, key=lambda row: _GROUPS.index(row[1])):
         for column in columns:
             entry = summed_up(name, group, frame, column, seed)
-            if baseline is not None and name != baseline and group != "reference":
-                entry = compared(entry, frame, rows[baseline], column, seed)
+            against = matched.get(name) if baseline == MATCHED else rows.get(baseline or "")
+            if against is not None and name != baseline and group in ("method", "baseline"):
+                entry = compared(entry, frame, against, column, seed)
             entries.append(entry)
     best = {column.title: _best(column, entries) for column in columns}
-    marked = (replace(entry, best=entry.group != "reference" and math.isclose(entry.value, best[entry.column])) for entry in entries)
+    marked = (
+        replace(entry, best=entry.group in ("method", "baseline") and math.isclose(entry.value, best[entry.column])) for entry in entries
+    )
     return Table(caption, tuple(columns), tuple(marked), baseline, tuple(remarks))
 
 
@@ -218,7 +228,7 @@ def _has(frame: pd.DataFrame, score: str) -> bool:
 
 
 def _best(column: Column, entries: Sequence[Entry]) -> float:
-    values = [e.value for e in entries if e.column == column.title and e.group != "reference" and not math.isnan(e.value)]
+    values = [e.value for e in entries if e.column == column.title and e.group in ("method", "baseline") and not math.isnan(e.value)]
     return (max if column.better == "higher" else min)(values, default=math.nan)
 
 

@@ -290,6 +290,15 @@ class Joint(Method, Protocol):
         """Explains N clips by each of `methods`, all of this kind, as each would alone."""
 
 
+@runtime_checkable
+class Smoothed(Method, Protocol):
+    """A method that smooths its own maps, and says how: noise that they are compared with is smoothed in the same way."""
+
+    @property
+    def smoothing(self) -> Callable[[Tensor], Tensor] | None:
+        """Returns what smooths maps (…, H, W) as this method smooths its own; None: these options smooth nothing."""
+
+
 class Metric(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
 
@@ -297,6 +306,8 @@ class Metric(Protocol):
     plain values: it enters the caption and the name of the scores, so that those of two machines never meet in one table.
     One that can tell the best of many trivial answers, which only all clips together decide, has `fitted(rows, size)`: of the
     rows of N clips (a DataFrame) and the frames' (H, W) it returns a `Fitted`.
+    One that judges maps has a field `noise_draws`, the number of draws of matched noise (`matched.noise`) that it judges beside
+    each map; a metric without it, or with 0, has no matched row.
     """
 
     version: ClassVar[int]

@@ -23,25 +23,35 @@ class Perturbation(StrEnum):
     fade = auto()
 
 
-def blur(images: Tensor, sigma: float) -> Tensor:
+class Border(StrEnum):
+    """What a blur sees beyond the border: zeros, or the nearest pixel of the frame again and again."""
+
+    zero = auto()
+    nearest = auto()
+
+
+def blur(images: Tensor, sigma: float, border: Border = Border.zero) -> Tensor:
     """Blurs (…, H, W) with a Gaussian of standard deviation `sigma` pixels, cut at ⌈4σ⌉ and normalised to sum 1.
 
-    What lies beyond the border is 0: the border of a blurred frame fades to the mean colour. Two matrix products and no
-    convolution, which a GPU may do in TF32; matrix products keep all bits of a float32 unless somebody asks for less.
+    With zeros beyond the border, that of a blurred frame fades to the mean colour. Two matrix products and no convolution,
+    which a GPU may do in TF32; matrix products keep all bits of a float32 unless somebody asks for less.
     """
     if sigma == 0:
         return images
-    down, across = (_gaussian(length, sigma, images) for length in images.shape[-2:])
-    return down @ images @ across
+    down, across = (_gaussian(length, sigma, border, images) for length in images.shape[-2:])
+    return down @ images @ across.T
 
 
-def _gaussian(length: int, sigma: float, like: Tensor) -> Tensor:
-    """Returns the symmetric (length, length) matrix of a zero-padded Gaussian blur along one axis."""
+def _gaussian(length: int, sigma: float, border: Border, like: Tensor) -> Tensor:
+    """Returns the (length, length) matrix of a Gaussian blur along one axis: what each pixel takes of each."""
     half = math.ceil(4 * sigma)
     kernel = torch.exp(-(torch.arange(-half, half + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
-    distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
-    weights = (kernel / kernel.sum())[(distance + half).clamp(max=2 * half)]
-    return weights.where(distance <= half, 0.0).to(like)
+    source = torch.arange(length)[:, None] + torch.arange(-half, half + 1)  # (length, kernel), also beyond the border
+    weights = (kernel / kernel.sum()).expand(length, -1)
+    if border is Border.zero:
+        weights = weights.where((source >= 0) & (source < length), 0.0)
+    matrix = torch.zeros(length, length, dtype=torch.float64)
+    return matrix.scatter_add_(1, source.clamp(0, length - 1), weights).to(like)
 
 
 def blur_pyramid(frames: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods._extremal import SIDES, Context, Reward, Variant, solve
 from vidattr.methods._mask_losses import CoreShape, CoreTopK, Ties
-from vidattr.methods._pyramid import Perturbation, blur
+from vidattr.methods._pyramid import Border, Perturbation, blur
 from vidattr.methods._seeds import Profile
 from vidattr.models._network import Network
 from vidattr.types import Explanation, Query
@@ -35,7 +35,8 @@ class ExtremalPerturbation:
         E_t = ρ·(−reward(x ⊗ m)) + λ_t·area(m̂, a) + γ_t·cores(m̂, a),    λ_0 = λ, λ_(t+1) = growth·λ_t,   γ_t = γ from t > core_start
 
     with x ⊗ m the frames where m = 1 and their blur where m = 0 (`_pyramid.perturb`). The map is the sum over the ratios of
-    the masks of the last forward pass, each frame smoothed: one mask is 1 on large plateaus, on which a maximum is a tie.
+    the masks of the last forward pass, each frame smoothed (`map_from_masks`): one mask is 1 on large plateaus, on which a
+    maximum is a tie.
 
     - EP-3D (eq. 5 and 6): the area is a share of the whole volume. EP-3D-Evenly (eq. 10 and 11): `per_frame_area`, of every
       frame. EP-3D (σ) (eq. 12): `temporal_sigma`. STEP (eq. 7 to 9): `core_kernel`.
@@ -45,9 +46,14 @@ class ExtremalPerturbation:
     Unlike the paper, as its released code has it: −log Φ is minimised where the paper maximises Φ; areas are shares of a
     plane larger than the frame, so that a mask inside the frame covers 1.43·a of it at 112 pixels; losses are means, not
     squared norms; λ grows; cores join after 100 iterations; the blur is a pyramid of eight levels.
-    Unlike that code: EP and STEP have the same ρ (its demo has 100 and 1); ties are shared unless `ties` says otherwise;
-    a problem that has settled is stopped, unless `stop_window` is null; and the last of its 2000 iterations, in which the mask only
-    follows the slowly growing λ, are made in a ninth of the time (`late_from`), with nearly the same masks.
+    Unlike that code: EP and STEP have the same ρ and the same growing λ (its demo gives EP 100 and a constant λ, STEP 1 and
+    a growing one: `ep3d_demo`, `step_demo`); ties are shared unless `ties` says otherwise; a problem that has settled is
+    stopped, unless `stop_window` is null; and the last of its 2000 iterations, in which the mask only follows the slowly
+    growing λ, are made in a ninth of the time (`late_from`), with nearly the same masks.
+    Unlike the paper, whose objective and results only preserve, `variant` may delete: the reward of x ⊗ (1 − m) is minimised
+    in place of −reward(x ⊗ m). With the default reward that is log Φ, not −log(1 − Φ): it has no lower end, and its gradient stays when
+    the class is gone. dual adds both, at half weight each, so that ρ weighs as much as in preserve; Fong et al.'s code
+    adds both at full weight and takes logits, not log Φ. Areas and cores are m's in every variant, and the map is m: 1 is what matters.
 
     Attributes:
         areas: Preservation ratios a.
@@ -80,8 +86,11 @@ class ExtremalPerturbation:
         momentum: Of gradient descent.
         dampening: Of its momentum; not at the first iteration.
         ties: share, or shuffle as in the code of the paper's successor (Li et al., TCSVT 2021), by the clip's own seed.
-        smooth_sigma: Standard deviation in pixels of the map's smoothing, zeros beyond the border; null: none. Unlike in the
-            released evaluation, the map is not divided by its maximum afterwards.
+        smooth_sigma: Standard deviation in pixels of the map's smoothing; null: none. Unlike in the released evaluation, the
+            map is not divided by its maximum afterwards.
+        smooth_border: What the smoothing sees beyond the border. nearest: the border's own pixels again, as in the released
+            evaluation. Unlike it, zero: a map that fades towards the border, so that peaks move to the centre, where most
+            data sets have their objects; it was what version 1 did.
         stop_window: Iterations between two looks at whether a problem has settled; null: all iterations are made.
         stop_tolerance: It has, if since the last look its probability moved by less than this, and Σ min / Σ max of its two
             masks by less than this from 1. The first look is after cores have joined, and after `late_from`.
@@ -95,7 +104,7 @@ class ExtremalPerturbation:
         ConfigError: A field out of its range, or a core kernel longer than the clip or larger than the mask's plane.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # since 2 maps are smoothed with the border repeated
 
     areas: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2])
     iterations: int = 400
@@ -125,6 +134,7 @@ class ExtremalPerturbation:
     dampening: float = 0.9
     ties: Ties = Ties.share
     smooth_sigma: float | None = 10.0
+    smooth_border: Border = Border.nearest
     stop_window: int | None = 25
     stop_tolerance: float = 0.01
 
@@ -158,6 +168,12 @@ class ExtremalPerturbation:
         return self.area_weight * self.area_growth**early * self.late_growth ** (iteration - early)
 
     @property
+    def smoothing(self) -> Callable[[Tensor], Tensor] | None:
+        """Returns what smooths the maps (…, H, W) of this method: noise that is compared with them goes through it as well."""
+        sigma, border = self.smooth_sigma, self.smooth_border
+        return None if sigma is None else lambda maps: blur(maps, sigma, border)
+
+    @property
     def kind(self) -> str:
         """All constants but the ratios."""
         return repr(replace(self, areas=[1.0]))
@@ -177,9 +193,8 @@ class ExtremalPerturbation:
         explanations = []
         for method in methods:
             own = [areas.index(area) for area in method.areas]
-            saliency = (found["masks"] * evidence)[:, own].sum(1)
-            map = saliency if self.smooth_sigma is None else blur(saliency, self.smooth_sigma)
-            explanations.append(Explanation(map.float(), {name: rows[:, own] for name, rows in found.items()}))
+            map = map_from_masks((found["masks"] * evidence)[:, own], self.smooth_sigma, self.smooth_border)
+            explanations.append(Explanation(map, {name: rows[:, own] for name, rows in found.items()}))
         return explanations
 
     def solve(self, model: Network, query: Query, problems: Sequence[tuple[int, float]]) -> dict[str, Tensor]:
@@ -192,3 +207,15 @@ class ExtremalPerturbation:
         parts = [problems[k * len(problems) // count : (k + 1) * len(problems) // count] for k in range(count)]  # even, as in `chunks`
         solved = [solve(self, model, query, list(part)) for part in parts]
         return {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
+
+
+def map_from_masks(masks: Tensor, sigma: float | None, border: Border) -> Tensor:
+    """Returns the map (N, T, H, W) float32 of masks (N, A, T, H, W): their sum over the ratios, each frame smoothed.
+
+    Args:
+        masks: 0 throughout where the reward never moved (`moved`): then there is no evidence.
+        sigma: Standard deviation in pixels; None: not smoothed.
+        border: What the smoothing sees beyond the border.
+    """
+    saliency = masks.sum(1)
+    return (saliency if sigma is None else blur(saliency, sigma, border)).float()

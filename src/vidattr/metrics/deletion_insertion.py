@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidattr.blur import rise_blur
 from vidattr.errors import ConfigError
+from vidattr.metrics._draws import check_draws
 from vidattr.models._network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 from vidattr.view import View
@@ -57,6 +58,8 @@ class DeletionInsertion:
         order: What is ranked together.
         deletion_fill: What replaces deleted voxels.
         insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`vidattr.blur`).
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none. Each
+            costs as many passes as the map itself.
     """
 
     version: ClassVar[int] = 1
@@ -66,8 +69,10 @@ class DeletionInsertion:
     order: Order = Order.volume
     deletion_fill: Fill = Fill.zero
     insertion_base: Fill = Fill.blur
+    noise_draws: int = 1
 
     def __post_init__(self) -> None:
+        check_draws(self.noise_draws)
         if not 1 <= self.steps <= _MOST:
             raise ConfigError(f"metric.steps={self.steps}", expected=f"1 to {_MOST}")
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vidattr.metrics._draws import check_draws
 from vidattr.models._network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 
@@ -24,10 +25,21 @@ class Flicker:
 
     A map that follows what moves is not 0 either, and one that never moves is no better for it: it is a property, not a merit, to
     be read beside the pointing games. An empty map is NaN.
+
+    Matched noise has the map's autocorrelation in time and its values, and with them about its flicker: a difference says
+    that the map moves in another way than a field of its smoothness does, not that it is steadier.
+
+    Attributes:
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
     """
 
     version: ClassVar[int] = 1
     needs_network: ClassVar[bool] = False
+
+    noise_draws: int = 4
+
+    def __post_init__(self) -> None:
+        check_draws(self.noise_draws)
 
     def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
         """Judges `maps` (M, N, T, H, W): `flicker`, NaN of maps that are not finite, or 0 throughout; 0 where T is 1."""

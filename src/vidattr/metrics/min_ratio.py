@@ -16,6 +16,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods._pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+from vidattr.metrics._draws import check_draws
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.models._network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
@@ -41,6 +42,8 @@ class MinRatio:
         epsilon: How much probability may be lost; a column each.
         bisection: How often the interval is halved; each time costs another optimisation per clip and ε.
         correct_only: Whether clips that the network gets wrong are NaN: of what is not seen nothing is enough.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none. Each
+            costs a pass per ratio.
     """
 
     version: ClassVar[int] = 2
@@ -50,8 +53,10 @@ class MinRatio:
     epsilon: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.05])
     bisection: int = 0
     correct_only: bool = True
+    noise_draws: int = 1
 
     def __post_init__(self) -> None:
+        check_draws(self.noise_draws)
         rising = [0.0, *self.ratios, 1.0]
         if not self.ratios or not all(low < high for low, high in itertools.pairwise(rising)):
             raise ConfigError(f"metric.ratios={list(self.ratios)}", expected="rising shares between 0 and 1, both excluded")

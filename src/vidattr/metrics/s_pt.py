@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidattr.errors import ConfigError
+from vidattr.metrics._draws import check_draws
 from vidattr.metrics._pointing import expected_hit
 from vidattr.models._network import Network
 from vidattr.types import Box, Column, Fitted, Method, Query, Scores, Truth
@@ -78,6 +79,7 @@ class SpatialPointing:
         tolerance_mode: What these pixels are.
         score_unboxed_clips: Whether `step_released` also judges clips without a box on any frame, as the released code
             does. They are NaN by default, because a data set without any annotation looks exactly like this.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
     """
 
     version: ClassVar[int] = 2  # since 2 with the boxes of each clip
@@ -88,8 +90,10 @@ class SpatialPointing:
     tolerance: float = 7.0
     tolerance_mode: ToleranceMode = ToleranceMode.scaled
     score_unboxed_clips: bool = False
+    noise_draws: int = 4
 
     def __post_init__(self) -> None:
+        check_draws(self.noise_draws)
         if not self.protocols or len(set(self.protocols)) != len(self.protocols):
             raise ConfigError(f"metric.protocols={[str(p) for p in self.protocols]}", expected=f"one or more of {', '.join(Protocol)}")
         if not 0 <= self.tolerance < math.inf:

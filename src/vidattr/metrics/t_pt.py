@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
+from vidattr.metrics._draws import check_draws
 from vidattr.metrics._pointing import expected_hit
 from vidattr.models._network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
@@ -47,6 +48,7 @@ class TemporalPointing:
         frame_score: The released code sums, the paper takes the maximum, which is the same for all frames of a mask that
             saturates.
         polarity: Which frames are right: `true`, those of the segment; `released`, all others. (A YAML `true` is a boolean.)
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
     """
 
     version: ClassVar[int] = 1
@@ -54,8 +56,10 @@ class TemporalPointing:
 
     frame_score: FrameScore = FrameScore.sum
     polarity: bool | str = True
+    noise_draws: int = 4
 
     def __post_init__(self) -> None:
+        check_draws(self.noise_draws)
         if self.polarity not in (True, "true", "released"):
             raise ConfigError(f"metric.polarity={self.polarity}", expected="true or released")
 
