@@ -22,7 +22,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 demo: setup ## explain the bundled clips with three methods, judge the maps, show the table
 	$(BIN)/vidattr run method=gradient,grad_cam,integrated_gradients
-	$(BIN)/vidattr evaluate method=gradient,grad_cam,integrated_gradients metric=s_pt,t_pt,deletion_insertion
+	$(BIN)/vidattr evaluate method=gradient,grad_cam,integrated_gradients metric=s_pt,t_pt
+	$(BIN)/vidattr evaluate method=gradient,grad_cam,integrated_gradients metric=deletion_insertion metric.steps=14
 	@echo "maps and pictures: visual_res/<method>/tiny_r2plus1d/, sheets that compare the methods: visual_res/comparison/"
 
 test: setup ## the tests, one process a core

@@ -27,7 +27,7 @@ def test_every_table_has_the_baselines_and_the_counts(vidattr: Command, tmp_path
     assert found.code == 0, found.err
     (table,) = json.loads(found.out)
     rows = {entry["row"] for entry in table["entries"]}
-    assert rows == {"grad_cam", "random", "center", "chance", "best point"}
+    assert rows == {"grad_cam", "matched noise (grad_cam)", "random", "center", "chance", "best point"}
     assert [note for note in table["notes"] if note.startswith("best point: ")]
     values = {entry["row"]: entry["value"] for entry in table["entries"] if entry["column"] == "step_corrected, frames"}
     assert values["best point"] >= values["center"]

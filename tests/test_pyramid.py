@@ -46,7 +46,7 @@ def test_blur_may_repeat_the_border_instead(size: tuple[int, int], sigma: float)
     torch.testing.assert_close(blur(image, sigma, Border.nearest), expected, rtol=0, atol=1e-12)
     flat = torch.ones(1, *size, dtype=torch.float64)
     torch.testing.assert_close(blur(flat, sigma, Border.nearest), flat)
-    assert blur(flat, sigma, Border.zero)[0, 0, 0] < 0.5
+    assert blur(flat, sigma, Border.zero)[0, 0, 0] < 0.7
 
 
 def test_pyramid_has_eight_levels_from_20_pixels_of_blur_to_none() -> None:
