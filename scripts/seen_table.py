@@ -197,8 +197,8 @@ What is not the original's, or could not be verified:
 * 3D-ResNets, TSM and pytorch-i3d read JPEGs that ffmpeg made of the videos, 3D-ResNets' at a short side of 240, and
   PySlowFast's decoder may scale the short side to 256 before anything else; here frames come from the video as it is,
   or from your own folder of such JPEGs.
-* `fps` counts in seconds of the video; a folder of frames tells no rate: it is taken for 25 a second, a warning says
-  so, and `input.unknown_fps` changes it.
+* A folder of frames tells no rate: where `input.fps` asks for one its frames are taken as they are, a warning says so,
+  and `input.unknown_fps` says the rate.
 * I3D: whether DeepMind's resizing filters is not said (`input.resample=opencv`, without). pytorch-i3d's script for
   Charades only enlarges short sides below 226. Li et al. show I3D, TSM, R(2+1)D, R3D and MC3 16 (TSM 8) frames of 10
   a second, resized by Pillow to 344 × 256 or 172 × 128 (h × w), which makes landscape frames upright:

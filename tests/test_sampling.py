@@ -99,7 +99,24 @@ def test_a_video_of_another_rate_is_resampled_as_torchvision_and_pyslowfast_do()
     assert sample(600, pyslowfast, 60.0)[:3] == [236, 240, 244]
     assert sample(500, configured("i3d"), 50.0) == numbers(186, 2, 64)
     assert sample(300, configured("i3d"), 12.5) == [134 + i // 2 for i in range(64)]  # twice as many as there are
-    assert sample(300, View(sampling=Sampling.center, fps=15.0)) == of_25  # a rate that nobody tells is 25
+    unknown = View(sampling=Sampling.center, fps=15.0)
+    assert sample(300, unknown) == numbers(142, 1, 16)  # it is not resampled
+    assert sample(300, replace(unknown, unknown_fps=25.0)) == of_25 == sample(300, replace(unknown, unknown_fps=60.0), 25.0)
+
+
+def test_what_looks_at_the_whole_clip_is_resampled_too() -> None:
+    demo = View(sampling=Sampling.released_first, fps=10.0)  # of Li et al.: 10 frames a second, and then of these
+    assert sample(300, demo, 30.0) == [3 * i for i in sample(100, View(sampling=Sampling.released_first))]
+    assert sample(300, View(frames=4, fps=15.0), 30.0) == [36, 112, 186, 262]
+    assert sample(300, View(frames=4, fps=15.0)) == sample(300, View(frames=4))
+
+
+def test_a_start_in_seconds_needs_a_rate() -> None:
+    view = View(frames=4, sampling=Sampling.center, start=2.0)
+    with pytest.raises(ClipError, match=r"start=2.0 is in seconds, and it tells no frames a second\n.*unknown_fps"):
+        sample(300, view)
+    assert sample(300, replace(view, unknown_fps=10.0))[0] == 20
+    assert sample(300, replace(view, fps=15.0))[0] == 30
 
 
 @pytest.mark.parametrize("fps", [60.0, 50.0, 30.0, 30000 / 1001, 25.0, 24.0, 24000 / 1001, 15.0, 10.0])
@@ -211,14 +228,14 @@ def test_a_video_tells_its_rate_and_a_folder_of_frames_leaves_a_warning(tmp_path
     video = read(Clip("a", encode(tmp_path / "a.avi", grey(LEVELS))), view)  # 24 frames, 25 a second
     assert (video.numbers, video.warnings) == ((9, 11, 13, 15), ())
     made = Clip("a", lambda: grey(LEVELS))
-    assert read(made, view).numbers == video.numbers
+    assert read(made, view).numbers == (11, 12, 13, 14)
     (warning,) = read(made, view).warnings
-    assert "no frames a second" in warning
-    assert "taken for 25" in warning
+    assert "no frames a second: its frames are taken as they are, as if 12.5 a second" in warning
     assert "input.unknown_fps" in warning
-    assert read(made, replace(view, unknown_fps=12.5)).numbers == (11, 12, 13, 14)
+    said = read(made, replace(view, unknown_fps=25.0))
+    assert (said.numbers, said.warnings) == (video.numbers, ())
     assert read(made, replace(view, fps=None)).warnings == ()
-    assert read(made, replace(view, sampling=Sampling.uniform)).warnings == ()
+    assert read(made, replace(view, sampling=Sampling.uniform)).warnings == (warning,)
 
 
 def test_networks_that_were_there_before_there_was_a_choice_keep_their_key() -> None:
@@ -233,6 +250,7 @@ def test_networks_that_were_there_before_there_was_a_choice_keep_their_key() -> 
 
 def test_the_caption_says_how_frames_are_taken() -> None:
     assert View().taken == "16 frames, uniform sampling"
+    assert View(fps=10.0).taken == "16 frames, uniform sampling (10 fps)"
     assert configured("slowfast_r50_4x16").taken == "32 frames, center sampling (stride 2, place 0.5, loop)"
     assert configured("r3d_18").taken == "16 frames, center sampling (stride 1, 15 fps, place 0.5, hold)"
     assert replace(configured("r3d_18"), start=2.5).taken == "16 frames, center sampling (stride 1, 15 fps, from 2.5 s, hold)"

@@ -36,22 +36,50 @@ def sample(count: int, view: View, fps: float | None = None) -> list[int]:
 
     With `fps` all this counts frames of a video resampled to that rate, whose frame j is frame ⌊j·r⌋ of the source, r being
     the source's rate by `fps` (torchvision's `VideoClips`); `span` takes S = T·stride·r frames of the source (PySlowFast).
-    Past the end the last frame is repeated, or the clip begins again (`short`).
+    A source whose rate nobody knows is not resampled. Past the end the last frame is repeated, or the clip begins again
+    (`short`).
 
     Args:
         count: n, at least 1.
         view: The network's.
-        fps: The source's frames a second; None: unknown, `view.unknown_fps`.
+        fps: The source's frames a second; None: it does not tell, `view.unknown_fps`.
 
     Returns:
         T positions in 0 … n−1.
 
     Raises:
-        ClipError: `start` is past the end of the clip.
+        ClipError: `start` is past the end of the clip, or its rate is not known.
     """
+    rate = fps or view.unknown_fps
+    ratio = 1.0 if view.fps is None or rate is None else rate / view.fps
+    if view.sampling is Sampling.span:
+        length = view.frames * view.stride * ratio
+        begin = max(count - length, 0) * view.place if view.start is None else _start(count, view, rate)
+        return _within(np.linspace(begin, begin + max(length - 1, 0), view.frames).astype(int).tolist(), count, view.short)
+    # torchvision's: a whole ratio slices the list, another one truncates the number of frames.
+    available = count if ratio == 1 else max(1, math.ceil(count / ratio) if ratio.is_integer() else int(count / ratio))
+    first = None if view.start is None else int(_start(count, view, rate) / ratio)
+    positions = _part(available, view, first) if view.sampling in PLACED else _whole(available, view)
+    return [min(int(position * ratio), count - 1) for position in positions]
+
+
+def _start(count: int, view: View, rate: float | None) -> float:
+    """Returns `start` in frames of the source."""
+    rate = rate or view.fps
+    if view.start is None or rate is None:
+        raise ClipError(
+            f"model.input.start={view.start} is in seconds, and it tells no frames a second", remedy="say model.input.unknown_fps"
+        )
+    if int(view.start * rate) >= count:
+        raise ClipError(
+            f"model.input.start={view.start:g} s is past its end: it has {count} frames, {rate:g} a second",
+            remedy="an earlier start, or null",
+        )
+    return view.start * rate
+
+
+def _whole(count: int, view: View) -> list[int]:
     frames, step = view.frames, count // view.frames
-    if view.sampling in PLACED:
-        return _part(count, view, fps or view.unknown_fps)
     if view.sampling is Sampling.ends:
         return [i * (count - 1) // max(frames - 1, 1) for i in range(frames)]
     if view.sampling is Sampling.floor:
@@ -63,26 +91,14 @@ def sample(count: int, view: View, fps: float | None = None) -> list[int]:
     return [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
 
 
-def _part(count: int, view: View, fps: float) -> list[int]:
-    kind, frames = view.sampling, view.frames
-    ratio = 1.0 if view.fps is None else fps / view.fps
-    if view.start is not None and int(view.start * fps) >= count:
-        raise ClipError(
-            f"model.input.start={view.start:g} s is past its end: it has {count} frames, {fps:g} a second",
-            remedy="an earlier start, or null",
-        )
-    if kind is Sampling.span:
-        length = frames * view.stride * ratio
-        first = max(count - length, 0) * view.place if view.start is None else view.start * fps
-        return _within(np.linspace(first, first + max(length - 1, 0), frames).astype(int).tolist(), count, view.short)
-    # torchvision's: a whole ratio slices the list, another one truncates the number of frames.
-    available = count if ratio == 1 else max(1, math.ceil(count / ratio) if ratio.is_integer() else int(count / ratio))
-    size = frames * view.stride if kind in (Sampling.dense, Sampling.transformers) else (frames - 1) * view.stride + 1
-    first = _first(available, size, view) if view.start is None else int(view.start * fps / ratio)
-    positions = [first + i * view.stride for i in range(frames)]
+def _part(count: int, view: View, first: int | None) -> list[int]:
+    kind, frames, stride = view.sampling, view.frames, view.stride
+    size = frames * stride if kind in (Sampling.dense, Sampling.transformers) else (frames - 1) * stride + 1
+    first = _first(count, size, view) if first is None else first
+    positions = [first + i * stride for i in range(frames)]
     if kind is Sampling.transformers:
         positions = np.linspace(first, first + size, frames).clip(max=first + size - 1).astype(int).tolist()
-    return [min(int(position * ratio), count - 1) for position in _within(positions, available, view.short)]
+    return _within(positions, count, view.short)
 
 
 def _first(available: int, size: int, view: View) -> int:

@@ -26,7 +26,7 @@ from vidattr.view import Sampling, View
 
 _MAX_PASSES = 1000
 _Placed = tuple[Pixels, tuple[Box, ...]]
-_RATE = "it tells no frames a second: taken for {:g}, say model.input.unknown_fps where this is wrong"
+_RATE = "it tells no frames a second: its frames are taken as they are, as if {:g} a second; model.input.unknown_fps says how many"
 
 
 def read(clip: Clip, view: View, sampling: Sampling | None = None) -> Sample:
@@ -103,7 +103,7 @@ def _sample(clip: Clip, footage: Footage, view: View) -> Sample:
         what = "no frames" if clip.span is None else f"no frames from {first} to {last}"
         raise UnreadableError("; ".join([what, *list(unread.values())[:3]]) if unread else what)
     taken = choose(numbers)
-    guessed = (_RATE.format(view.unknown_fps),) if view.timed and footage.fps is None else ()
+    guessed = (_RATE.format(view.fps),) if view.fps is not None and (footage.fps or view.unknown_fps) is None else ()
     return Sample(
         pixels=np.stack([kept[n][0] for n in taken]),
         numbers=taken,

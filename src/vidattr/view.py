@@ -95,13 +95,14 @@ class View:
         resample: How pixels are resized.
         long_side: With `crop` and one number in `resize`: how the long side is rounded.
         crop_at: With `crop`: how the offset is rounded.
-        sampling: Which frames are taken. The next six fields are for the kinds that take a part of the clip (`PLACED`).
+        sampling: Which frames are taken. `stride`, `place`, `start` and `short` are for the kinds that take a part of the clip
+            (`PLACED`).
         stride: The distance between two frames.
-        fps: Frames a second that `stride` counts in; a video of another rate is first resampled. None: its own.
+        fps: Frames a second to which a video is resampled first. None: its own.
         place: Where the frames are taken: 0 at the start of the clip, 0.5 in its middle, 1 at its end; `stride` starts at 0.
         start: Where they start, in seconds; None: as `place` says.
         short: What follows the last frame of a clip that is shorter.
-        unknown_fps: The rate of a source that tells none, as a folder of frames; used where `fps` or `start` need one.
+        unknown_fps: The rate of a source that tells none, as a folder of frames. None: nobody knows, it is not resampled.
         mean: Per channel, in the input's channel order, after `max_value`.
         std: Per channel.
         max_value: What a white pixel is before mean and std: 1 or 255.
@@ -121,7 +122,7 @@ class View:
     place: float = field(default=0.5, metadata=LATER)
     start: float | None = field(default=None, metadata=LATER)
     short: Short = field(default=Short.hold, metadata=LATER)
-    unknown_fps: float = field(default=25.0, metadata=LATER)
+    unknown_fps: float | None = field(default=None, metadata=LATER)
     mean: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     std: list[float] = field(default_factory=lambda: [1.0, 1.0, 1.0])
     max_value: float = 1.0
@@ -144,8 +145,8 @@ class View:
             numbers = value if isinstance(value, list | tuple) else [value]
             if not all(math.isfinite(one) and (one > 0 or not positive) for one in numbers):
                 raise ConfigError(f"model.input.{name}={value}", expected=f"{'positive' if positive else 'finite'} numbers")
-        if (self.fps is not None and not 0 < self.fps < math.inf) or not 0 < self.unknown_fps < math.inf:
-            raise ConfigError(f"model.input: fps={self.fps} unknown_fps={self.unknown_fps}", expected="positive numbers, or fps=null")
+        if any(rate is not None and not 0 < rate < math.inf for rate in (self.fps, self.unknown_fps)):
+            raise ConfigError(f"model.input: fps={self.fps} unknown_fps={self.unknown_fps}", expected="positive numbers, or null")
         if not 0 <= self.place <= 1:
             raise ConfigError(f"model.input.place={self.place}", expected="0 (the start of the clip) to 1 (its end)")
         if self.start is not None and not 0 <= self.start < math.inf:
@@ -159,15 +160,15 @@ class View:
     @property
     def timed(self) -> bool:
         """Whether the frames that are taken depend on the source's frames a second."""
-        return self.sampling in PLACED and (self.fps is not None or self.start is not None)
+        return self.fps is not None or self.start is not None
 
     @property
     def taken(self) -> str:
         """How the frames are taken, for captions: "32 frames, center sampling (stride 2, 30 fps, place 0.5, loop)"."""
         words = f"{self.frames} frames, {self.sampling.value} sampling"
-        if self.sampling not in PLACED:
-            return words
         rate = [] if self.fps is None else [f"{self.fps:g} fps"]
+        if self.sampling not in PLACED:
+            return f"{words} ({rate[0]})" if rate else words
         place = "from the start" if self.sampling is Sampling.stride else f"place {self.place:.3g}"
         first = place if self.start is None else f"from {self.start:g} s"
         return f"{words} ({', '.join([f'stride {self.stride}', *rate, first, self.short.value])})"
