@@ -176,6 +176,31 @@ def test_a_file_that_was_cut_off_says_how_much_is_there(
         read(Clip("a", path, intact=True), ALL)
 
 
+@pytest.mark.parametrize(("suffix", "codec", "options", "skipped", "shift", "left"), [
+    ("mp4", "libx264", {}, 0, 5, 19), ("mov", "mpeg4", {}, 0, 5, 19),  # hidden by an edit list, as packets and before they become some
+    ("mkv", "libx264", {"x264-params": "open-gop=1:keyint=8:min-keyint=8"}, 8, 0, 16), ("ts", "libx264", {"g": "8"}, 3, 0, 16),
+    ("mkv", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16"}, 0, 0, 24),  # with packets that are never shown
+    ("mp4", "libx264", {"x264-params": "tff=1"}, 0, 0, 24),
+])  # fmt: skip
+def test_what_is_hidden_or_was_cut_out_of_another_file_is_no_damage(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], skipped: int, shift: int, left: int
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        coded = [
+            p for level in LEVELS for p in stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24"))
+        ]
+        for packet in [*coded, *stream.encode(None)][skipped:]:
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            container.mux(packet)
+    found = read(Clip("a", path), View(frames=left, size=[48, 64]))
+    assert found.warnings == ()
+    assert found.numbers == tuple(range(1, left + 1))
+    assert found.pixels.mean((1, 2, 3)) == pytest.approx(LEVELS[-left:], abs=5.5)
+
+
 @pytest.mark.real
 def test_no_real_clip_is_said_to_be_damaged_and_each_is_when_it_is(real: Path, tmp_path: Path) -> None:
     videos = [*sorted((real / "ucf101_24/UCF-101").glob("*/*.*")), *sorted((real / "kinetics400/videos").glob("*/*"))]

@@ -84,6 +84,17 @@ def test_damaged_fail_makes_an_error_of_it_before_and_after_it_was_explained(vid
     assert record(tmp_path / "visual_res") == [("", NOTE)]
 
 
+def test_the_python_interface_and_training_tell_it_too(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vidattr import load_model, read_clip, train
+
+    network = load_model("tiny_r2plus1d", device="cpu")
+    with pytest.warns(UserWarning, match=CUT):
+        read_clip(data / "Biking/v_Biking_g01_c02.avi", network)
+    clips = [Clip(path.stem, path, network.classes[0]) for path in sorted((data / "Biking").glob("*.avi"))]
+    train._footage(clips, network, network.device, quiet=True)
+    assert CUT in capsys.readouterr().err
+
+
 def test_shards_keep_files_of_their_own_and_a_whole_run_takes_them_over(vidattr: Command, data: Path, tmp_path: Path) -> None:
     for shard in ("1/2", "2/2"):
         assert vidattr("run", *arguments(data, "runtime.clips=1", "--quiet"), "--shard", shard).code == 0

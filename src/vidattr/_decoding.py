@@ -182,8 +182,11 @@ def _promised(container: InputContainer, stream: VideoStream, found: _Scan) -> t
     A container without a count is held to the duration in its header; formats without a header promise nothing.
     """
     count = len(found.stamps)
-    if stream.frames:
-        return max(count, stream.frames - found.hidden), False
+    frames = stream.frames
+    if "mov" in container.format.name.split(","):  # an edit list may hide frames before they become packets
+        frames = min(frames, len(getattr(stream, "index_entries", range(frames))))
+    if frames:
+        return max(count, frames - found.hidden), False
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
     length, end = 0.0, found.last
     if tag:

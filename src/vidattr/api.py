@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from operator import index
 from pathlib import Path
@@ -54,7 +55,7 @@ def load_method(name: str, *, add_configs: Sequence[str | Path] = (), **fields: 
 
 
 def read_clip(path: str | Path, model: Network) -> Tensor:
-    """Reads a video, or a folder of numbered frames, as the network takes it.
+    """Reads a video, or a folder of numbered frames, as the network takes it; what is doubtful about it is a warning.
 
     Returns:
         (1, C, T, H, W) float32 on the network's device.
@@ -63,7 +64,10 @@ def read_clip(path: str | Path, model: Network) -> Tensor:
         ClipError: The file is missing or cannot be decoded.
     """
     clip = Clip(id=Path(path).stem, source=Path(path))
-    return upload(model.view, model.device, [read_video(clip, model.view)])
+    sample = read_video(clip, model.view)
+    for text in sample.warnings:
+        warnings.warn(f"{path}: {text}", stacklevel=2)
+    return upload(model.view, model.device, [sample])
 
 
 def explain(

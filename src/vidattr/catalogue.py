@@ -86,7 +86,7 @@ def _probe(name: str, look: Any) -> dict[str, Any]:
 def _dataset(name: str, folder: Path | None, add: Sequence[Path]) -> str:
     index = part("dataset", name, {}, folder=folder, add=add).index()
     problems = f", {len(index.problems)} problems" if index.problems else ""
-    return f"{len(index.clips)} clips{problems}"
+    return "; ".join([f"{len(index.clips)} clips{problems}", *index.notes])
 
 
 def _weights(name: str, folder: Path | None, add: Sequence[Path]) -> str:

@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from vidattr import video
 from vidattr.building import build
+from vidattr.doubts import told
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models._network import Network
 from vidattr.models._output import loss_of
-from vidattr.types import Clip, Dataset, Model
+from vidattr.types import Clip, Dataset, Model, Sample
 from vidattr.writing import sweep, write_bytes, write_text
 
 _READERS = 2
@@ -166,6 +167,8 @@ def _clips(nodes: Mapping[str, Any], role: str, quiet: bool) -> list[Clip]:
         dataset: Dataset = build(node, f"recipe.{role}.{name}")
         index = dataset.index()
         clips += index.clips
+        for text in told({}, index.notes):
+            tqdm.write(f"recipe.{role}.{name}: {text}", sys.stderr)
         if index.problems and not quiet:
             first = index.problems[0]
             tqdm.write(f"recipe.{role}.{name}: {len(index.problems)} clips left out, first {first.clip}: {first.message}", sys.stderr)
@@ -177,11 +180,14 @@ def _footage(clips: Sequence[Clip], network: Network, device: torch.device, quie
         if plain(clip.label) not in network.places:
             raise unknown(f"label of clip {clip.id}:", clip.label, network.classes)
 
-    def read(clip: Clip) -> Tensor:
-        return torch.from_numpy(video.read(clip, network.view).pixels)
+    def read(clip: Clip) -> Sample:
+        return video.read(clip, network.view)
 
     with ThreadPoolExecutor(_READERS) as pool:
-        pixels = list(tqdm(pool.map(read, clips), "reading", len(clips), leave=False, disable=quiet))
+        samples = list(tqdm(pool.map(read, clips), "reading", len(clips), leave=False, disable=quiet))
+    for text in told({clip.id: sample.warnings for clip, sample in zip(clips, samples, strict=True)}):
+        tqdm.write(text, sys.stderr)
+    pixels = [torch.from_numpy(sample.pixels) for sample in samples]
     labels = torch.tensor([network.places[plain(clip.label)] for clip in clips])
     return _Footage(torch.stack(pixels).to(device), labels.to(device))
 
