@@ -35,7 +35,8 @@ def current_folder() -> Iterator[None]:
 
 def from_current_folder(module: ModuleType) -> bool:
     """Says whether a module lies in the current folder: what it imports later may lie there too."""
-    return module.__file__ is not None and Path(module.__file__).is_relative_to(os.getcwd())
+    path = getattr(module, "__file__", None)  # None: built in
+    return path is not None and Path(path).is_relative_to(os.getcwd())
 
 
 def module(name: str, where: str, expected: str) -> ModuleType:

@@ -12,6 +12,7 @@ from vidattr.batches import clips_of
 from vidattr.compose import Cell
 from vidattr.doubts import told
 from vidattr.identity import key, run_identity
+from vidattr.overrides import escaped
 from vidattr.runner import check_folders, run_folder
 from vidattr.sources import Again, Sources
 from vidattr.store import free_bytes
@@ -83,8 +84,7 @@ def configuration(cells: Sequence[Cell], as_json: bool) -> str:
     """Returns the composed configuration of every cell, as YAML documents or one JSON list."""
     found = []
     for cell in cells:
-        config = {str(name): node for name, node in cell.config.items() if name != "hydra"}
-        plain = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        plain = OmegaConf.to_container(cell.config, resolve=True)
         assert isinstance(plain, dict)
         found.append({"cell": cell.title, "key": key(run_identity(cell)), "folder": str(run_folder(cell).path), **plain})
     if as_json:
@@ -93,7 +93,7 @@ def configuration(cells: Sequence[Cell], as_json: bool) -> str:
     for one in found:
         lines = [
             f"# {one.pop('cell')}  key {one.pop('key')}  folder {one.pop('folder')}",
-            OmegaConf.to_yaml(OmegaConf.create(one)).rstrip(),
+            OmegaConf.to_yaml(OmegaConf.create(escaped(one))).rstrip(),
         ]
         documents.append("\n".join(lines))
     return "\n---\n".join(documents)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from vidattr.errors import ConfigError, unknown
+from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.labels import places
 from vidattr.models._attention import Attention, Fuse
 from vidattr.models._folded import Folded
@@ -170,11 +170,35 @@ class Network:
 
     @torch.no_grad()
     def probabilities(self, frames: Tensor) -> Tensor:
-        """Returns the (N, K) class probabilities, in chunks of `max_batch`; NaN where a clip's answer stands for none (`sound`)."""
+        """Returns the (N, K) class probabilities, in chunks of `max_batch`; NaN where a clip's answer stands for none (`sound`).
+
+        Raises:
+            ConfigError: The network takes no clip of this size, be there in it what may.
+        """
         chunks = torch.tensor_split(frames, -(-len(frames) // self.max_batch))  # even: a lone clip takes other kernels
-        returned = torch.cat([self._returned(chunk) for chunk in chunks])
+        try:
+            returned = torch.cat([self._returned(chunk) for chunk in chunks])
+        except (VidattrError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            self._check_blank(frames, error)
+            raise
         shares = probabilities_of(logits_of(returned, self.output), self.output)
         return shares.where(sound(returned, self.output)[:, None], torch.nan)
+
+    def _check_blank(self, frames: Tensor, error: Exception) -> None:
+        """Raises ConfigError where a blank clip fails as these frames did: then it is their size, and not what is in them."""
+        try:
+            self._returned(torch.zeros_like(frames[:1]))
+        except (VidattrError, torch.OutOfMemoryError):
+            raise
+        except Exception as again:
+            if type(again) is type(error) and "alloc" not in str(again):  # a CPU without memory left says so in a RuntimeError
+                T, H, W = frames.shape[2:]
+                raise ConfigError(
+                    f"the network takes no clips of {T} × {H} × {W} (frames, height, width): {type(again).__name__}: {again}",
+                    remedy="other model.input.frames and model.input.size",
+                ) from error
 
     def activations(self, frames: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
         """Runs the network and cuts its graph at `layer`: what lies before is not differentiated.
