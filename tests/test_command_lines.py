@@ -470,3 +470,16 @@ def test_the_top_of_run_yaml_and_its_schema_are_in_bijection() -> None:
         name: node[name] for name in node if name != "defaults"
     }
     assert part("method", "gradient", {}) == Gradient()
+
+
+@pytest.mark.parametrize("size", ["[3,3]", "[1,1]", "[1,500]"])
+def test_a_size_that_the_network_does_not_take_is_said_once_for_all_clips(vidattr: Command, size: str) -> None:
+    found = vidattr("run", f"model.input.size={size}", "method=gradient", "dataset.clips=2", "dataset.frames=8", "--quiet")
+    assert found.code == 2
+    assert f"takes no clips of 16 × {size[1:-1].replace(',', ' × ')}" in found.err
+
+
+def test_what_config_show_prints_means_the_same_when_read_back(vidattr: Command) -> None:
+    found = vidattr("config", "show", r"target=\${seed}", "save_label=a${seed}", "model.weights=x (1).pth").out
+    node = OmegaConf.create(found)
+    assert (node.target, node.save_label, node.model.weights) == ("${seed}", "a0", "x (1).pth")
