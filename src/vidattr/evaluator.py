@@ -82,7 +82,10 @@ def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]
         clips = _survey(table)
         resident = resident.serving(table[0].cell)
         needed = cast(Metric, table[0].cell.metric).needs_network and any(job.open() for job in table)
-        _judge(table, clips, resident.network if needed else None, quiet)
+        network = resident.network if needed else None
+        if network is not None:
+            network.max_batch = resident.cell.runtime.max_batch  # as asked for, however little an earlier table had room for
+        _judge(table, clips, network, quiet)
         for job in table:
             job.narrow()
     return tables

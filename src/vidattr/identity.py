@@ -2,19 +2,22 @@
 
 The identity is a plain dictionary: the fields and the version of dataset, model and method, the target, the seed, and the
 precision of the network if it is not float32. Folders, subsets and run-time knobs are left out by the declaration of their
-fields (`types.unkeyed`), files enter by the sha256 of their content (`types.hashed`), so a run has the same key on every
-machine.
+fields (`types.unkeyed`), files enter by the sha256 of their content (`types.hashed`), and so does code that is not this
+package's: that of a plug-in's class, and that which a field names (`types.coded`). So a run has the same key on every machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vidattr.user_code import sha256_of_code
 
 if TYPE_CHECKING:
     from vidattr.compose import Cell
@@ -54,30 +57,72 @@ def describe(part: Any) -> dict[str, Any]:
     """Returns the class, version and number-deciding fields of a plug-in's dataclass."""
     cls = type(part)
     found: dict[str, Any] = {"class": f"{cls.__module__}.{cls.__qualname__}", "version": cls.version}
+    if (code := sha256_of_code(cls.__module__)) is not None:
+        found["code"] = {"sha256": code}
     for field in fields(part):
         rule = field.metadata.get("identity")
         if rule == "skip":
             continue
         value = getattr(part, field.name)
-        found[field.name] = _content(part, field.name, value) if rule == "sha256" else _plain(value)
+        if rule == "sha256":
+            found[field.name] = _content(part, field.name, value)
+        elif rule == "code":
+            found[field.name] = _named(value)
+        else:
+            found[field.name] = _plain(_files(value) if rule == "files" else value)
     return found
+
+
+def _named(value: str | None) -> Any:
+    """Returns the name of some code, "package.module:name", and what stands for its content where it is the user's."""
+    code = sha256_of_code(value.partition(":")[0]) if value else None
+    return value if code is None else {"name": value, "sha256": code}
+
+
+def _files(value: Any) -> Any:
+    """Returns a value with the content of each file that is named in it."""
+    if isinstance(value, dict):
+        return {name: _files(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_files(item) for item in value]
+    path = Path(value).expanduser() if isinstance(value, str) and value and "\0" not in value else None
+    try:
+        return {"file": path.name, **sha256_of_files([path])} if path is not None and path.is_file() else value
+    except (OSError, RuntimeError):
+        return value
 
 
 def _content(part: Any, name: str, value: Any) -> Any:
     """Returns the sha256 of the file that a hashed field stands for, or the field itself where it is a name, not a file.
 
-    A plug-in whose field may be a name for a file says which by a method `<field>_file`.
+    A plug-in whose field may be a name for a file says which by a method `<field>_file`; one whose field stands for several
+    files, or for what is no file here, says what enters the key by a method `<field>_content`.
     """
+    if (decide := getattr(part, f"{name}_content", None)) is not None:
+        return decide()
     resolve = getattr(part, f"{name}_file", None)
-    path = resolve() if resolve is not None else (Path(value) if value else None)
+    path = resolve() if resolve is not None else (Path(value).expanduser() if value else None)
     if path is None or not Path(path).is_file():
         return value
-    stat = Path(path).stat()
-    return {"sha256": _sha256(str(path), stat.st_mtime_ns, stat.st_size)}
+    return sha256_of_files([path])
 
 
-@lru_cache(maxsize=64)
-def _sha256(path: str, _changed: int, _size: int) -> str:
+def sha256_of_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Returns `{"sha256": …}` of a file's content, or of the names and contents of several."""
+    found = sorted((path.name, _sha256(path)) for path in map(Path, paths))
+    if len(found) == 1:
+        return {"sha256": found[0][1]}
+    return {"sha256": hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in found).encode()).hexdigest()}
+
+
+def _sha256(path: Path) -> str:
+    stat = path.stat()
+    # A file that is replaced by one of the same size and time has another number, or was changed at another time.
+    return _hashed(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _hashed(path: str, *_look: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -12,12 +12,16 @@ from vidattr.errors import ClipError, ConfigError
 from vidattr.overrides import exists, is_override, is_text, quoted
 from vidattr.runner import Job, run, run_folder
 from vidattr.settings import check_out
+from vidattr.sources import Again, Sources
 
 
 def explain_videos(
     arguments: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = (), quiet: bool = False
 ) -> tuple[list[Job], list[dict[str, Any]]]:
-    """Explains videos afresh, whatever is stored of clips of their names.
+    """Explains videos afresh, whatever is stored of them.
+
+    A clip has the name of its file. Where results of another video of that name are stored already, or another one was named
+    in front of it, a few digits of the hash of its path are put behind.
 
     Args:
         arguments: Paths of videos and frame folders, and overrides, in any order; what has a `=` and is no file is an override.
@@ -43,17 +47,26 @@ def explain_videos(
         ours.append("target=predicted")
     cells = compose.cells([*ours, *overrides], folder=folder, add=add)
     check_out(str(cells[0].config.paths.out))
+    if taken := _taken(cells):
+        cells = compose.cells([*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add)
     clips = [clip.id for clip in cells[0].dataset.index().clips]
+    jobs = run(cells, afresh=True, quiet=quiet)
+    return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
+
+
+def _taken(cells: Sequence[compose.Cell]) -> list[str]:
+    """Returns the ids under which results of other videos are stored: of another place, and not the same file once more."""
+    clips, found = cells[0].dataset.index().clips, set[str]()
+    sources = Sources(clips, str(cells[0].config.target))
+    places = {clip.id: os.path.realpath(clip.source) for clip in clips if isinstance(clip.source, Path)}
     for cell in cells:
         store = run_folder(cell)
         store.check()
-        for path in [
-            *(store.map_path(clip) for clip in clips),
-            *(store.picture(clip, s) for clip in clips for s in (".png", ".gif", ".mp4")),
-        ]:
-            path.unlink(missing_ok=True)
-    jobs = run(cells, quiet=quiet)
-    return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
+        for clip, why in sources.survey(store).bad.items():
+            facts = store.facts(clip) or {}
+            if why is not Again.damaged and facts.get("source", {}).get("path") != places[clip]:
+                found.add(clip)
+    return sorted(found)
 
 
 def _absolute(path: str) -> str:
@@ -65,13 +78,13 @@ def _absolute(path: str) -> str:
 
 
 def _row(job: Job, clip: str) -> dict[str, Any] | None:
-    if not job.folder.map_path(clip).is_file():
+    if clip in job.stale or not job.folder.map_path(clip).is_file():
         return None
     try:
         found = job.folder.load(clip)
     except ClipError:
         return None
-    pictures = [path for suffix in (".png", ".gif", ".mp4") if (path := job.folder.picture(clip, suffix)).is_file()]
+    pictures = [path for path in job.folder.pictures(clip) if path.is_file()]
     return {
         "clip": clip,
         "method": job.cell.title,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,7 +70,7 @@ def build(jobs: Sequence[Judged], baseline: str | None) -> tables.Table:
         for job in jobs
         if any(name.startswith(f"{tables.MATCHED}/") for name in job.rows.columns)
     }
-    remarks = [_about_noise(cell, bool(matched))]
+    remarks = [_about_noise(cell, bool(matched)), *_otherwise(cell, rows)]
     if baseline == tables.MATCHED and not matched:
         baseline = "random" if "random" in rows else None
     if len(most) and (fit := getattr(cell.metric, "fitted", None)) is not None:
@@ -95,6 +95,18 @@ def _about_noise(cell: Cell, matched: bool) -> str:
     )
 
 
+def _otherwise(cell: Cell, rows: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Returns a remark for each condition of the caption that did not hold, as where memory ran out and a batch was halved."""
+    conditions = scores_identity(cell).get("conditions", {})
+    remarks = []
+    for name, asked in conditions.items():
+        for row, frame in rows.items():
+            if name in frame and (other := frame[name][frame[name] != asked]).size:
+                values = ", ".join(f"{value:g}" for value in sorted(set(other)))
+                remarks.append(f"{row}: {name} was {values} and not {asked} on {len(other)} of {len(frame)} clips")
+    return remarks
+
+
 def _reference(rows: pd.DataFrame, name: str, weights: set[str]) -> pd.DataFrame:
     """Returns what a trivial answer scored on the clips of these rows, with the weights of the metric's own columns."""
     kept = _kept(rows, weights)
@@ -110,7 +122,8 @@ def _kept(rows: pd.DataFrame, weights: set[str]) -> pd.DataFrame:
 
 def caption(cell: Cell) -> str:
     """Returns the protocol in one line: what was judged, of which network, by which metric with which options."""
-    metric = {k: v for k, v in scores_identity(cell).items() if k not in ("key_version", "class", "name", "version", "noise_version")}
+    left_out = ("key_version", "class", "code", "name", "version", "noise_version")
+    metric = {k: v for k, v in scores_identity(cell).items() if k not in left_out}
     metric |= metric.pop("conditions", {})
     view = cell.model.input
     facts = [

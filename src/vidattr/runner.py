@@ -100,6 +100,7 @@ def run(
     *,
     shard: tuple[int, int] = (1, 1),
     force: bool = False,
+    afresh: bool = False,
     fail_fast: bool = False,
     quiet: bool = False,
 ) -> list[Job]:
@@ -109,6 +110,7 @@ def run(
         cells: What to run; cells of one dataset and model share the network and the decoded clips.
         shard: (i, n): only every n-th stretch of `runtime.clips` clips, starting with the i-th.
         force: Move old folders aside and start afresh.
+        afresh: Compute all maps of these clips again, whatever is there.
         fail_fast: Stop at the first clip that fails.
         quiet: No progress bar.
 
@@ -129,9 +131,10 @@ def run(
             job.errors += problems
             job.doubts = Doubts(job.folder.path, clips, notes, shard)
             survey = sources.survey(job.folder, extras=job.cell.runtime.extras)
-            job.missing = {clip.id for clip in clips} - (survey.good.keys() - job.doubts.refused())
+            there = set[str]() if afresh else survey.good.keys() - job.doubts.refused()
+            job.missing = {clip.id for clip in clips} - there
             job.present = len(clips) - len(job.missing)
-            job.again, job.stale = survey.counts(), set(survey.bad)
+            job.again, job.stale = survey.counts(), {*survey.bad, *(survey.good if afresh else ())}
         try:
             _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet)
         finally:

@@ -42,6 +42,11 @@ def hashed(default: Any) -> Any:
     return field(default=default, metadata={"identity": "sha256"})
 
 
+def coded(default: Any) -> Any:
+    """Returns a dataclass field that names code, "package.module:name"; it enters the run key by name and content."""
+    return field(default=default, metadata={"identity": "code"})
+
+
 @dataclass(frozen=True)
 class Clip:
     """One clip of a dataset, before anything of it is decoded.

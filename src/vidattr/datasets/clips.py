@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from vidattr.datasets._files import Damaged, chosen, indexed, safe
@@ -24,6 +27,8 @@ class Clips:
         classes: Only these labels; empty: all.
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
         files: Videos and folders of frames, anywhere; where some are named, `root` is not looked at.
+        taken: Names that are given away: one of the `files` of such a name, or of one that was there before, gets some digits of
+            the hash of its path behind it.
         damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
         first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
@@ -34,6 +39,7 @@ class Clips:
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
     files: list[str] = field(default_factory=list, metadata={"identity": "skip"})
+    taken: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
     first_frame: int = 1
 
@@ -48,8 +54,23 @@ class Clips:
         labelled = [(one, _label(one)) for one in found.files]
         labels = {label for _, label in labelled}
         wanted = labels if self.files and not self.classes else chosen(self.classes, labels)
-        clips = (_clip(one, label) for one, label in labelled if label in wanted)
+        clips = [_clip(one, label) for one, label in labelled if label in wanted]
+        if self.files:
+            clips = list(_apart(clips, self.taken))
         return indexed(clips, found.problems, found.notes(), damaged=self.damaged, first_frame=self.first_frame)
+
+
+def _apart(clips: Sequence[Clip], taken: Collection[str]) -> Iterator[Clip]:
+    """Yields the clips of named files, each place once, with names that differ."""
+    names, places = set(taken), set[str]()
+    for clip in clips:
+        place = os.path.realpath(str(clip.source))
+        if place in places:
+            continue
+        places.add(place)
+        name = clip.id if clip.id not in names else f"{clip.id}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"
+        names.add(name)
+        yield replace(clip, id=name, video=name)
 
 
 def _label(one: Footage) -> str:

@@ -20,7 +20,7 @@ from vidattr.models._checkpoint import fill, located, read
 from vidattr.models._classes import class_names
 from vidattr.models._network import Network
 from vidattr.models._output import Output, misstated
-from vidattr.types import hashed
+from vidattr.types import coded, hashed
 from vidattr.view import View
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -30,7 +30,8 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 class Custom:
     """A network of the user's own.
 
-    The run key knows the code by its name only: when the builder changes, run with `--force` or another `save_label`.
+    The run key holds the content of the code, with all that it imports (`user_code`), and of the files that `arguments` name.
+    It does not know what a builder reads of its own accord: when such a file changes, run with `--force` or another `save_label`.
 
     Attributes:
         target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
@@ -47,8 +48,8 @@ class Custom:
 
     version: ClassVar[int] = 1
 
-    target: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
+    target: str | None = coded(None)
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"identity": "files"})
     weights: str | None = hashed(None)
     input: View = field(default_factory=View)
     layer: str | None = None

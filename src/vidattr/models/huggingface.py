@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
+from vidattr.identity import sha256_of_files
 from vidattr.models._attention import Fuse, JointAttention
 from vidattr.models._classes import class_names
 from vidattr.models._divided import divided_attention, unfold_divided
@@ -82,7 +83,8 @@ class HuggingFace:
 
     Attributes:
         weights: An id on the hub ("MCG-NJU/videomae-base-finetuned-kinetics"), or a folder as `save_pretrained` writes it.
-        revision: With an id: the branch, tag or commit; the run key holds an id's name, and only a commit pins its weights.
+        revision: With an id: the branch, tag or commit. The run key holds the id and the commit that this is at present; of a
+            folder it holds the content of all safetensors and JSON files in it: shards, index, configuration, processor.
         classes: Names of the outputs (`_classes.class_names`); None: the model's own.
         output: What the outputs are.
         processor: Whether frames, size, geometry, resize, mean, std and max_value of `input` are taken from the model and its
@@ -110,6 +112,14 @@ class HuggingFace:
         """Returns the weights in a local folder, or None for an id on the hub."""
         folder = self._folder()
         return None if folder is None else folder / "model.safetensors"
+
+    def weights_content(self) -> Any:
+        """Returns what stands for the weights in the run key."""
+        if (folder := self._folder()) is not None:
+            files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".json") and path.is_file()]
+            return sha256_of_files(files) if files else self.weights
+        commit = _commit(self._source(), self.revision or "main")
+        return self.weights if commit is None else {"id": self.weights, "commit": commit}
 
     def load(self) -> Network:
         """Returns the network, on the CPU.
@@ -195,6 +205,17 @@ class HuggingFace:
                 expected="config.json and model.safetensors of a model that the installed transformers knows",
                 remedy="without internet: fetch it elsewhere with `hf download` and say model.weights=FOLDER",
             ) from error
+
+
+@cache
+def _commit(source: str, revision: str) -> str | None:
+    """Returns the commit of a model on the hub, None where it cannot be had, nor the model."""
+    try:
+        config = _transformers().AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (ConfigError, OSError, ValueError, KeyError):
+        return None
+    commit = getattr(config, "_commit_hash", None)
+    return None if commit is None else str(commit)
 
 
 def _transformers() -> Any:
