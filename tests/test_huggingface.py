@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from conftest import ROOT, Command
 from vidattr.compose import build
 from vidattr.errors import ConfigError
+from vidattr.identity import describe
 from vidattr.models._attention import DividedAttention, JointAttention
 from vidattr.models._network import Network
 from vidattr.models.huggingface import Clips, HuggingFace, _view, network_of
@@ -347,6 +348,47 @@ def saved(kind: str, folder: Path) -> tuple[Path, Any]:
     network.save_pretrained(folder / kind)
     (folder / kind / "preprocessor_config.json").write_text(json.dumps({**PLAIN, **IMAGENET, "size": {"shortest_edge": 40}}))
     return folder / kind, network
+
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("name", [*SHARDS, "config.json", "preprocessor_config.json"])
+def test_every_file_that_decides_the_network_enters_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(HuggingFace, "_config", lambda self: pytest.fail("only the folder's files are looked at"))
+    for path in (*SHARDS, "config.json", "preprocessor_config.json", "README.md"):
+        (tmp_path / path).write_bytes(b"1")
+    found = [describe(HuggingFace(weights=str(tmp_path), processor=False))["weights"]]
+    (tmp_path / "README.md").write_bytes(b"2")
+    found.append(describe(HuggingFace(weights=str(tmp_path), processor=False))["weights"])
+    (tmp_path / name).write_bytes(b"2")
+    found.append(describe(HuggingFace(weights=str(tmp_path), processor=False))["weights"])
+    assert found[0] == found[1] != found[2]
+    assert set(found[0]) == {"sha256"}
+
+
+def test_a_name_on_the_hub_enters_its_key_with_the_commit_that_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = {"main": "abc", "v1": "def"}
+    auto = SimpleNamespace(from_pretrained=lambda source, revision, **_: SimpleNamespace(_commit_hash=commits[revision]))
+    monkeypatch.setattr("vidattr.models.huggingface._transformers", lambda: SimpleNamespace(AutoConfig=auto))
+    found = [describe(HuggingFace(weights="owner/commits", revision=one, processor=False))["weights"] for one in (None, "v1")]
+    assert found == [{"id": "owner/commits", "commit": "abc"}, {"id": "owner/commits", "commit": "def"}]
+
+
+def test_shards_are_loaded_and_told_apart(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder, twin = saved("videomae", tmp_path)
+    whole = HuggingFace(weights=str(folder))
+    twin.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    (tmp_path / "sharded" / "preprocessor_config.json").write_text((folder / "preprocessor_config.json").read_text())
+    sharded = HuggingFace(weights=str(tmp_path / "sharded"))
+    assert len(list((tmp_path / "sharded").glob("model-*.safetensors"))) > 1
+    frames = noise(1, 3, whole.input.frames, 32, 32)
+    torch.testing.assert_close(whole.load()(frames), sharded.load()(frames), rtol=0, atol=0)
+    before = describe(sharded)["weights"]
+    path = sorted((tmp_path / "sharded").glob("model-*.safetensors"))[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    assert describe(sharded)["weights"] != before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -331,3 +331,41 @@ def test_a_table_has_the_clips_that_were_asked_for_and_the_maps_that_there_are(v
     assert len(scores(tmp_path)) == 4
     next(tmp_path.rglob("maps/*.safetensors")).unlink()
     assert set(n("evaluate", *evaluate).values()) == {3}
+
+
+def test_explained_videos_of_one_name_keep_apart_and_their_pictures_are_their_own(vidattr: Command, tmp_path: Path) -> None:
+    one, other = video(tmp_path / "clip.mp4", 1), video(tmp_path / "other" / "clip.mp4", 2)
+    (tmp_path / "same").mkdir()
+    same = Path(shutil.copy(one, tmp_path / "same" / "clip.mp4"))
+    options = ("method=gradient,grad_x_input", *FAST[1:3], *FAST[4:], "--json")
+
+    def explained(*videos: Path) -> list[str]:
+        rows = json.loads(vidattr("explain", *map(str, videos), *options).out)
+        return [row["clip"] for row in rows if row["method"] == "gradient"]
+
+    assert explained(one) == ["clip"]
+    before = {path: path.read_bytes() for path in (tmp_path / "visual_res").rglob("*clip*.*")}
+    (second,) = explained(other)
+    assert second.startswith("clip-")
+    assert len(second) == len("clip-") + 6
+    assert explained(other) == [second]
+    assert {path: path.read_bytes() for path in before} == before
+    assert explained(one, other) == ["clip", second]
+    assert explained(same) == ["clip"]
+    video(other, 3)
+    sheets = {path.name: path.read_bytes() for path in (tmp_path / "visual_res/comparison").rglob("*.png")}
+    assert explained(other) == [second]
+    after = {path.name: path.read_bytes() for path in (tmp_path / "visual_res/comparison").rglob("*.png")}
+    assert {name for name in sheets if sheets[name] != after[name]} == {f"{second}.png"}
+
+
+def test_every_picture_of_a_video_that_was_replaced_is_another(vidattr: Command, tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", 1)
+    options = ("method=ep3d", "method.areas=[0.2]", "method.iterations=2", *FAST[1:3])
+    seen = []
+    for seed in (1, 2):
+        video(path, seed)
+        (row,) = json.loads(vidattr("explain", str(path), *options, "--json").out)
+        assert [Path(one).name for one in row["pictures"]] == ["clip.png", "clip.gif", "clip.mp4", "clip.masks.png"]
+        seen.append([Path(one).read_bytes() for one in row["pictures"]])
+    assert all(old != new for old, new in zip(*seen, strict=True))

@@ -154,6 +154,43 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def test_knobs_that_the_caption_names_are_those_that_it_was_measured_with(
+    vidattr: Command, tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("method=gradient", "runtime.max_batch=4,2", "runtime.compile=false,true", *QUICK)
+    seen: list[tuple[int, bool]] = []
+    monkeypatch.setattr(Network, "__call__", lambda self, x: seen.append((self.max_batch, self.compile)) or self.module(x))
+    vidattr("run", "method=gradient", *PLAIN)
+    seen.clear()
+    found = vidattr("evaluate", *arguments, *SMALL, "--json")
+    assert found.code == 0, found.err
+    captions = [table["caption"] for table in json.loads(found.out)]
+    asked = [(4 if "max_batch=4" in one else 2, "compile=True" in one) for one in captions]
+    assert sorted(asked) == [(2, False), (2, True), (4, False), (4, True)]
+    assert list(dict.fromkeys(seen)) == asked
+    for path in (tmp_path / "visual_res/gradient").rglob("timing-*.csv"):
+        assert set(pd.read_csv(path)["max_batch"]) in ({4}, {2})
+
+
+def test_a_batch_that_was_halved_is_said_in_its_table_and_not_kept_for_the_next(
+    vidattr: Command, machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vidattr("run", "method=gradient", *PLAIN)
+    small = [True]
+
+    def call(self: Network, frames: torch.Tensor) -> torch.Tensor:
+        if small and self.max_batch > 4:
+            small.clear()
+            raise torch.OutOfMemoryError("no memory")
+        return self.module(frames)
+
+    monkeypatch.setattr(Network, "__call__", call)
+    found = vidattr("evaluate", "method=gradient", "metric=timing", "metric.warmup=0", "metric.repeats=1,2", *SMALL)
+    first, _, second = found.out.partition("repeats=2")
+    assert "gradient: max_batch was 4 and not 8 on 2 of 2 clips" in first
+    assert "max_batch was" not in second
+
+
 def test_from_the_command_line_and_two_machines_never_in_one_table(vidattr: Command, tmp_path: Path, machine: list[str]) -> None:
     vidattr("run", "method=gradient", *PLAIN)
     found = vidattr("evaluate", "method=gradient", *QUICK, *SMALL, "--json")

@@ -57,7 +57,8 @@ def test_a_custom_network_is_known_by_its_code(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "imports", ["import blocks", "from blocks import THING", "import importlib\nblocks = importlib.import_module('blocks')", "import between"]
+    "imports",
+    ["import blocks", "from blocks import THING", "import importlib\nblocks = importlib.import_module('blocks')", "import between"],
 )
 def test_so_is_what_it_imports_and_nothing_that_merely_lies_there(here: Path, imports: str) -> None:
     net(here, imports=imports)
