@@ -187,7 +187,7 @@ def test_a_batch_that_was_halved_is_said_in_its_table_and_not_kept_for_the_next(
     monkeypatch.setattr(Network, "__call__", call)
     found = vidattr("evaluate", "method=gradient", "metric=timing", "metric.warmup=0", "metric.repeats=1,2", *SMALL)
     first, _, second = found.out.partition("repeats=2")
-    assert "gradient: max_batch was 4 and not 8 on 2 of 2 clips" in first
+    assert "gradient (metric.repeats=1): max_batch was 4 and not 8 on 2 of 2 clips" in first
     assert "max_batch was" not in second
 
 
