@@ -22,7 +22,7 @@ from vidattr.view import View
 
 CPU = torch.device("cpu")
 VIEW = View(frames=8, size=[32, 32], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
-MODELS = pytest.mark.parametrize("model", [TinyR2Plus1D("random", VIEW), TinyCNNLSTM("random", VIEW)], ids=["r2plus1d", "cnn_lstm"])
+MODELS = pytest.mark.parametrize("model", [TinyR2Plus1D("random", input=VIEW), TinyCNNLSTM("random", input=VIEW)], ids=["r2plus1d", "cnn_lstm"])
 
 
 def node(**fields: Any) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def test_permuted_colours_are_the_same_pixels() -> None:
 
 
 def test_training_goes_on_from_the_weights_that_the_model_names(tmp_path: Path) -> None:
-    model = TinyR2Plus1D("random", VIEW)
+    model = TinyR2Plus1D("random", input=VIEW)
     first = train(recipe(epochs=4), model, device=CPU, out=tmp_path / "a", quiet=True)
     second = train(recipe(epochs=1, lr=1e-6), replace(model, weights=str(first)), device=CPU, out=tmp_path / "b", quiet=True)
     start, end = read(first).state["head.weight"], read(second).state["head.weight"]
