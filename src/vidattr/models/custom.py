@@ -35,7 +35,7 @@ class Custom:
 
     Attributes:
         target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
-            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. The current folder is on the import path.
+            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. What is not installed is looked for in the current folder.
         arguments: Keyword arguments of the builder.
         weights: A checkpoint file; None: the builder loads what it needs.
         input: Preprocessing.
