@@ -9,32 +9,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import cast
 
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from vidattr import matched
-from vidattr._strips import StoredStrip
 from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
-from vidattr.company import Decoded
+from vidattr.company import Decoded, isolated, rows_of, stood_in
 from vidattr.compose import Cell, part
 from vidattr.doubts import Doubts
-from vidattr.errors import ClipError, ConfigError, VidattrError, line
+from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
 from vidattr.identity import key
 from vidattr.models._network import Network
 from vidattr.resident import Resident
 from vidattr.runner import made_by
 from vidattr.runtime import within_memory
-from vidattr.scores import Judged, joined, read_scores, scores_identity
+from vidattr.scores import Judged, read_scores, scores_identity
 from vidattr.settings import check_out
 from vidattr.sources import Sources, mark_of, truth_of
 from vidattr.store import StoredMap
-from vidattr.table import BASELINES, MATCHED
+from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
+from vidattr.writing import set_durable, sweep
+
+_Found = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # what a metric says of maps, and of each cell's matched noise
 
 
 def with_baselines(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
@@ -179,6 +181,9 @@ def _judge(jobs: Sequence[Judged], clips: Sequence[Clip], network: Network | Non
     open_ = {id(job): job.open() for job in jobs}
     wanted = [batch for batch in stretches(clips, first.runtime.clips) if any(clip.id in open_[id(job)] for job in jobs for clip in batch)]
     title = f"{first.names['metric']} · {first.names['dataset']} · {first.names['model']}"
+    set_durable(first.runtime.durable)
+    for job in jobs:
+        sweep(job.folder.path)
     saved = time.monotonic()
     try:
         with tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted) as bar:
@@ -194,55 +199,88 @@ def _judge(jobs: Sequence[Judged], clips: Sequence[Clip], network: Network | Non
 
 
 def _save(jobs: Sequence[Judged]) -> None:
-    for job in jobs:
-        if len(job.rows) or job.outdated:
-            if not job.folder.exists():
-                job.folder.open(made_by(torch.device("cpu")))
-            job.save()
+    """Writes what was judged so far, all files of all cells first and then all their names: a kill leaves all of it or nothing."""
+    with ExitStack() as names:
+        for job in jobs:
+            if len(job.rows) or job.outdated or (job.errors and not job.baseline):
+                if not job.folder.exists():
+                    job.folder.open(made_by(torch.device("cpu")))
+                job.save(names)
 
 
 def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequence[Decoded], network: Network | None) -> None:
-    """Judges one batch and adds a row per cell and clip."""
-    good: list[tuple[Clip, Sample]] = []
+    """Judges one batch and adds a row per cell and clip; a clip that cannot be judged becomes a line of errors, and has no row."""
     for clip, sample in decoded:
-        if isinstance(sample, Sample):
-            good.append((clip, sample))
-        else:
-            for job in jobs:
-                job.errors.append(line(clip.id, "read", sample))
+        if not isinstance(sample, Sample):
+            _fail(jobs, clip, "read", sample)
+    good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
     for job in jobs:
         job.doubts.add(good)
-    found = {id(job): _load(job, [clip for clip, _ in good]) for job in {id(job): job for job in (*runs, *jobs)}.values()}
+    found = {id(job): _load(job, decoded) for job in {id(job): job for job in (*runs, *jobs)}.values()}
     targets = {name: stored.target for job in reversed(runs) for name, stored in found[id(job)].items()}
-    good = [(clip, sample) for clip, sample in good if clip.id in targets]
-    if not good:
+    placed = [(clip, sample) for clip, sample in decoded if clip.id in targets]
+    if not any(isinstance(sample, Sample) for _, sample in placed):
         return
     cell = jobs[0].cell
     device = network.device if network is not None else torch.device("cpu")
+    clips, samples = [clip for clip, _ in placed], stood_in(placed)
+    N, M = len(clips), len(jobs)
     query = Query(
-        frames=upload(cell.model.input, device, [sample for _, sample in good]),
-        target=torch.tensor([targets[clip.id] for clip, _ in good], device=device),
-        seeds=tuple(clip_seed(int(cell.config.seed), clip.id) for clip, _ in good),
+        frames=upload(cell.model.input, device, samples),
+        target=torch.tensor([targets[clip.id] for clip in clips], device=device),
+        seeds=tuple(clip_seed(int(cell.config.seed), clip.id) for clip in clips),
     )
-    truth = [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for clip, sample in good]
-    maps = torch.stack([_stacked(job, [clip.id for clip, _ in good], found[id(job)], query) for job in jobs])
-    methods = [job.cell.method for job in jobs]
-    scores = within_memory(network, lambda: cast(Metric, cell.metric)(network, query, truth, maps, methods))
-    named = [job.cell.names["method"] for job in jobs]
-    noise = within_memory(network, lambda: matched.scores(cast(Metric, cell.metric), network, query, truth, maps, methods, named))
-    for m, job in enumerate(jobs):
-        have = [n for n, (clip, _) in enumerate(good) if clip.id in (job.marks if job.baseline else found[id(job)])]
-        _add(job, [good[n] for n in have], scores, m, have, noise.get(m, {}))
+    truth = [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for clip, sample in zip(clips, samples, strict=True)]
+    maps = torch.stack([_stacked(job, [clip.id for clip in clips], found[id(job)], query) for job in jobs])
+
+    def judge(rows: Sequence[int], cells: Sequence[int]) -> _Found:
+        metric, asked = cast(Metric, cell.metric), query if rows == range(N) else rows_of(query, rows)
+        methods, named = [jobs[m].cell.method for m in cells], [jobs[m].cell.names["method"] for m in cells]
+        mine, theirs = [truth[n] for n in rows], maps[list(cells)][:, list(rows)]
+        scores = within_memory(network, lambda: metric(network, asked, mine, theirs, methods))
+        return scores, within_memory(network, lambda: matched.scores(metric, network, asked, mine, theirs, methods, named))
+
+    def add(m: int, rows: Sequence[int], results: _Found) -> None:
+        scores, noise = results
+        job = jobs[m]
+        known = job.marks if job.baseline else found[id(job)]
+        have = [n for n in rows if clips[n].id in known and isinstance(placed[n][1], Sample)]
+        if have:
+            job.add([(clips[n], samples[n]) for n in have], scores, m, have, noise.get(m, {}))
+
+    done, failed = isolated(N, lambda: judge(range(N), range(M)), lambda n: judge([n] * N, range(M)))
+    for rows, results in done:
+        for m in range(M):
+            add(m, rows, results)
+    for n in failed:  # of one method, or of all?
+        for m, job in enumerate(jobs):
+            try:
+                add(m, [n], judge([n] * N, [m] * M))
+            except FOR_ALL:
+                raise
+            except Exception as error:
+                _fail([job], clips[n], "judge", error)
 
 
-def _load(job: Judged, clips: Sequence[Clip]) -> dict[str, StoredMap]:
+def _fail(jobs: Sequence[Judged], clip: Clip, stage: str, error: Exception) -> None:
+    for job in jobs:
+        job.errors.append(line(clip.id, stage, error))
+
+
+def _load(job: Judged, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
     found = {}
-    for clip in clips:
+    for clip, sample in decoded:
         if clip.id in job.maps:
             try:
-                found[clip.id] = job.folder.load(clip.id)
-            except ClipError as error:
-                job.errors.append({"clip": clip.id, "stage": "load", "error": error.found, "to_do": error.remedy})
+                stored = job.folder.load(clip.id)
+                if isinstance(sample, Sample) and tuple(stored.map.shape) != sample.pixels.shape[:3]:
+                    shapes = f"{tuple(stored.map.shape)} for frames of {sample.pixels.shape[:3]}"
+                    raise ClipError(f"its map is {shapes}", remedy="delete it and run again")
+                found[clip.id] = stored
+            except FOR_ALL:
+                raise
+            except Exception as error:
+                _fail([job], clip, "load", error)
     return found
 
 
@@ -255,32 +293,3 @@ def _stacked(job: Judged, clips: Sequence[str], found: Mapping[str, StoredMap], 
     return torch.stack([found[clip].map if clip in found else one for clip, one in zip(clips, instead, strict=True)]).to(
         query.frames.device
     )
-
-
-def _add(
-    job: Judged, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int], noise: Mapping[str, Tensor]
-) -> None:
-    clips = [clip for clip, _ in judged]
-    rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
-    rows["made_of"], rows["truth"] = zip(*(job.marks[c.id] for c in clips), strict=True)
-    for name, values in scores.columns.items():
-        rows[name] = values[m].cpu().numpy()[list(have)]
-    for reference, columns in scores.reference.items():
-        for name, values in columns.items():
-            rows[f"{reference}/{name}"] = values.cpu().numpy()[list(have)]
-    for name, values in noise.items():
-        rows[f"{MATCHED}/{name}"] = values.cpu().numpy()[list(have)]
-    for name, texts in scores.notes.items():
-        rows[name] = [texts[n] for n in have]
-    job.rows = joined(job.rows, rows)
-    for name, values in scores.curves.items():
-        curve = pd.DataFrame(values[m].cpu().numpy()[list(have)]).assign(clip=[c.id for c in clips])
-        headings = {s: f"{s} {point}" for s, point in enumerate(scores.points)}
-        curve = curve[["clip", *curve.columns.drop("clip")]].rename(columns=headings).rename(columns=str)
-        job.curves[name] = joined(job.curves.get(name, pd.DataFrame()), curve)
-    if (strip := scores.strip) is not None:
-        maps, values = strip.maps[m].float().cpu(), strip.values[m].double().cpu()
-        for n, (clip, sample) in zip(have, judged, strict=True):
-            pixels = torch.from_numpy(sample.pixels[strip.frame])
-            number = sample.numbers[strip.frame]
-            job.strips[clip.id] = StoredStrip(maps[n], values[n], pixels, strip.name, number, tuple(scores.points))

@@ -14,7 +14,7 @@ from vidattr import table as tables
 from vidattr._strips import StoredStrip
 from vidattr._strips import draw as strips_to_png
 from vidattr.compose import Cell
-from vidattr.errors import ClipError
+from vidattr.errors import ClipError, bug
 from vidattr.identity import describe, key
 from vidattr.matched import draws_of
 from vidattr.plots import plot_curves
@@ -73,6 +73,10 @@ def build(jobs: Sequence[Judged], baseline: str | None) -> tables.Table:
     remarks = [_about_noise(cell, bool(matched)), *_otherwise(cell, rows)]
     if baseline == tables.MATCHED and not matched:
         baseline = "random" if "random" in rows else None
+    if (why := getattr(cell.metric, "unjudged", None)) and any(
+        frame[c.score].isna().any() for frame in rows.values() for c in columns if c.score in frame
+    ):
+        remarks.append(f"A clip is NaN where {why}.")
     if len(most) and (fit := getattr(cell.metric, "fitted", None)) is not None:
         H, W = cell.model.input.size
         found: Fitted = fit(most, (H, W))
@@ -222,6 +226,8 @@ def tell_errors(groups: Sequence[Sequence[Judged]], tell: Callable[[str], object
         for job in jobs
         for line in job.errors
     }
+    if found := bug([line for jobs in groups for job in jobs if not len(job.rows) for line in job.errors]):
+        tell(found)
     for line in lines:
         tell(line)
     return bool(lines)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from vidattr import matched
 from vidattr._strips import StoredStrip
@@ -16,8 +19,10 @@ from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
 from vidattr.identity import key, metric_identity
 from vidattr.runner import run_folder
-from vidattr.store import RunFolder
-from vidattr.writing import write_text
+from vidattr.store import RunFolder, write_lines
+from vidattr.table import MATCHED
+from vidattr.types import Clip, Sample, Scores
+from vidattr.writing import remove, whole
 
 _KEYS = ("clip", "label", "video", "made_of", "truth")
 
@@ -96,16 +101,62 @@ class Judged:
         self.rows = self.rows[self.rows["clip"].isin(self.marks)]
         self.curves = {name: curve[curve["clip"].isin(self.marks)] for name, curve in self.curves.items()}
 
-    def save(self) -> None:
-        """Writes strips, curves and rows, each file whole; the rows last, for what has a row is not judged again."""
+    def add(self, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int], noise: Mapping[str, Tensor]) -> None:
+        """Adds the rows, curves and strips of some clips; what was there of them is replaced.
+
+        Args:
+            judged: The clips.
+            scores: Of a batch.
+            m: Place of this cell in it.
+            have: Place of each clip in it.
+            noise: What the noise that is matched to this cell's maps scores, (N,).
+        """
+        clips = [clip for clip, _ in judged]
+        rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
+        rows["made_of"], rows["truth"] = zip(*(self.marks[c.id] for c in clips), strict=True)
+        for name, values in scores.columns.items():
+            rows[name] = values[m].cpu().numpy()[list(have)]
+        for reference, columns in scores.reference.items():
+            for name, values in columns.items():
+                rows[f"{reference}/{name}"] = values.cpu().numpy()[list(have)]
+        for name, values in noise.items():
+            rows[f"{MATCHED}/{name}"] = values.cpu().numpy()[list(have)]
+        for name, texts in scores.notes.items():
+            rows[name] = [texts[n] for n in have]
+        self.rows = joined(self.rows, rows)
+        for name, values in scores.curves.items():
+            curve = pd.DataFrame(values[m].cpu().numpy()[list(have)]).assign(clip=[c.id for c in clips])
+            headings = {s: f"{s} {point}" for s, point in enumerate(scores.points)}
+            curve = curve[["clip", *curve.columns.drop("clip")]].rename(columns=headings).rename(columns=str)
+            self.curves[name] = joined(self.curves.get(name, pd.DataFrame()), curve)
+        if (strip := scores.strip) is not None:
+            maps, values = strip.maps[m].float().cpu(), strip.values[m].double().cpu()
+            for n, (clip, sample) in zip(have, judged, strict=True):
+                pixels = torch.from_numpy(sample.pixels[strip.frame])
+                number = sample.numbers[strip.frame]
+                self.strips[clip.id] = StoredStrip(maps[n], values[n], pixels, strip.name, number, tuple(scores.points))
+
+    @property
+    def errors_path(self) -> Path:
+        """The file of the clips that could not be judged, one line each."""
+        return self.path.with_suffix(".errors.jsonl")
+
+    def save(self, names: ExitStack) -> None:
+        """Writes strips, curves and rows, each file whole; the rows last, for what has a row is not judged again.
+
+        Args:
+            names: Gives curves and rows their names when it closes, in the reverse order.
+        """
+        write_lines(self.errors_path, self.errors)
         for clip in self.outdated - self.judged():
-            self.strip_path(clip).unlink(missing_ok=True)
+            remove(self.strip_path(clip))
         for clip, strip in self.strips.items():
             strip.save(self.strip_path(clip))
         self.strips.clear()
-        for name, curve in self.curves.items():
-            write_text(self.path.with_suffix(f".{name}.csv"), curve.sort_values("clip").to_csv(index=False))
-        write_text(self.path, self.rows.sort_values("clip").to_csv(index=False))
+        tables = {self.path: self.rows} | {self.path.with_suffix(f".{name}.csv"): curve for name, curve in self.curves.items()}
+        for path, table in tables.items() if len(self.rows) or self.path.is_file() else ():
+            text = table.sort_values("clip").to_csv(index=False)
+            names.enter_context(whole(path)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def scores_identity(cell: Cell) -> dict[str, Any]:

@@ -219,6 +219,8 @@ def paired_difference(
 def group_means(values: ArrayLike, weights: ArrayLike | None, groups: Names) -> tuple[Floats, NDArray[np.str_]]:
     """Returns the weighted mean of each group that has a judged clip, and the groups' names, sorted."""
     keep = judged(values, weights)
+    if not keep.any():
+        return np.empty(0), np.empty(0, np.str_)
     sums = _Sums.of(values, weights, groups, None)
     return (sums.values / sums.weights)[:, 0], np.unique(np.asarray(groups)[keep])
 

@@ -64,6 +64,7 @@ class DeletionInsertion:
 
     version: ClassVar[int] = 1
     needs_network: ClassVar[bool] = True
+    unjudged: ClassVar[str] = "the map is not finite, or the network's probability of the class is no number"
 
     steps: int = 28
     order: Order = Order.volume

@@ -35,6 +35,7 @@ class Flicker:
 
     version: ClassVar[int] = 1
     needs_network: ClassVar[bool] = False
+    unjudged: ClassVar[str] = "the map is empty or not finite"
 
     noise_draws: int = 4
 

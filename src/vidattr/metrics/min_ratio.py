@@ -48,6 +48,7 @@ class MinRatio:
 
     version: ClassVar[int] = 2
     needs_network: ClassVar[bool] = True
+    unjudged: ClassVar[str] = "the network does not see the class (correct_only), or a map is not finite"
 
     ratios: list[float] = field(default_factory=lambda: [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7])
     epsilon: list[float] = field(default_factory=lambda: [0.0, 0.01, 0.05])

@@ -84,6 +84,7 @@ class SpatialPointing:
 
     version: ClassVar[int] = 2  # since 2 with the boxes of each clip
     needs_network: ClassVar[bool] = False
+    unjudged: ClassVar[str] = "no frame of the clip has a box, or its map is not finite"
 
     protocols: list[Protocol] = field(default_factory=lambda: list(Protocol))
     ties: Ties = Ties.expected

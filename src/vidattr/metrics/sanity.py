@@ -49,6 +49,7 @@ class Sanity:
 
     version: ClassVar[int] = 1
     needs_network: ClassVar[bool] = True
+    unjudged: ClassVar[str] = "a map has no contrast or is not finite"
 
     similarities: list[Similarity] = field(default_factory=lambda: list(Similarity))
     seed: int = 0

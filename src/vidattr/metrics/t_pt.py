@@ -53,6 +53,7 @@ class TemporalPointing:
 
     version: ClassVar[int] = 1
     needs_network: ClassVar[bool] = False
+    unjudged: ClassVar[str] = "the clip's segment is unknown, or holds all or none of its frames, or its map is not finite"
 
     frame_score: FrameScore = FrameScore.sum
     polarity: bool | str = True
