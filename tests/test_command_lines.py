@@ -12,7 +12,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -398,8 +400,23 @@ def test_python_and_doctor_see_the_users_configs_as_run_does(tmp_path: Path, mon
     assert isinstance(package.load_method("mine"), Gradient)
     assert isinstance(cells(["method=mine"])[0].method, Gradient)
     assert added_folders([folder]) == (folder,)
-    with pytest.raises(ConfigError, match="unknown device 'tpu'"):
-        package.load_model("mine", device="tpu")
+
+
+def test_python_is_told_what_the_command_line_is_told(tmp_path: Path) -> None:
+    model = package.load_model("tiny_r2plus1d", device="cpu", input={"size": np.array([64, 64]), "frames": np.int64(8)})
+    assert (model.view.frames, list(model.view.size)) == (8, [64, 64])
+    method, frames = package.load_method("gradient"), torch.zeros(2, 3, 8, 64, 64)
+    for wrong_fields in (
+        {"name": "../x"}, {"name": "tiny_r2plus1d seed=3"}, {"name": 3}, {"name": "x\0"}, {"_target_": "os.system"},
+        {"device": "tpu"}, {"device": None}, {"max_batch": "x"}, {"max_batch": 1.5}, {"max_batch": 0},
+        {"weights": Path("no (1).pth")}, {"weights": "${x"}, {"weights": object()}, {"input": "x"}, {"input": {"siez": 3}},
+        {"add_configs": str(tmp_path)}, {"add_configs": [tmp_path / "no"]},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            package.load_model(**{"name": "tiny_r2plus1d", "device": "cpu", **wrong_fields})  # type: ignore[arg-type]
+    for wrong_frames in (frames[0], frames[:, :1], frames[:0], frames / 0, frames[..., :3, :3], frames.numpy()):
+        with pytest.raises(ConfigError, match=r"frames|takes no clips"):
+            package.explain(model, method, wrong_frames, 0)
 
 
 def test_a_group_of_the_users_own_sets_keys_of_the_whole_configuration(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from vidattr.view import View
 
 CPU = torch.device("cpu")
 VIEW = View(frames=8, size=[32, 32], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
-MODELS = pytest.mark.parametrize("model", [TinyR2Plus1D("random", input=VIEW), TinyCNNLSTM("random", input=VIEW)], ids=["r2plus1d", "cnn_lstm"])
+MODELS = pytest.mark.parametrize(
+    "model", [TinyR2Plus1D("random", input=VIEW), TinyCNNLSTM("random", input=VIEW)], ids=["r2plus1d", "cnn_lstm"]
+)
 
 
 def node(**fields: Any) -> dict[str, Any]:

@@ -12,46 +12,52 @@ import torch
 from torch import Tensor
 
 from vidattr.batches import class_index, clip_seed, not_finite, upload
+from vidattr.building import made
 from vidattr.compose import part
-from vidattr.errors import ConfigError, unknown
+from vidattr.errors import ConfigError, VidattrError
 from vidattr.models._network import Network
 from vidattr.models._sound import complaint
-from vidattr.runtime import Device, Runtime, within_memory
+from vidattr.runtime import Runtime, within_memory
 from vidattr.types import Clip, Explanation, Method, Model, Query
 from vidattr.video import read as read_video
 
+Folders = str | Path | Sequence[str | Path]
 
-def load_model(name: str, *, device: str = "auto", max_batch: int = 8, add_configs: Sequence[str | Path] = (), **fields: Any) -> Network:
+
+def load_model(name: str, *, device: str = "auto", max_batch: int = 8, add_configs: Folders = (), **fields: Any) -> Network:
     """Loads a network by the name of its config, with its weights, on the device.
 
     Args:
         name: As in `vidattr list models`.
         device: "auto", "cpu" or "cuda".
         max_batch: The largest number of clips in one forward pass.
-        add_configs: Folders with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
+        add_configs: A folder, or several, with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
         fields: Fields of the model's config: `weights="r3d.pth"`, `input={"size": [112, 112]}`.
 
     Raises:
         ConfigError: An unknown name or field, or weights that do not fit.
     """
-    if device not in [one.value for one in Device]:
-        raise unknown("device", device, [one.value for one in Device])
-    model = cast(Model, part("model", name, fields, add=[Path(one) for one in add_configs]))
-    return Runtime(device=Device(device), max_batch=max_batch).resident(model.load())
+    runtime = cast(Runtime, made(Runtime, {"device": str(device), "max_batch": max_batch}, "load_model"))
+    model = cast(Model, part("model", name, fields, add=_folders(add_configs)))
+    return runtime.resident(model.load())
 
 
-def load_method(name: str, *, add_configs: Sequence[str | Path] = (), **fields: Any) -> Method:
+def load_method(name: str, *, add_configs: Folders = (), **fields: Any) -> Method:
     """Loads an attribution method by the name of its config.
 
     Args:
         name: As in `vidattr list methods`.
-        add_configs: Folders with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
+        add_configs: A folder, or several, with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
         fields: Fields of the method's config: `score="prob"`, `steps=50`.
 
     Raises:
         ConfigError: An unknown name or field, or a value of the wrong type.
     """
-    return cast(Method, part("method", name, fields, add=[Path(one) for one in add_configs]))
+    return cast(Method, part("method", name, fields, add=_folders(add_configs)))
+
+
+def _folders(named: Folders) -> list[Path]:
+    return [Path(one) for one in ([named] if isinstance(named, str | Path) else named)]
 
 
 def read_clip(path: str | Path, model: Network) -> Tensor:
@@ -95,8 +101,11 @@ def explain(
         ConfigError: Shapes that do not fit, an unknown class, or a method that is not defined for this network.
         ClipError: A map is not finite: it says where in the network, or that the network's answer is.
     """
-    if frames.ndim != 5:
-        raise ConfigError(f"frames of shape {tuple(frames.shape)}", expected="(N, C, T, H, W)")
+    if not isinstance(frames, Tensor) or frames.ndim != 5 or not len(frames) or frames.shape[1] != len(model.view.mean):
+        shown = f"frames of shape {tuple(frames.shape)}" if isinstance(frames, Tensor) else f"frames that are a {type(frames).__name__}"
+        raise ConfigError(shown, expected=f"a tensor (N, {len(model.view.mean)}, T, H, W) of one or more clips")
+    if not frames.isfinite().all():
+        raise ConfigError("frames hold a NaN or an infinite value", expected="finite numbers, as `read_clip` returns them")
     if not isinstance(target, Tensor):
         asked = [target] * len(frames) if isinstance(target, int | str) else list(target)
         target = torch.tensor([class_index(model, one if isinstance(one, str) else index(one)) for one in asked])
@@ -109,7 +118,13 @@ def explain(
         target=target.to(model.device, torch.int64),
         seeds=tuple(clip_seed(seed, str(i)) for i in range(len(frames))),
     )
-    found = within_memory(model, lambda: method(model, query))
+    try:
+        found = within_memory(model, lambda: method(model, query))
+    except (VidattrError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        model.check_takes(query.frames, error)
+        raise
     for place, one in enumerate(found.map):
         if not one.isfinite().all():
             if not model.probabilities(query.frames[place : place + 1]).isfinite().all():

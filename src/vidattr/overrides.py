@@ -88,6 +88,8 @@ def escaped(value: Any) -> Any:
         return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)
     if isinstance(value, os.PathLike):
         return escaped(os.fspath(value))
+    if hasattr(value, "tolist"):  # of numpy or torch
+        return escaped(value.tolist())
     if isinstance(value, dict):
         return {name: escaped(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -181,12 +181,13 @@ class Network:
         except (VidattrError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            self._check_blank(frames, error)
+            self.check_takes(frames, error)
             raise
         shares = probabilities_of(logits_of(returned, self.output), self.output)
         return shares.where(sound(returned, self.output)[:, None], torch.nan)
 
-    def _check_blank(self, frames: Tensor, error: Exception) -> None:
+    @torch.no_grad()
+    def check_takes(self, frames: Tensor, error: Exception) -> None:
         """Raises ConfigError where a blank clip fails as these frames did: then it is their size, and not what is in them."""
         try:
             self._returned(torch.zeros_like(frames[:1]))
