@@ -186,8 +186,9 @@ class RecurrentCNN:
             Bargal et al.'s are numbered as `ucf101` is (models/VGG16_LSTM/catName.txt); how Li et al. number theirs is not known.
         output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
             (the logarithms of) probabilities.
-        input: Preprocessing: 16 frames, resized to 240 × 320, the centre 224 × 224, values in 0..255. VGG16's linear layers are
-            made for the size: a trained network takes no other.
+        input: Preprocessing: 16 frames, resized to 240 × 320 (as frames of UCF101 are), the centre 224 × 224, values in 0..255. The
+            YAML files of Li et al.'s two networks resize by Pillow; whether accimage, which they used where it was there, filters
+            in the same way is not verified. VGG16's linear layers are made for the size: a trained network takes no other.
 
     Raises:
         ConfigError: A VGG16 whose size is no multiple of 32.
