@@ -16,6 +16,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 WANTED = "name to tensor, as torch.save(model.state_dict(), FILE) writes"
 _SHOWN = 10  # names of one kind in a message; the rest is a count
 _LONGEST = 80  # characters of one of them
+_REPEATED = 2**29  # bytes of the largest tensor that may repeat fewer numbers than it has; no layer of a network here has more
 _NUMBERS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8})
 _NUMBERS |= {torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -25,7 +26,7 @@ def refuse(path: Path, content: Mapping[Any, Any]) -> None:
 
     Raises:
         ConfigError: There are none; a name is no text; a value is no tensor; a tensor is sparse, quantised, complex or nested, lies on no
-            device that is here, or repeats fewer numbers than it has, so that a file of some bytes would fill the memory.
+            device that is here, or is large and repeats fewer numbers than it has, so that a file of some bytes would fill the memory.
     """
     if nameless := [repr(name) for name in content if not isinstance(name, str)]:
         raise ConfigError(f"{path} holds entries whose names are no text: {listed(nameless)}", expected=WANTED)
@@ -47,7 +48,8 @@ def refuse(path: Path, content: Mapping[Any, Any]) -> None:
 def _plain(tensor: Tensor) -> bool:
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.device.type != "cpu" or tensor.dtype not in _NUMBERS:
         return False
-    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    size = tensor.numel() * tensor.element_size()
+    return size <= _REPEATED or tensor.untyped_storage().nbytes() >= size
 
 
 def _kind(tensor: Tensor) -> str:
