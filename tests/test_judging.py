@@ -14,9 +14,9 @@ import torch
 
 from conftest import Command
 from vidattr.compose import cells
+from vidattr.jobs import run_folder
 from vidattr.metrics.flicker import Flicker
 from vidattr.metrics.s_pt import SpatialPointing
-from vidattr.runner import run_folder
 
 BASE = ("method=gradient", "dataset=clips", "dataset.root=clips", "target=predicted")
 QUIET = ("render.grid=false", "render.gif=false", "render.mp4=false", "--quiet")

@@ -11,11 +11,11 @@ import re
 import sys
 from enum import StrEnum, auto
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vidattr.errors import ConfigError, VidattrError, bug, out_of_memory
+from vidattr.errors import ConfigError, VidattrError, out_of_memory
 
 app = typer.Typer(
     name="vidattr",
@@ -89,7 +89,7 @@ def run(
 
     Writes maps and pictures under paths.out; what is there already is not computed again.
     """
-    from vidattr import compose, plan, runner
+    from vidattr import compose, outcome, plan, runner
 
     part = _shard(shard)
     found = compose.cells(overrides or [], folder=config_dir, add=add_configs or [])
@@ -101,56 +101,7 @@ def run(
     if part != (1, 1) and not any(job.written or job.present or job.errors for job in jobs):
         words = "whole stretches of runtime.clips clips are shared out, so that a map is the same in every shard"
         typer.echo(f"shard {shard} has no clip: {words}; with runtime.clips=1 every clip is a stretch", err=True)
-    _report_jobs(jobs, as_json)
-
-
-def _report_jobs(jobs: list[Any], as_json: bool) -> None:
-    """Says what became of each cell, and leaves with 1 where a clip failed."""
-    rows = [
-        {
-            "cell": job.cell.title,
-            "dataset": job.cell.names["dataset"],
-            "model": job.cell.names["model"],
-            "folder": str(job.folder.path),
-            "written": job.written,
-            "present": job.present,
-            "failed": len(job.errors),
-            "again": {why.name: count for why, count in job.again.items()},
-            "warnings": job.doubts.found(),
-            "notes": list(job.doubts.notes),
-        }
-        for job in jobs
-    ]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-    for row, job in zip(rows, jobs, strict=True):
-        if not as_json:
-            failed = f", {row['failed']} failed" if row["failed"] else ""
-            typer.echo(f"{row['cell']}: {row['written']} written, {row['present']} there before{failed}  {row['folder']}")
-            for why, count in job.again.items():
-                typer.echo(f"  {why.told(count)}")
-        for line in job.errors[:5]:
-            typer.echo(f"  {line['clip'] or job.cell.title}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
-        if len(job.errors) > 5:
-            typer.echo(f"  and {len(job.errors) - 5} more in {job.errors_file or job.folder.path}", err=True)
-    _tell_doubts(jobs)
-    _tell_bug([line for job in jobs if not job.written for line in job.errors])
-    if jobs and all(job.failed for job in jobs):
-        raise typer.Exit(2)
-    if any(job.errors for job in jobs):
-        raise typer.Exit(1)
-
-
-def _tell_doubts(jobs: list[Any]) -> None:
-    from vidattr import doubts
-
-    doubts.tell((job.doubts for job in jobs), lambda line: typer.echo(line, err=True))
-
-
-def _tell_bug(lines: list[Any]) -> None:
-    """Shows the traceback where no clip could be worked on and all for one reason, which is then no file's fault."""
-    if found := bug(lines):
-        typer.echo(found, err=True)
+    outcome.report(jobs, as_json)
 
 
 @app.command()
@@ -167,12 +118,12 @@ def evaluate(
 
     Writes scores per clip, curves and a table; of the metrics only sanity, timing and min_ratio run the methods again.
     """
-    from vidattr import compose, evaluator, report
+    from vidattr import compose, evaluator, outcome, report
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
-    _tell_doubts([job for group in groups for job in group])
+    outcome.tell_doubts([job for group in groups for job in group])
     if report.tell_errors(groups, lambda line: typer.echo(line, err=True)):
         raise typer.Exit(1)
 
@@ -206,20 +157,11 @@ def explain(
 
     Any model and method; prints the five likeliest classes and where map and pictures are.
     """
-    from vidattr import own
+    from vidattr import outcome, own
 
     jobs, rows = own.explain_videos(arguments, folder=config_dir, add=add_configs or [], quiet=quiet or as_json)
     typer.echo(json.dumps(rows, indent=2) if as_json else own.text(rows))
-    _tell_doubts(jobs)
-    if jobs and all(job.failed for job in jobs):
-        typer.echo(f"error: {jobs[0].failed}", err=True)
-        raise typer.Exit(2)
-    _tell_bug([line for job in jobs if not job.written for line in job.errors])
-    lines = {(line["clip"], line["error"]): line for job in jobs for line in job.errors}
-    for line in lines.values():
-        typer.echo(f"  {line['clip']}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
-    if lines:
-        raise typer.Exit(1)
+    outcome.report_videos(jobs)
 
 
 @app.command()
@@ -234,10 +176,10 @@ def render(
 
     Say with another render.colormap; no map is computed.
     """
-    from vidattr import compose, runner
+    from vidattr import compose, outcome, runner
 
     jobs = runner.redraw(compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json)
-    _report_jobs(jobs, as_json)
+    outcome.report(jobs, as_json)
 
 
 @app.command()

@@ -24,9 +24,9 @@ from vidattr.compose import Cell, part
 from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
 from vidattr.identity import key
+from vidattr.jobs import made_by
 from vidattr.models._network import Network
 from vidattr.resident import Resident
-from vidattr.runner import made_by
 from vidattr.runtime import within_memory
 from vidattr.scores import Judged, read_scores, scores_identity
 from vidattr.settings import check_out

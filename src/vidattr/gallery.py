@@ -16,7 +16,7 @@ from vidattr.types import Clip, Sample
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from vidattr.runner import Job
+    from vidattr.jobs import Job
 
 Drawing: TypeAlias = "Future[list[tuple[Job, str, Exception]]]"
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from vidattr import compose
 from vidattr.errors import ClipError, ConfigError
+from vidattr.jobs import Job, run_folder
 from vidattr.overrides import exists, is_override, is_text, quoted
-from vidattr.runner import Job, run, run_folder
+from vidattr.runner import run
 from vidattr.settings import check_out
 from vidattr.sources import Again, Sources
 

@@ -12,8 +12,8 @@ from vidattr.batches import clips_of
 from vidattr.compose import Cell
 from vidattr.doubts import told
 from vidattr.identity import key, run_identity
+from vidattr.jobs import check_folders, run_folder
 from vidattr.overrides import escaped
-from vidattr.runner import check_folders, run_folder
 from vidattr.sources import Again, Sources
 from vidattr.store import free_bytes
 

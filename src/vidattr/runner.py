@@ -7,92 +7,26 @@ So a run that was killed, shared out or disturbed ends with the same bytes as on
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from vidattr import __version__, gallery
+from vidattr import gallery
 from vidattr.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
 from vidattr.company import Decoded
 from vidattr.compose import Cell
 from vidattr.doubts import Doubts
-from vidattr.errors import FOR_ALL, ConfigError, VidattrError, line
-from vidattr.identity import key, run_identity
+from vidattr.errors import FOR_ALL, ConfigError
+from vidattr.jobs import Job, check_folders, made_by, run_folder
 from vidattr.resident import Resident
 from vidattr.runtime import submitted
-from vidattr.settings import check_out
-from vidattr.sources import Again, Sources
-from vidattr.store import RunFolder, StoredMap
+from vidattr.sources import Sources
+from vidattr.store import StoredMap
 from vidattr.types import Clip, Joint, Sample
 from vidattr.writing import set_durable, sweep
-
-
-@dataclass
-class Job:
-    """One cell on its way: where its maps go, which clips it still wants, what went wrong."""
-
-    cell: Cell
-    folder: RunFolder
-    missing: set[str] = field(default_factory=set)
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    errors_file: Path | None = None
-    present: int = 0
-    written: int = 0
-    failed: VidattrError | None = None
-    again: dict[Again, int] = field(default_factory=dict)
-    stale: set[str] = field(default_factory=set)  # their maps on disk are of something else, and nothing may be drawn of them
-    doubts: Doubts = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.doubts = Doubts(self.folder.path)
-
-    def fail(self, clip: str, stage: str, error: Exception) -> None:
-        """Notes that a clip failed; the others go on."""
-        self.errors.append(line(clip, stage, error))
-        self.missing.discard(clip)
-
-
-def run_folder(cell: Cell) -> RunFolder:
-    """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`."""
-    identity = run_identity(cell)
-    label = cell.label or f"{cell.names['dataset']}-{key(identity)}"
-    return RunFolder(Path(cell.config.paths.out) / cell.names["method"] / cell.names["model"] / label, identity)
-
-
-def made_by(device: torch.device) -> dict[str, Any]:
-    """Returns what a reader would want to know of the machine that made a run."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "vidattr": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": gpu or platform.machine(),
-        "command": sys.argv[1:],
-    }
-
-
-def check_folders(cells: Sequence[Cell], force: bool = False) -> None:
-    """Raises ConfigError where cells would share a folder, or it holds another run or takes no files: before anything is loaded."""
-    seen: dict[Path, Cell] = {}
-    for out in {str(cell.config.paths.out) for cell in cells}:
-        check_out(out)
-    for cell in cells:
-        folder = run_folder(cell)
-        if not force:
-            folder.check()
-        other = seen.setdefault(folder.path, cell)
-        if other is not cell and run_identity(other) != folder.identity:
-            raise ConfigError(
-                f"two different cells would write to {folder.path}", remedy="leave save_label out: each gets a name of its own"
-            )
 
 
 def run(

@@ -18,7 +18,7 @@ from vidattr.compose import Cell
 from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
 from vidattr.identity import key, metric_identity
-from vidattr.runner import run_folder
+from vidattr.jobs import run_folder
 from vidattr.store import RunFolder, write_lines
 from vidattr.table import MATCHED
 from vidattr.types import Clip, Sample, Scores
