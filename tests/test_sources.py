@@ -369,3 +369,50 @@ def test_every_picture_of_a_video_that_was_replaced_is_another(vidattr: Command,
         assert [Path(one).name for one in row["pictures"]] == ["clip.png", "clip.gif", "clip.mp4", "clip.masks.png"]
         seen.append([Path(one).read_bytes() for one in row["pictures"]])
     assert all(old != new for old, new in zip(*seen, strict=True))
+
+
+def test_a_strip_of_a_video_that_was_replaced_goes(vidattr: Command, tmp_path: Path) -> None:
+    for n, name in enumerate("ab"):
+        video(tmp_path / "clips" / f"{name}.mp4", n)
+    command = ("dataset=clips", *FAST, "render.grid=false", "dataset.root=clips")
+    vidattr("run", *command)
+    vidattr("evaluate", *command, "metric=sanity")
+    strips = {path for path in tmp_path.rglob("*sanity*/*") if path.suffix in (".png", ".safetensors")}
+    assert len(strips) == 8  # two clips: the picture, and three methods' maps
+    video(tmp_path / "clips" / "a.mp4", 5)
+    assert vidattr("evaluate", *command, "metric=sanity").code == 1
+    assert {path.stem for path in strips if path.exists() and "random" not in path.parts and "center" not in path.parts} == {"b"}
+    vidattr("run", *command)
+    vidattr("evaluate", *command, "metric=sanity")
+    assert all(path.exists() for path in strips)
+
+
+def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from vidattr.compose import cells
+    from vidattr.errors import ConfigError
+    from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
+    from vidattr.resident import Resident
+    from vidattr.weights import weights_path
+
+    shipped = weights_path("package", "tiny_r2plus1d")
+    assert shipped is not None
+    path = tmp_path / "own.safetensors"
+
+    def write(factor: float) -> None:
+        save_file({name: tensor * factor if tensor.is_floating_point() else tensor for name, tensor in load_file(shipped).items()}, path)
+
+    write(1.0)
+    (cell,) = cells([f"model.weights={path}"])
+    resident = Resident(cell)
+    first = resident.network
+    assert resident.serving(cell) is resident
+    write(0.5)
+    assert resident.serving(cell) is not resident
+    other = resident.serving(cell).network
+    assert not torch.equal(next(first.module.parameters()), next(other.module.parameters()))
+    load = TinyR2Plus1D.load
+    monkeypatch.setattr(TinyR2Plus1D, "load", lambda self: (load(self), write(2.0))[0])
+    with pytest.raises(ConfigError, match="changed while they were read"):
+        _ = Resident(cell).network

@@ -21,7 +21,7 @@ from vidattr.plots import plot_curves
 from vidattr.render import Scene
 from vidattr.scores import Judged, scores_identity
 from vidattr.types import Fitted, Metric
-from vidattr.writing import set_durable, sweep, write_text
+from vidattr.writing import remove, set_durable, sweep, write_text
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 
@@ -166,6 +166,8 @@ def draw_strips(jobs: Sequence[Judged], folder: Path) -> bool:
     runs = [job for job in jobs if not job.baseline]
     clips = sorted(set[str]().union(*(job.judged() for job in runs))) if runs and runs[0].cell.render.comparison else []
     found = False
+    for clip in set[str]().union(*(job.outdated for job in jobs)).difference(clips):
+        remove(folder / f"{clip}.png")  # it shows maps of what the clip was
     for clip in clips:
         files = {job.cell.title: path for job in jobs if (path := job.strip_path(clip)).is_file()}
         path = folder / f"{clip}.png"

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from vidattr.batches import network_key
 from vidattr.compose import Cell
+from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 
 
@@ -18,13 +19,21 @@ class Resident:
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
+        self._key = network_key(cell)  # of the files as they are now: they may be others when the next group comes
 
     def serving(self, cell: Cell) -> Resident:
         """Returns this one where the cell wants the same network with the same knobs, else a new one."""
-        same = network_key(cell) == network_key(self.cell) and cell.runtime == self.cell.runtime
+        same = network_key(cell) == self._key and cell.runtime == self.cell.runtime
         return self if same else Resident(cell)
 
     @cached_property
     def network(self) -> Network:
-        """The network, on its device."""
-        return self.cell.runtime.resident(self.cell.model.load())
+        """The network, on its device.
+
+        Raises:
+            ConfigError: It cannot be loaded, or is not the one any more that the run's key tells of.
+        """
+        found = self.cell.runtime.resident(self.cell.model.load())
+        if network_key(self.cell) != self._key:
+            raise ConfigError(f"the files of model={self.cell.names['model']} changed while they were read", remedy="run again")
+        return found
