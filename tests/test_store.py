@@ -87,8 +87,9 @@ def test_a_damaged_map_is_named_with_the_remedy(tmp_path: Path, damage) -> None:
     assert caught.value.remedy == "delete it and run again"
 
 
-def test_an_unreadable_run_json_is_a_user_error(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", "1", "null", '{"identity": []}', '{"identity": 3}', '{"identity": null}', "[" * 10**5, "\x00"])
+def test_an_unreadable_run_json_is_a_user_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
     with pytest.raises(ConfigError, match="cannot be read"):
         RunFolder(tmp_path, {}).open({})
 

@@ -105,8 +105,14 @@ class RunFolder:
             return
         try:
             stored = json.loads((self.path / "run.json").read_text(encoding="utf-8"))["identity"]
-        except (ValueError, KeyError) as error:
-            raise ConfigError(f"{self.path / 'run.json'} cannot be read: {error}", remedy="--force moves the folder aside") from error
+            if not isinstance(stored, dict):
+                raise TypeError(f"its identity is a {type(stored).__name__}")
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"{self.path / 'run.json'} cannot be read: {error}",
+                expected="the identity of a run, as `vidattr run` writes it",
+                remedy="--force moves the folder aside",
+            ) from error
         lines = difference(self.identity, stored)
         if lines:
             raise ConfigError(
@@ -165,7 +171,7 @@ class RunFolder:
             facts = json.loads(header.pop("__metadata__")["vidattr"])
             end = 8 + length + max(tensor["data_offsets"][1] for tensor in header.values())
             return facts if end == size and {"map", "numbers"} <= header.keys() and {"target", "name"} <= facts.keys() else None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
 
     def load(self, clip: str, *, extras: bool = False) -> StoredMap:
@@ -191,7 +197,7 @@ class RunFolder:
                     source=meta.get("source", {}),
                     complete=meta.get("extras", True),
                 )
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ClipError(f"{path} is no whole map: {error}", remedy="delete it and run again") from error
 
     def write_errors(self, lines: Iterable[Mapping[str, Any]], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()) -> Path:
