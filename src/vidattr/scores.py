@@ -171,20 +171,41 @@ def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
     found = Judged(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
     found.folder.check()
     if found.path.is_file():
-        rows = _read(found.path)
+        # An earlier version of a metric may not have had a score: what is there has to be numbers.
+        columns = cell.metric.summary() if cell.metric is not None else ()
+        rows = _read(found.path, {name for column in columns for name in (column.score, column.weight) if name})
         found.rows = rows.assign(**{name: "" for name in _KEYS if name not in rows})  # an earlier version did not mark its rows
         for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
             found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
     return found
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, numbers: Collection[str] | None = None) -> pd.DataFrame:
+    """Reads a table of one row a clip; `numbers` are the columns that hold numbers, beside references; None: all but the keys."""
     try:
         found = pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", remedy="delete it and evaluate again") from error
+        _check(found, numbers)
+    except Exception as error:  # the file is a table that anything may have been done to, and pandas stumbles in any way
+        reason = str(error) if len(str(error)) <= 300 else f"{str(error)[:300]}…"
+        expected = "one row a clip, as `vidattr evaluate` writes them"
+        raise ConfigError(f"{path} cannot be read: {reason}", expected=expected, remedy="delete it and evaluate again") from error
     words = {name: found[name].astype(object).where(found[name].notna(), "") for name in _KEYS if name in found}
     return found.assign(**words)  # a clip without a label has "", not a number that is none
+
+
+def _check(found: pd.DataFrame, numbers: Collection[str] | None) -> None:
+    """Raises ValueError where a table has no clips, a clip twice, text where numbers have to be, or rows longer than the heading."""
+    if not isinstance(found.index, pd.RangeIndex):  # pandas takes what is too much for names of rows, and shifts the rest
+        raise ValueError("a row has more fields than the heading")
+    if "clip" not in found:
+        raise ValueError(f"its columns are {', '.join(map(str, found.columns[:10]))}, and none is clip")
+    if twice := sorted(set(found["clip"][found["clip"].duplicated()])):
+        raise ValueError(f"it has several rows of {', '.join(twice[:5])}")
+    for name in found.columns.difference(list(_KEYS)):
+        if (numbers is None or name in numbers or "/" in name) and not pd.api.types.is_numeric_dtype(found[name].dropna().infer_objects()):
+            text = found[name].dropna()
+            wrong = next((value for value in text if not isinstance(value, int | float)), "")
+            raise ValueError(f"the column {name[:80]} holds {str(wrong)[:80]!r}, which is no number")
 
 
 def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
