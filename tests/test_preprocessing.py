@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torchvision import transforms
 
 from conftest import ROOT
-from preprocessing_twins import TWINS, Frame, Twin, transformers_processor
+from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalised, transformers_processor
 from vidattr.compose import build
 from vidattr.errors import ConfigError
 from vidattr.geometry import Placement
@@ -76,6 +79,19 @@ def test_the_filter_of_pillow_is_what_makes_it_agree(name: str) -> None:
     assert view.resample is Resample.pillow
     unfiltered = View(**{**view.__dict__, "resample": Resample.opencv})
     assert apart(unfiltered, TWINS[name], made(480, 853)) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "resize", "size", "colours"),
+    [("i3d", [344, 256], 224, KINETICS), ("tsm_r50", [344, 256], 224, IMAGENET), ("r2plus1d_18", [172, 128], 112, KINETICS)],
+)
+def test_what_li_et_al_show_these_networks_is_a_matter_of_options(name: str, resize: list[int], size: int, colours: Any) -> None:
+    def twin(frame: Frame) -> torch.Tensor:
+        picture = transforms.CenterCrop(size)(transforms.Resize(resize)(Image.fromarray(frame)))
+        return normalised(transforms.ToTensor()(picture), *colours)
+
+    options = {"resize": resize, "resample": Resample.pillow, "mean": colours[0], "std": colours[1]}
+    assert max(apart(replace(view_of(name), **options), twin, made(h, w)) for h, w in SIZES) <= 1.001
 
 
 def real_frames(real: Path) -> list[Frame]:

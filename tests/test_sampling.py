@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from safetensors import safe_open
 from torchvision.datasets.video_utils import VideoClips
 
-from conftest import ROOT
+from conftest import ROOT, Command
 from test_video import LEVELS, encode, grey
 from vidattr.compose import build
 from vidattr.errors import ClipError, ConfigError
@@ -255,3 +256,21 @@ def test_the_caption_says_how_frames_are_taken() -> None:
     assert configured("r3d_18").taken == "16 frames, center sampling (stride 1, 15 fps, place 0.5, hold)"
     assert replace(configured("r3d_18"), start=2.5).taken == "16 frames, center sampling (stride 1, 15 fps, from 2.5 s, hold)"
     assert configured("ucf101_c3d_light").taken == "10 frames, stride sampling (stride 15, from the start, hold)"
+
+
+def test_run_and_table_say_how_frames_were_taken_and_what_was_not_known(vidattr: Command, tmp_path: Path) -> None:
+    small = ("dataset.clips=2", "dataset.frames=16", "dataset.size=64", "method=center", "--quiet")
+    dense = ("model.input.sampling=center", "model.input.frames=8", "model.input.fps=12.5", *small)
+    plain = ("render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")
+    ran = vidattr("run", *dense, *plain)
+    assert ran.code == 0, ran.err
+    assert "tells no frames a second" in ran.err
+    assert "model.input.unknown_fps" in ran.err
+    (path, _) = sorted(tmp_path.rglob("maps/*.safetensors"))
+    with safe_open(path, "pt") as file:
+        assert file.get_tensor("numbers").tolist() == list(range(5, 13))
+    found = vidattr("evaluate", *dense, "metric=flicker", "--json")
+    assert found.code == 0, found.err
+    assert "8 frames, center sampling (stride 1, 12.5 fps, place 0.5, hold), 64×64 px (squash, opencv)" in found.out
+    wrong = vidattr("run", *small, "model.input.start=1")
+    assert (wrong.code, "start=1.0 with sampling=uniform" in wrong.err) == (2, True)
