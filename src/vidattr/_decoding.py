@@ -39,6 +39,7 @@ _FORMATS = (
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # OpenCV reads its options of this variable whenever it opens a file by ffmpeg.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "|".join(f"{name};{value}" for name, value in _OPTIONS.items()))
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what it would print is in the error of the clip
 
 _DECODE_TIME_ONLY = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
 """Formats whose packets carry no time of presentation: where frames are reordered, their stamps do not tell which is which."""
