@@ -135,7 +135,7 @@ def test_an_npz_with_a_flipped_byte_is_damaged(tmp_path: Path) -> None:
         ("a.safetensors", b"\n<!DOCTYPE html><html>404</html>", "web page.*\n.*download it again"),
         ("a.pth", b"no torch file" * 20, "was not loaded: it holds something other than weights"),
         ("a.npz", b"no archive", "it is no archive"),
-        ("a.h5", b"\x89HDF\r\n", "unknown kind.*\n.*ends in .pth, .pt, .bin, .tar, .pyth, .pkl, .safetensors, .npz"),
+        ("a.onnx", b"\x08\x07", "unknown kind.*\n.*ends in .pth, .pt, .bin, .tar, .ckpt, .pyth, .pkl, .safetensors, .npz"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_says_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:

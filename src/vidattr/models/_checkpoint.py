@@ -60,7 +60,7 @@ def located(weights: str | None) -> Path:
 
 
 def read(path: Path) -> Checkpoint:
-    """Reads a checkpoint: .pth, .pt, .bin, .tar, .pyth and .pkl of torch, .pkl of Caffe2, .safetensors, or .npz.
+    """Reads a checkpoint: .pth, .pt, .bin, .tar, .ckpt, .pyth and .pkl of torch, .pkl of Caffe2, .safetensors, or .npz.
 
     Nothing in the file is executed: torch's restricted unpickler, one of arrays alone (`_arrays`) for a .pkl that is not
     torch's, safetensors, and numpy without pickles. Class names are the entry `class_names` beside the weights (torch, npz)
@@ -69,11 +69,11 @@ def read(path: Path) -> Checkpoint:
     Raises:
         ConfigError: The file is missing, not whole, not a checkpoint, refused, or holds a weight that is not finite.
     """
-    _check_file(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ConfigError(f"{path} is of an unknown kind", expected=f"a file that ends in {', '.join(_READERS)}")
     try:
+        _check_file(path)
+        reader = _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise ConfigError(f"{path} is of an unknown kind", expected=f"a file that ends in {', '.join(_READERS)}")
         return _checked(path, *reader(path))
     except ConfigError:
         raise
@@ -106,6 +106,8 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     unexpected = [name for name in found if name not in wanted]
     shapes = [(name, tuple(found[name].shape), tuple(wanted[name].shape)) for name in wanted if name in found]
     misshaped = [f"{name} is {file}, not {own}" for name, file, own in shapes if file != own]
+    kinds = [(name, found[name].dtype, wanted[name].dtype) for name in wanted if name in found]
+    misshaped += [f"{name} is {file}, not {own}" for name, file, own in kinds if file.is_floating_point != own.is_floating_point]
     if not (missing or unexpected or misshaped):
         module.load_state_dict(dict(found), strict=False)
         return
@@ -122,7 +124,7 @@ def head_size(checkpoint: Checkpoint, key: str) -> int:
     Where there is no such weight, this is another network's checkpoint; the answer is then 1, and `fill` lists what differs.
     """
     weight = checkpoint.state.get(key)
-    return 1 if weight is None or weight.ndim == 0 else weight.shape[0]
+    return 1 if weight is None or weight.ndim == 0 else max(1, weight.shape[0])
 
 
 def untrained(build: Callable[[], M]) -> M:
@@ -143,6 +145,14 @@ def _check_file(path: Path) -> None:
         raise _damaged(path, error) from error
     if start.startswith(b"version https://git-lfs"):
         raise ConfigError(f"{path} is a Git LFS pointer, not the weights", remedy="fetch the file itself: git lfs pull")
+    if start.startswith(b"\x89HDF"):
+        raise ConfigError(f"{path} is HDF5, as Keras writes it", remedy="save its arrays by name with numpy.savez, as FILE.npz")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+            remedy = "where it was made: torch.save(torch.jit.load(FILE).state_dict(), OTHER_FILE)"
+            raise ConfigError(f"{path} is a TorchScript program, which is code", expected="weights alone", remedy=remedy)
     if start.startswith(b"<"):
         raise ConfigError(f"{path} is a web page, not the weights", remedy="download it again, by the link of the file itself")
 
@@ -226,6 +236,7 @@ _READERS: Mapping[str, Callable[[Path], tuple[Mapping[str, Any], object]]] = {
     ".pt": _torch,
     ".bin": _torch,
     ".tar": _torch,
+    ".ckpt": _torch,
     ".pyth": _torch,
     ".pkl": _pickled,
     ".safetensors": _safetensors,
@@ -242,7 +253,9 @@ def _names(value: object, path: Path) -> tuple[str, ...] | None:
 
 
 def _damaged(path: Path, error: Exception) -> ConfigError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    reason = (str(error).splitlines() or [""])[0][:300]
+    if not reason or "weights_only" in reason:  # torch's advice is to switch the restriction off
+        reason = type(error).__name__
     expected = f"a whole {path.suffix} file that holds plain arrays"
     return ConfigError(f"{path} cannot be read: {reason}", expected=expected, remedy="copy or download it again")
 

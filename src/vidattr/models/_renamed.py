@@ -44,7 +44,12 @@ def renamed(
     if weights == "random":
         return untrained(lambda: build(count)), class_names(classes, count, anonymous(count))
     file = read(located(weights))
-    checkpoint = Checkpoint(file.path, rename(file.state), file.class_names)
+    try:
+        state = rename(file.state)
+    except (RuntimeError, ValueError, IndexError, KeyError) as error:  # names of this release with shapes of another network
+        found = f"{file.path} is no checkpoint of this release: {str(error).splitlines()[0][:200]}"
+        raise ConfigError(found, expected=f"a released file, from {source}") from error
+    checkpoint = Checkpoint(file.path, state, file.class_names)
     outputs = head_size(checkpoint, head)
     module = build(outputs)
     fill(module, checkpoint)
