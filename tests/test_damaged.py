@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -462,6 +464,26 @@ def test_what_is_no_frame_among_frames_is_left_out_and_said(tmp_path: Path, monk
         (tmp_path / f"{number}.png").unlink()
     with pytest.raises(ClipError, match=f"no frames; {message}"):
         read(Clip("a", tmp_path), View(frames=4))
+
+
+def test_a_picture_of_any_format_that_promises_a_billion_pixels_is_refused_at_once(tmp_path: Path) -> None:
+    for suffix, mark, behind, form in ((".jpg", b"\xff\xc0", 5, ">HH"), (".bmp", b"BM", 18, "<ii")):
+        data = bytearray(cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+        struct.pack_into(form, data, data.index(mark) + behind, 30_000, 30_000)
+        (tmp_path / f"1{suffix}").write_bytes(data)
+    program = """
+import sys
+from pathlib import Path
+from vidattr._frames import UnreadableError, image
+for file in sys.argv[1:]:
+    try:
+        image(Path(file))
+    except UnreadableError as error:
+        print("MAX_IMAGE_PIXELS" in str(error))
+"""
+    files = [str(tmp_path / "1.jpg"), str(tmp_path / "1.bmp")]
+    done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split() == ["True", "True"]
 
 
 def test_a_pipe_or_device_as_a_clip_is_named_at_once(tmp_path: Path) -> None:
