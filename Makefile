@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench fuzz data lock clean
+.PHONY: help setup demo test check format bench fuzz data lock clean kill
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -44,6 +44,9 @@ bench: setup ## speed, as ratios measured side by side in one run
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings
+
+kill: setup ## kill the commands 100 times at random moments and compare what they leave
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/kill.py
 
 data: setup ## write test_data/ anew
 	$(BIN)/python scripts/make_test_data.py
