@@ -3,13 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
-from torchvision.models.video import S3D_Weights
+from torchvision.models.video import S3D_Weights, r3d_18
 
 from vidattr.batches import class_index
 from vidattr.errors import ConfigError
 from vidattr.models._classes import class_names, shipped
 from vidattr.models._network import Network
+from vidattr.models.resnet3d import Hara3DResNet
+from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.view import View
 
 SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}
@@ -118,3 +121,79 @@ def test_a_class_is_selected_by_its_name_or_its_index(dataset: str, name: str, i
 def test_a_name_that_is_nearly_right_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean playing guitar"):
         class_index(Network(nn.Identity(), View(), shipped("kinetics400")), "playing gitar")
+
+
+FILES = {
+    "classInd.txt": "1 Biking\n2 Diving\n3 Golf Swing\n",
+    "from_zero.txt": "2 Golf Swing\n0 Biking\n1 Diving\n",
+    "behind.txt": "Biking\t0\nDiving\t1\nGolf Swing\t2\n",
+    "plain.txt": "\ufeffBiking\nDiving\nGolf Swing\n",
+    "list.json": '["Biking", "Diving", "Golf Swing"]',
+    "names.json": '{"\\"Golf Swing\\"": 2, "Biking": 0, "Diving": 1}',
+    "indices.json": '{"0": "Biking", "2": "Golf Swing", "1": "Diving"}',
+    "config.json": '{"model_type": "x", "id2label": {"0": "Biking", "1": "Diving", "2": "Golf Swing"}}',
+    "annotations.json": '{"labels": ["Biking", "Diving", "Golf Swing"], "database": {"a": {"annotations": {"label": "Diving"}}}}',
+    "generic.csv": "id,name\n1,Diving\n0,Biking\n2,Golf Swing\n",
+    "bare.csv": '0,Biking\n1,Diving\n2,"Golf Swing"\n',
+    "EPIC_verb_classes.csv": "verb_id,class_key,verbs\n0,Biking,[]\n1,Diving,[]\n2,Golf Swing,[]\n",
+    # Kinetics' training clips, as 3D-ResNets number their labels: in the order of first appearance, not of the alphabet.
+    "train.csv": "label,youtube_id,time_start\nBiking,a,1\nDiving,b,2\nBiking,c,3\nGolf Swing,d,4\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_reader_takes_every_kind_of_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FILES[name], "utf-8")
+    assert class_names(str(tmp_path / name), 3, ("x", "y", "z")) == ("Biking", "Diving", "Golf Swing")
+
+
+def test_labels_of_a_training_table_are_numbered_by_first_appearance(tmp_path: Path) -> None:
+    labels = ["slicing onion", "jetskiing", "building cabinet", "eating hotdog"]
+    rows = [f'"{label}",id{k},{k},{k + 10},train' for k, label in enumerate(labels + labels[::-1])]
+    (tmp_path / "train.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *rows]), "utf-8")
+    model = Hara3DResNet(depth=18, weights="random", classes=None)
+    assert model.load().classes[:2] == ("class 0", "class 1")  # 700 outputs, of unknown order
+    assert class_names(str(tmp_path / "train.csv"), 4) == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("gaps.txt", "2 Biking\n7 Diving\n", "numbers its classes otherwise"),
+        ("twice.txt", "1 Biking\n1 Diving\n", "numbers its classes otherwise"),
+        ("deep.json", "[" * 100_000, "cannot be read"),
+        ("words.json", "{no json", "cannot be read"),
+        ("numbers.json", "[1, 2]", "holds neither names"),
+        ("number.json", "3", "holds neither names"),
+        ("true.json", '{"a": true, "b": false}', "holds neither names"),
+        ("field.csv", f"id,name\n0,{'x' * 200_000}\n", "cannot be read"),
+        ("short.csv", "id,name\n0\n", "row of one column"),
+        ("word.csv", "id,name\nzero,a\n", "where the index"),
+        ("negative.csv", "id,name\n-1,a\n", "where the index"),
+        ("blank.csv", "id,name\n0,\n1,b\n", "empty name"),
+        ("empty.txt", "", "names no class"),
+        ("nul.txt", "a\0\nb\n", "empty name"),
+    ],
+)
+def test_damaged_files_of_names_are_the_users_error(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        class_names(str(tmp_path / name), 2)
+    assert name in str(caught.value)
+    assert len(str(caught.value)) < 1500
+
+
+def test_every_model_says_names_and_kind_of_its_outputs() -> None:
+    for path in sorted((Path(__file__).parents[1] / "configs" / "model").glob("*.yaml")):
+        config = path.read_text("utf-8")
+        assert "\nclasses: " in config, path
+        assert "\noutput: softmax" in config, path
+
+
+def test_a_list_names_the_outputs_of_any_network(tmp_path: Path) -> None:
+    torch.save(r3d_18(num_classes=101).state_dict(), tmp_path / "w.pth")
+    weights = str(tmp_path / "w.pth")
+    assert TorchvisionResNet(Architecture.r3d_18, weights=weights).load().classes[0] == "class 0"
+    assert TorchvisionResNet(Architecture.r3d_18, weights=weights, classes="ucf101").load().classes[0] == "ApplyEyeMakeup"
+    with pytest.raises(ConfigError, match=r"kinetics400 names 400 classes\n.*101 names(.|\n)*model\.classes=null"):
+        TorchvisionResNet(Architecture.r3d_18, weights=weights, classes="kinetics400").load()
