@@ -78,7 +78,7 @@ def test_two_roots_with_the_same_names_never_meet_unnoticed(vidattr: Command, tm
 
     again = vidattr("run", *PLAIN, "dataset.root=day2")
     assert "1 written, 1 there before" in again.out
-    assert "1 clips whose source changed is computed again" in again.out
+    assert "1 clip whose source changed is computed again" in again.out
     second = maps(tmp_path)
     assert torch.equal(first["b"], second["b"])
     assert not torch.equal(first["a"], second["a"])
@@ -220,7 +220,7 @@ def test_a_map_that_is_not_whole_or_says_nothing_of_itself_is_computed_again(vid
     assert all(text.count("`vidattr run` with the same overrides computes it again") == 5 for text in (render.err, judged.err))
     again = vidattr(*command)
     assert "\n  4 maps that were not whole are computed again\n" in again.out
-    assert "\n  1 maps of an earlier version, which do not say what they were made of, is computed again\n" in again.out
+    assert "\n  1 map of an earlier version, which does not say what it was made of, is computed again\n" in again.out
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("maps/*"))} == before
     assert "0 written, 5 there before" in vidattr(*command).out
 
@@ -273,7 +273,7 @@ def test_extras_that_were_not_kept_come_when_they_are_asked_for(vidattr: Command
     command = ("run", *PLAIN, "dataset.root=clips")
     vidattr(*command, "runtime.extras=false")
     assert "0 written, 1 there before" in vidattr(*command, "runtime.extras=false").out
-    assert "1 maps that were stored without extras is computed again" in vidattr(*command).out
+    assert "1 map that was stored without extras is computed again" in vidattr(*command).out
     assert "0 written, 1 there before" in vidattr(*command, "runtime.extras=false").out
 
 

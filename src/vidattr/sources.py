@@ -44,7 +44,11 @@ class Again(StrEnum):
 
     def told(self, count: int) -> str:
         """Returns what a command says that computes them again."""
-        return f"{count} {self.value} {'is' if count == 1 else 'are'} computed again"
+        one = (("clips", "clip"), ("maps", "map"), (" do not", " does not"), ("they were", "it was"), (" were", " was"))
+        words = self.value
+        for many, single in one if count == 1 else ():
+            words = words.replace(many, single)
+        return f"{count} {words} {'is' if count == 1 else 'are'} computed again"
 
     @property
     def error(self) -> ClipError:
