@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+import kill
+
 CLIPS, BATCH = 12, 2
 ARGUMENTS = (
     "method=gradient,integrated_gradients",
@@ -88,3 +90,23 @@ def test_a_run_survives_being_killed_twenty_times(tmp_path: Path) -> None:
     computed = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     assert all(line["wanted"] for line in computed), "a batch was computed of which no map was missing"
     assert len(computed) <= 2 * CLIPS // BATCH + kills
+
+
+def test_the_comparison_after_a_kill_sees_every_fault_and_forgives_only_who_and_when(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    write("run/run.json", '{"identity": {"seed": 0}, "made_by": {"date": "today"}}')
+    write("run/map", "a")
+    write("visual_res/net.csv", "epoch,loss,seconds\n1,0.5,3.0\n")
+    wanted = kill.contents(tmp_path)
+    write("run/run.json", '{"identity": {"seed": 0}, "made_by": {"date": "tomorrow"}}')
+    write("visual_res/net.csv", "epoch,loss,seconds\n1,0.5,9.9\n")
+    assert kill.faults(tmp_path, wanted) == []
+    write("run/run.json", '{"identity": {"seed": 1}}')
+    write("visual_res/net.csv", "epoch,loss,seconds\n1,0.6,3.0\n")
+    write("run/.0a1b2c3d-0123456789abcdef.part", "")
+    (tmp_path / "run/map").unlink()
+    assert {text.partition(":")[0] for text in kill.faults(tmp_path, wanted)} == {"left over", "missing", "other bytes"}
+    assert len(kill.faults(tmp_path, wanted)) == 4
