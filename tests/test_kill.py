@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 import kill
 
 CLIPS, BATCH = 12, 2
