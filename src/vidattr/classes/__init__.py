@@ -1,7 +1,9 @@
 """Class names in the order of a network's outputs, one name a line: read by `vidattr.models._classes`.
 
 `kinetics400`, `kinetics600`, `kinetics700`: the alphabetical order of the data sets' own annotations (Google, CC BY 4.0),
-which every released network uses. `ucf101`: the order of the data set's `classInd.txt` (CRCV, University of Central Florida),
+which many released networks use,
+and 3D-ResNets do not: a model's configuration says which its released file has.
+`ucf101`: the order of the data set's `classInd.txt` (CRCV, University of Central Florida),
 where Hammering comes before HammerThrow and JumpingJack before JumpRope; sorted folder names are in another order, so
 that a checkpoint's own names come first. The names of EPIC-KITCHENS are CC BY-NC 4.0 and not here: they are read from the
 user's copy of its annotations.
