@@ -33,7 +33,7 @@ from fuzz_inputs import MAKERS, STORED, Task, make
 
 COUNTS = {"videos": 200, "images": 200, "annotations": 200, "checkpoints": 150, "stored": 60, "commands": 150}
 BATCH = 40  # clips that one command reads
-PATIENCE = 60  # seconds without an answer: it hangs
+PATIENCE = 240  # seconds without an answer: it hangs; much, for a busy machine may need one of them to import a library
 MEMORY = 24 * 2**30  # bytes of address space: who asks for what a header promises gets an error, and not the machine's memory
 QUICK = [
     "method=center",
