@@ -95,7 +95,8 @@ def _about_noise(cell: Cell, matched: bool) -> str:
     return (
         "matched noise: noise with the values of the method's own map and its smoothness in space and time (of methods that smooth "
         f"their maps, by the same smoothing, with the same border), {draws} draw{'s' if draws > 1 else ''} a clip, averaged: what "
-        "a map scores that is as smooth and knows nothing of the clip."
+        "a map scores that is as smooth and knows nothing of the clip. It peaks at the border of a frame more often than raw noise: in a "
+        "pointing game a map must be above chance as well."
     )
 
 

@@ -26,8 +26,9 @@ class Flicker:
     A map that follows what moves is not 0 either, and one that never moves is no better for it: it is a property, not a merit, to
     be read beside the pointing games. An empty map is NaN.
 
-    Matched noise has the map's autocorrelation in time and its values, and with them about its flicker: a difference says
-    that the map moves in another way than a field of its smoothness does, not that it is steadier.
+    Matched noise has the map's autocorrelation in time and its values, and with them nearly its flicker; in a few frames
+    somewhat more, part of a slow change being lost. A difference says that the map moves in another way than a field of its
+    smoothness does.
 
     Attributes:
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
