@@ -24,7 +24,8 @@ from vidattr.errors import ConfigError
 from vidattr.identity import describe
 from vidattr.models._attention import DividedAttention, JointAttention
 from vidattr.models._network import Network
-from vidattr.models.huggingface import Clips, HuggingFace, _view, network_of
+from vidattr.models._processors import processor_view
+from vidattr.models.huggingface import Clips, HuggingFace, network_of
 from vidattr.view import Geometry, View
 
 PLAIN = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_center_crop": True}
@@ -154,6 +155,15 @@ def test_no_weights_are_asked_for_and_an_id_is_no_file() -> None:
     assert HuggingFace(weights="MCG-NJU/videomae-base-finetuned-kinetics", processor=False).weights_file() is None
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "tf_model.h5"])
+def test_a_folder_whose_weights_are_a_pickle_says_so_and_what_to_do(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ConfigError, match=rf"{name}, which may run code(.|\n)*safetensors(.|\n)*save_pretrained"):
+        HuggingFace(weights=str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"{name}, which may run code"):
+        HuggingFace(weights=str(tmp_path), processor=False).load()
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "expected"),
     [
@@ -174,7 +184,7 @@ def test_the_processors_configuration_becomes_the_view(
 ) -> None:
     resize, geometry, scale, offset = expected
     config = SimpleNamespace(model_type=kind, num_frames=8, frames_per_clip=8, image_size=224, crop_size=224)
-    view = _view(config, settings, View(stride=3))
+    view = processor_view(config, settings, View(stride=3))
     assert (view.frames, view.size, view.resize, view.geometry, view.stride) == (8, [224, 224], resize, geometry, 3)
     pixels = torch.randint(256, (1, 8, 2, 2, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     normalised = settings.get("do_normalize", True)
@@ -426,7 +436,7 @@ def test_a_backbone_without_a_head_and_a_pickle_are_refused(tmp_path: Path) -> N
         HuggingFace(weights=str(folder)).load()
     (folder / "model.safetensors").unlink()
     torch.save(twin.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(ConfigError, match="cannot load"):
+    with pytest.raises(ConfigError, match="may run code"):
         HuggingFace(weights=str(folder)).load()
 
 

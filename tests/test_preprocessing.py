@@ -20,7 +20,8 @@ from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalis
 from vidattr.compose import build
 from vidattr.errors import ConfigError
 from vidattr.geometry import Placement
-from vidattr.models.huggingface import HuggingFace, _view
+from vidattr.models._processors import processor_view
+from vidattr.models.huggingface import HuggingFace
 from vidattr.view import CropAt, Geometry, LongSide, Resample, View
 
 SIZES = [(240, 320), (256, 340), (320, 240), (360, 641), (97, 131)]
@@ -119,7 +120,7 @@ def test_a_model_of_transformers_sees_what_its_processor_makes(name: str) -> Non
     module, processor, sizes, settings = PROCESSORS[name]
     twin, saved = transformers_processor(module, processor, **settings)
     config = SimpleNamespace(model_type=name.partition(",")[0], **sizes)
-    view = _view(config, saved, HuggingFace().input)
+    view = processor_view(config, saved, HuggingFace().input)
     for h, w in SIZES:
         assert apart(view, twin, made(h, w)) <= 1.001, (h, w)
 
@@ -129,7 +130,7 @@ def test_real_frames_are_seen_as_the_processors_of_transformers_see_them(real: P
     pytest.importorskip("transformers")
     for name, (module, processor, sizes, settings) in PROCESSORS.items():
         twin, saved = transformers_processor(module, processor, **settings)
-        view = _view(SimpleNamespace(model_type=name.partition(",")[0], **sizes), saved, HuggingFace().input)
+        view = processor_view(SimpleNamespace(model_type=name.partition(",")[0], **sizes), saved, HuggingFace().input)
         assert max(apart(view, twin, frame) for frame in real_frames(real)) <= 1.001, name
 
 
@@ -140,9 +141,9 @@ def test_real_frames_are_seen_as_the_processors_of_transformers_see_them(real: P
 def test_a_processor_that_resizes_otherwise_is_refused(settings: dict[str, Any], message: str) -> None:
     plain = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 224}, "do_center_crop": True}
     config = SimpleNamespace(model_type="videomae", num_frames=16, image_size=224)
-    assert _view(config, {**plain, "resample": 2}, View()).resize == [224]
+    assert processor_view(config, {**plain, "resample": 2}, View()).resize == [224]
     with pytest.raises(ConfigError, match=message):
-        _view(config, {**plain, **settings}, View())
+        processor_view(config, {**plain, **settings}, View())
 
 
 def test_sides_and_offsets_are_rounded_as_each_original_rounds_them() -> None:

@@ -119,9 +119,7 @@ def cluster_bootstrap(
         clusters: (N,) the video of each clip.
         groups: (N,) the class of each clip, for the mean over classes; None: one mean over the clips.
         seed: Decides the draws.
-        draws: Their number.
-
-    NaN with fewer than `FEWEST` clusters.
+        draws: Their number; NaN with fewer than `FEWEST` clusters.
     """
     sums = _Sums.of(values, weights, clusters, groups)
     if len(sums.values) < FEWEST:
@@ -217,7 +215,7 @@ def paired_difference(
 
 
 def group_means(values: ArrayLike, weights: ArrayLike | None, groups: Names) -> tuple[Floats, NDArray[np.str_]]:
-    """Returns the weighted mean of each group that has a judged clip, and the groups' names, sorted."""
+    """Returns the weighted mean of each group with a judged clip, and their sorted names."""
     keep = judged(values, weights)
     if not keep.any():
         return np.empty(0), np.empty(0, np.str_)

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -21,40 +21,11 @@ from vidattr.models._classes import class_names
 from vidattr.models._divided import divided_attention, unfold_divided
 from vidattr.models._network import Network
 from vidattr.models._output import Output
+from vidattr.models._processors import KINDS, processor_view
 from vidattr.types import hashed
-from vidattr.view import CropAt, Geometry, Resample, Sampling, View
+from vidattr.view import CropAt, Resample, Sampling, View
 
-_RESIZED = {"do_resize": True, "resample": 2}  # of PIL's filters number 2 is the bilinear one
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How a model type names its sizes, orders its tokens and reads them.
-
-    Attributes:
-        frames: Entry of its configuration for the number of frames.
-        side: The same for height and width.
-        cls: Whether a class token stands before the others.
-        divided: Whether it attends to time and space in turn, with time fastest among its tokens, else to all at once.
-        joint: Whether all tokens attend to all and the head reads the class token, or the mean where there is none.
-        offset: Whether its processor subtracts 1 after scaling, unless it says otherwise.
-    """
-
-    frames: str = "num_frames"
-    side: str = "image_size"
-    cls: bool = False
-    divided: bool = False
-    joint: bool = False
-    offset: bool = False
-
-
-_KINDS = {
-    "timesformer": _Kind(cls=True, divided=True),
-    "videomae": _Kind(joint=True),
-    "vivit": _Kind(cls=True, joint=True, offset=True),
-    "vjepa2": _Kind(frames="frames_per_clip", side="crop_size"),  # an attentive pooler reads its tokens
-}
 
 
 class Clips(nn.Module):
@@ -106,7 +77,7 @@ class HuggingFace:
     def __post_init__(self) -> None:
         if self.processor and self.weights is not None:
             with self._explained():
-                object.__setattr__(self, "input", _view(self._config(), self._settings(), self.input))
+                object.__setattr__(self, "input", processor_view(self._config(), self._settings(), self.input))
 
     def weights_file(self) -> Path | None:
         """Returns the weights in a local folder, or None for an id on the hub."""
@@ -150,6 +121,7 @@ class HuggingFace:
     def _folder(self) -> Path | None:
         path = Path(self.weights or "").expanduser()
         if self.weights and path.is_dir():
+            _check_weights(path)
             return path
         if self.weights and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.weights) and not self.weights.startswith("."):
             return None
@@ -169,11 +141,11 @@ class HuggingFace:
         source = self._source()
         with self._explained():
             config = _transformers().AutoConfig.from_pretrained(source, **self._options())
-        kind = _KINDS.get(config.model_type)
+        kind = KINDS.get(config.model_type)
         if kind is None or (kind.divided and config.attention_type != "divided_space_time"):
             raise ConfigError(
                 f"{self.weights} is a {config.model_type}" + (f" with {config.attention_type} attention" if kind else ""),
-                expected=f"one of {', '.join(_KINDS)}; a timesformer with divided_space_time attention",
+                expected=f"one of {', '.join(KINDS)}; a timesformer with divided_space_time attention",
             )
         return config
 
@@ -207,6 +179,17 @@ class HuggingFace:
             ) from error
 
 
+def _check_weights(folder: Path) -> None:
+    """Raises ConfigError where the weights of a folder are a pickle, which is a program, and nothing else."""
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".h5", ".pt", ".pth"))
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"{folder} holds its weights in {pickled[0]}, which may run code when it is read",
+            expected="model.safetensors, or shards of it with their index",
+            remedy="where you trust it, write it anew: AutoModelForVideoClassification.from_pretrained(FOLDER).save_pretrained(NEW)",
+        )
+
+
 @cache
 def _commit(source: str, revision: str) -> str | None:
     """Returns the commit of a model on the hub, None where it cannot be had, nor the model."""
@@ -225,36 +208,6 @@ def _transformers() -> Any:
         raise ConfigError(f"this model needs the transformers library: {error}", remedy="pip install 'vidattr[hf]'") from error
 
 
-def _view(config: Any, settings: Mapping[str, Any], view: View) -> View:
-    """Returns the preprocessing that a processor's configuration describes: ((byte · factor − offset) − mean) / deviation."""
-    kind = _KINDS[config.model_type]
-    scaled, normalised = settings.get("do_rescale", True), settings.get("do_normalize", True)
-    if normalised and not {"image_mean", "image_std"} <= settings.keys():
-        raise ConfigError("the processor's configuration names no image_mean and image_std", remedy="say model.processor=false")
-    other = {name: settings[name] for name in _RESIZED if settings.get(name, _RESIZED[name]) != _RESIZED[name]}
-    if other:
-        raise ConfigError(
-            f"the processor's configuration has {', '.join(f'{name}={value}' for name, value in other.items())}",
-            expected="one that resizes, and bilinear (resample=2)",
-            remedy="say model.processor=false and the model.input of its training",
-        )
-    offset = float(scaled and settings.get("offset", kind.offset))
-    side = getattr(config, kind.side)
-    resized = settings.get("size", {})
-    resized = resized if isinstance(resized, Mapping) else {"shortest_edge": resized}
-    whole = [resized[name] for name in ("height", "width") if name in resized]
-    return replace(
-        view,
-        frames=getattr(config, kind.frames),
-        size=list(side) if isinstance(side, list | tuple) else [side, side],
-        geometry=Geometry.squash if whole and not settings.get("do_center_crop", False) else Geometry.crop,
-        resize=whole or [resized[name] for name in ("shortest_edge",) if name in resized],
-        mean=[float(mean) + offset for mean in settings["image_mean"]] if normalised else [offset] * 3,
-        std=[float(std) for std in settings["image_std"]] if normalised else [1.0] * 3,
-        max_value=255 * float(settings.get("rescale_factor", 1 / 255)) if scaled else 255.0,
-    )
-
-
 def network_of(module: Clips, view: View, classes: tuple[str, ...], output: Output = Output.softmax) -> Network:
     """Puts a model into a network that knows its features and its attention.
 
@@ -264,7 +217,7 @@ def network_of(module: Clips, view: View, classes: tuple[str, ...], output: Outp
         ConfigError: There is no such list: the library builds this model in a way that is not known here.
     """
     config: Any = module.model.config
-    kind = _KINDS[config.model_type]
+    kind = KINDS[config.model_type]
     lists = ((n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers)
     name, blocks = next(lists, ("", nn.ModuleList()))
     norms = [part for part, child in blocks[-1].named_children() if isinstance(child, nn.LayerNorm)] if len(blocks) else []
