@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr import batches, gallery, runner
+from vidattr import batches, gallery
 from vidattr.errors import ClipError, OutputError, bug, line
+from vidattr.store import RunFolder
 
 BASE = ("dataset.clips=6", "model.weights=random", "render.gif=false", "render.mp4=false", "save_label=x", "--quiet", "target=predicted")
 
@@ -179,8 +180,8 @@ def test_one_picture_that_cannot_be_drawn_costs_itself(vidattr: Command, tmp_pat
 
 
 def test_a_name_that_no_file_can_have_costs_one_clip(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = runner.RunFolder.map_path
-    monkeypatch.setattr(runner.RunFolder, "map_path", lambda self, clip: real(self, clip if "0002" not in clip else "x" * 300))
+    real = RunFolder.map_path
+    monkeypatch.setattr(RunFolder, "map_path", lambda self, clip: real(self, clip if "0002" not in clip else "x" * 300))
     found = vidattr("run", "method=gradient", *BASE, "render.grid=false")
     assert found.code == 1
     assert "5 written" in found.out

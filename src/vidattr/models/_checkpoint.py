@@ -96,7 +96,7 @@ def _checked(path: Path, content: Mapping[str, Any], class_names: object) -> Che
 def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Puts the weights into the network; every name and every shape has to agree.
 
-    Only BatchNorm's `num_batches_tracked`, which old checkpoints lack and evaluation never reads, may be absent.
+    Only BatchNorm's `num_batches_tracked`, which old checkpoints lack and evaluation never reads, may be absent or of another type.
 
     Raises:
         ConfigError: Some do not agree; the message lists them all by kind.
@@ -106,7 +106,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     unexpected = [name for name in found if name not in wanted]
     shapes = [(name, tuple(found[name].shape), tuple(wanted[name].shape)) for name in wanted if name in found]
     misshaped = [f"{name} is {file}, not {own}" for name, file, own in shapes if file != own]
-    kinds = [(name, found[name].dtype, wanted[name].dtype) for name in wanted if name in found]
+    kinds = [(n, found[n].dtype, wanted[n].dtype) for n in wanted if n in found and not n.endswith("num_batches_tracked")]
     misshaped += [f"{name} is {file}, not {own}" for name, file, own in kinds if file.is_floating_point != own.is_floating_point]
     if not (missing or unexpected or misshaped):
         module.load_state_dict(dict(found), strict=False)
