@@ -1,9 +1,10 @@
 """What decides a run's numbers, and the key made of it.
 
-The identity is a plain dictionary: the fields and the version of dataset, model and method, the target, the seed, and the
-precision of the network if it is not float32. Folders, subsets and run-time knobs are left out by the declaration of their
-fields (`types.unkeyed`), files enter by the sha256 of their content (`types.hashed`), and so does code that is not this
-package's: that of a plug-in's class, and that which a field names (`types.coded`). So a run has the same key on every machine.
+The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and method,
+the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time knobs are left
+out by the declaration of their fields (`types.unkeyed`). Files enter by the sha256 of their content (`types.hashed`), and so
+does code that is not this package's: that of a plug-in's class, and that which a field names (`types.coded`). A run has the
+same key on every machine, and a module that is moved or renamed changes no key.
 """
 
 from __future__ import annotations
@@ -17,34 +18,41 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import vidattr
 from vidattr.user_code import sha256_of_code
 
 if TYPE_CHECKING:
     from vidattr.compose import Cell
 
-KEY_VERSION = 1
-"""Raise it when the form of the identity changes, so that no old run is taken for a new one."""
+KEY_VERSION = 2
+"""The form of identities: 1 held the Python path of each class, 2 holds its bare name.
+
+Raise it when the form changes, so that no old run is taken for a new one; `run_identity` still gives the earlier forms,
+under which stored runs are found again.
+"""
+EARLIER = (1,)
+"""Key versions whose stored runs are still read, newest first."""
 
 
-def run_identity(cell: Cell) -> dict[str, Any]:
-    """Returns what decides the maps of one cell."""
+def run_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the maps of one cell, in the form of a key version."""
     config = cell.config
     # float32 is not said: what there was before there was a choice keeps its key.
     precision = {} if cell.runtime.precision == "float32" else {"precision": cell.runtime.precision.value}
     return {
-        "key_version": KEY_VERSION,
-        "dataset": {"name": cell.names["dataset"], **describe(cell.dataset)},
-        "model": {"name": cell.names["model"], **describe(cell.model)},
-        "method": {"name": cell.names["method"], **describe(cell.method)},
+        "key_version": version,
+        "dataset": {"name": cell.names["dataset"], **describe(cell.dataset, version)},
+        "model": {"name": cell.names["model"], **describe(cell.model, version)},
+        "method": {"name": cell.names["method"], **describe(cell.method, version)},
         "target": str(config.target),
         "seed": int(config.seed),
         **precision,
     }
 
 
-def metric_identity(cell: Cell) -> dict[str, Any]:
-    """Returns what decides the scores of one cell beside its maps."""
-    return {"key_version": KEY_VERSION, "name": cell.names["metric"], **describe(cell.metric)}
+def metric_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the scores of one cell beside its maps, in the form of a key version."""
+    return {"key_version": version, "name": cell.names["metric"], **describe(cell.metric, version)}
 
 
 def key(identity: dict[str, Any]) -> str:
@@ -53,10 +61,14 @@ def key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def describe(part: Any) -> dict[str, Any]:
-    """Returns the class, version and number-deciding fields of a plug-in's dataclass."""
+def describe(part: Any, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns the class, its version and the fields of a plug-in's dataclass that decide numbers, in the form of a key version.
+
+    The module of a class is left out: moving or renaming a module changes no key. A class that is not this package's is
+    told apart by the content of its code.
+    """
     cls = type(part)
-    found: dict[str, Any] = {"class": f"{cls.__module__}.{cls.__qualname__}", "version": cls.version}
+    found: dict[str, Any] = {"class": _path_in_version_1(cls) if version == 1 else cls.__qualname__, "version": cls.version}
     if (code := sha256_of_code(cls.__module__)) is not None:
         found["code"] = {"sha256": code}
     for field in fields(part):
@@ -71,6 +83,14 @@ def describe(part: Any) -> dict[str, Any]:
         else:
             found[field.name] = _plain(_files(value) if rule == "files" else value)
     return found
+
+
+def _path_in_version_1(cls: type) -> str:
+    """Returns the Python path that a class had under key version 1, when each plug-in of this package was a file in its role's folder."""
+    package, *inner = cls.__module__.split(".")
+    if package != vidattr.__name__ or inner[0] not in ("datasets", "models", "methods", "metrics"):
+        return f"{cls.__module__}.{cls.__qualname__}"
+    return f"{package}.{inner[0]}.{inner[-1]}.{cls.__qualname__}"
 
 
 def _named(value: str | None) -> Any:

@@ -15,7 +15,7 @@ from vidattr import __version__
 from vidattr.compose import Cell
 from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError, VidattrError, line
-from vidattr.identity import key, run_identity
+from vidattr.identity import EARLIER, key, run_identity
 from vidattr.settings import check_out
 from vidattr.sources import Again
 from vidattr.store import RunFolder
@@ -47,10 +47,21 @@ class Job:
 
 
 def run_folder(cell: Cell) -> RunFolder:
-    """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`."""
+    """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`.
+
+    A run that an earlier key version stored, and that holds what this cell would write, is gone on with where it lies.
+    """
+    parent = Path(cell.config.paths.out) / cell.names["method"] / cell.names["model"]
     identity = run_identity(cell)
-    label = cell.label or f"{cell.names['dataset']}-{key(identity)}"
-    return RunFolder(Path(cell.config.paths.out) / cell.names["method"] / cell.names["model"] / label, identity)
+    folder = RunFolder(parent / (cell.label or f"{cell.names['dataset']}-{key(identity)}"), identity)
+    if cell.label is None and folder.exists():
+        return folder
+    for version in EARLIER:
+        identity = run_identity(cell, version)
+        earlier = RunFolder(parent / (cell.label or f"{cell.names['dataset']}-{key(identity)}"), identity)
+        if earlier.key_version() == version:
+            return earlier
+    return folder
 
 
 def made_by(device: torch.device) -> dict[str, Any]:
@@ -75,7 +86,7 @@ def check_folders(cells: Sequence[Cell], force: bool = False) -> None:
         if not force:
             folder.check()
         other = seen.setdefault(folder.path, cell)
-        if other is not cell and run_identity(other) != folder.identity:
+        if other is not cell and run_folder(other).identity != folder.identity:
             raise ConfigError(
                 f"two different cells would write to {folder.path}", remedy="leave save_label out: each gets a name of its own"
             )

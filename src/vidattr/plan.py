@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from vidattr.batches import clips_of
 from vidattr.compose import Cell
 from vidattr.doubts import told
-from vidattr.identity import key, run_identity
+from vidattr.identity import key
 from vidattr.jobs import check_folders, run_folder
 from vidattr.overrides import escaped
 from vidattr.sources import Again, Sources
@@ -41,7 +41,7 @@ def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[st
                 "cell": cell.title,
                 "dataset": cell.names["dataset"],
                 "model": cell.names["model"],
-                "key": key(run_identity(cell)),
+                "key": key(folder.identity),
                 "folder": str(folder.path),
                 "clips": len(clips),
                 "present": len(clips) - len(missing),
@@ -86,7 +86,8 @@ def configuration(cells: Sequence[Cell], as_json: bool) -> str:
     for cell in cells:
         plain = OmegaConf.to_container(cell.config, resolve=True)
         assert isinstance(plain, dict)
-        found.append({"cell": cell.title, "key": key(run_identity(cell)), "folder": str(run_folder(cell).path), **plain})
+        folder = run_folder(cell)
+        found.append({"cell": cell.title, "key": key(folder.identity), "folder": str(folder.path), **plain})
     if as_json:
         return json.dumps(found, indent=2)
     documents = []

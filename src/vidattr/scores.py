@@ -17,7 +17,7 @@ from vidattr._strips import StoredStrip
 from vidattr.compose import Cell
 from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
-from vidattr.identity import key, metric_identity
+from vidattr.identity import KEY_VERSION, key, metric_identity
 from vidattr.jobs import run_folder
 from vidattr.store import RunFolder, write_lines
 from vidattr.table import MATCHED
@@ -65,7 +65,11 @@ class Judged:
     @property
     def path(self) -> Path:
         """The file of the scores."""
-        return self.folder.path / "scores" / f"{self.cell.names['metric']}-{key(scores_identity(self.cell))}.csv"
+        return (
+            self.folder.path
+            / "scores"
+            / f"{self.cell.names['metric']}-{key(scores_identity(self.cell, self.folder.identity['key_version']))}.csv"
+        )
 
     def strip_path(self, clip: str) -> Path:
         """Where the strip of a clip is, or will be."""
@@ -159,11 +163,11 @@ class Judged:
             names.enter_context(whole(path)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def scores_identity(cell: Cell) -> dict[str, Any]:
-    """Returns what decides the scores of one cell beside its maps; where the machine does, that too."""
+def scores_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the scores of one cell beside its maps, also the machine where it does, in the form of a key version."""
     conditions = getattr(cell.metric, "conditions", None)
     noise = {"noise_version": matched.VERSION} if matched.draws_of(cell.metric) else {}
-    return metric_identity(cell) | noise | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
+    return metric_identity(cell, version) | noise | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
 
 
 def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:

@@ -99,6 +99,13 @@ class RunFolder:
         """Whether a run was ever started here."""
         return (self.path / "run.json").is_file()
 
+    def key_version(self) -> int | None:
+        """Returns the key version of the run that is stored here; None: there is none, or it cannot be read (`check` says why)."""
+        try:
+            return int(json.loads((self.path / "run.json").read_text(encoding="utf-8"))["identity"]["key_version"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+
     def check(self) -> None:
         """Raises ConfigError where the folder holds a run of another identity."""
         if not self.exists():
