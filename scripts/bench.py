@@ -26,12 +26,13 @@ from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor
 
 import vidattr
-from vidattr import compose, runner
+from vidattr import runner
+from vidattr.config import compose
+from vidattr.config.runtime import Runtime
 from vidattr.methods._flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models._network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
-from vidattr.runtime import Runtime
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]

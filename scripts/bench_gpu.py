@@ -36,12 +36,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import vidattr
-from vidattr import compose
+from vidattr.config import compose
+from vidattr.config.runtime import Device, Precision, Runtime, within_memory
 from vidattr.errors import ConfigError
 from vidattr.methods._flow import Flow, Gray, optical_flow
 from vidattr.models._network import Network
 from vidattr.models.timesformer import TimeSformer, network_of
-from vidattr.runtime import Device, Precision, Runtime, within_memory
 from vidattr.types import Method, Query, Truth
 
 Row = dict[str, Any]

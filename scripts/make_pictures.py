@@ -14,8 +14,8 @@ import torch
 
 import vidattr
 from vidattr import _drawing as draw
-from vidattr import compose
 from vidattr.batches import clip_seed, upload
+from vidattr.config import compose
 from vidattr.methods._tubes import Tubing, tubes
 from vidattr.render import Render, overlay
 from vidattr.types import Dataset, Pixels, Query

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models import huggingface, timesformer
 from vidattr.models._checkpoint import anonymous, untrained

@@ -20,13 +20,14 @@ from omegaconf import OmegaConf
 
 import vidattr as package
 from conftest import ROOT, Command
-from vidattr import catalogue, importing, own
-from vidattr.building import _hint, build, made
-from vidattr.compose import added_folders, cells, config_dir, hydra, options, part, training
+from vidattr import own
+from vidattr.config import catalogue, importing
+from vidattr.config.building import _hint, build, made
+from vidattr.config.compose import added_folders, cells, config_dir, hydra, options, part, training
+from vidattr.config.overrides import escaped, points, quoted
+from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
 from vidattr.methods.gradient import Gradient
-from vidattr.overrides import escaped, points, quoted
-from vidattr.settings import Settings, check_out
 
 GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradient.Gradient\n" + "".join(
     line + "\n" for line in (ROOT / "configs/method/gradient.yaml").read_text().splitlines() if line[0] not in "#_"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vidattr.building import build
-from vidattr.compose import cells, config_dir, part, training
+from vidattr.config.building import build
+from vidattr.config.compose import cells, config_dir, part, training
 from vidattr.errors import ConfigError
 from vidattr.methods.grad_cam import GradCAM
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 import toys
+from vidattr.config.runtime import Device, Runtime
 from vidattr.models._folded import Folded
 from vidattr.models._network import Network
-from vidattr.runtime import Device, Runtime
 
 
 class Residual(nn.Module):

@@ -342,7 +342,7 @@ def test_the_first_of_many_synthetic_clips_are_there_at_once() -> None:
 
 
 def test_damaged_decides_which_clips_there_are_and_no_number(tmp_path: Path) -> None:
-    from vidattr.identity import describe
+    from vidattr.config.identity import describe
 
     frames(tmp_path / "Biking/v_Biking_g01_c01")
     for cls in (UCF24, UCF101, Clips):

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from conftest import ROOT, Command
-from vidattr.compose import build
+from vidattr.config.compose import build
+from vidattr.config.identity import describe
 from vidattr.errors import ConfigError
-from vidattr.identity import describe
 from vidattr.models._attention import DividedAttention, JointAttention
 from vidattr.models._network import Network
 from vidattr.models._processors import processor_view

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import Command
-from vidattr.compose import cells, config_dir
-from vidattr.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
+from vidattr.config.compose import cells, config_dir
+from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
 from vidattr.scores import scores_identity
 from vidattr.types import hashed, unkeyed
 from vidattr.view import View

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.compose import cells
+from vidattr.config.compose import cells
 from vidattr.jobs import run_folder
 from vidattr.metrics.flicker import Flicker
 from vidattr.metrics.s_pt import SpatialPointing

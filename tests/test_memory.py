@@ -14,8 +14,8 @@ import torch
 
 from conftest import Command
 from vidattr import batches
+from vidattr.config.runtime import Runtime, submitted, within_memory
 from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
-from vidattr.runtime import Runtime, submitted, within_memory
 
 _LIMITED = """
 import resource, sys

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import toys
 from conftest import ROOT
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 from vidattr.types import Explanation, Method, Query

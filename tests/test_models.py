@@ -17,7 +17,7 @@ from torch.nn.functional import conv3d, linear, max_pool3d
 from torchvision.models.video import R2Plus1D_18_Weights
 
 from conftest import ROOT
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 from vidattr.models.c3d_light import C3DLight, UCF101C3DLight

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT
 from paper_shapes import Shapes, hara_shapes, i3d_shapes, li_i3d_shapes, mfnet_shapes, tsm_shapes
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._checkpoint import anonymous
 from vidattr.models._classes import shipped

@@ -11,10 +11,10 @@ from torch import Tensor
 import toys
 import vidattr as api
 from conftest import Command
-from vidattr.compose import cells
-from vidattr.identity import key, run_identity
+from vidattr.config.compose import cells
+from vidattr.config.identity import key, run_identity
+from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.models._network import Network
-from vidattr.runtime import Device, Precision, Runtime
 from vidattr.types import Query
 
 

@@ -17,7 +17,7 @@ from torchvision import transforms
 
 from conftest import ROOT
 from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalised, transformers_processor
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.geometry import Placement
 from vidattr.models._processors import processor_view

@@ -16,9 +16,9 @@ from torchvision.datasets.video_utils import VideoClips
 
 from conftest import ROOT, Command
 from test_video import LEVELS, encode, grey
-from vidattr.compose import build
+from vidattr.config.compose import build
+from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, ConfigError
-from vidattr.identity import describe, key
 from vidattr.models.custom import Custom
 from vidattr.sampling import sample
 from vidattr.types import Clip

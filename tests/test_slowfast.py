@@ -17,7 +17,7 @@ from torch.nn.functional import batch_norm, conv3d, linear, max_pool3d
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._slowfast_names import from_pyslowfast
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant

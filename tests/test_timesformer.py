@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT
 from toys import reset
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._divided import unfold_divided
 from vidattr.models._network import Network

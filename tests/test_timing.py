@@ -15,11 +15,11 @@ import torch
 import toys
 from conftest import Command
 from vidattr import stages, statistics
+from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.metrics import timing
 from vidattr.metrics.timing import Timing
 from vidattr.models._network import Network
-from vidattr.runtime import Runtime
 from vidattr.table import build
 from vidattr.types import Column, Explanation, Query, Scores
 

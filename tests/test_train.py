@@ -210,7 +210,7 @@ def test_accuracy_is_the_share_of_clips_ranked_first() -> None:
 def test_recipe_of_the_package_trains_and_tests_on_different_clips() -> None:
     from omegaconf import OmegaConf
 
-    from vidattr.compose import build, config_dir
+    from vidattr.config.compose import build, config_dir
 
     packaged = build(OmegaConf.load(config_dir() / "recipe" / "tiny.yaml"), "recipe=tiny")  # type: ignore[arg-type]
     assert {part["split"] for part in packaged.train.values()} == {"train"}

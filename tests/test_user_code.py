@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Command
-from vidattr.identity import describe
+from vidattr.config.identity import describe
+from vidattr.config.user_code import sha256_of_code
 from vidattr.models.custom import Custom
-from vidattr.user_code import sha256_of_code
 
 NET = """
 import torch

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
 from conftest import ROOT
-from vidattr.compose import build
+from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._checkpoint import Checkpoint
 from vidattr.models._lstm import Activation

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from vidattr.batches import class_index, clip_seed, not_finite, upload
-from vidattr.building import made
-from vidattr.compose import part
+from vidattr.config.building import made
+from vidattr.config.compose import part
+from vidattr.config.runtime import Runtime, within_memory
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models._network import Network
 from vidattr.models._sound import complaint
-from vidattr.runtime import Runtime, within_memory
 from vidattr.types import Clip, Explanation, Method, Model, Query
 from vidattr.video import read as read_video
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from vidattr.company import Decoded, isolated, rows_of, stood_in
-from vidattr.compose import Cell
+from vidattr.config.compose import Cell
+from vidattr.config.identity import describe, key
+from vidattr.config.runtime import submitted, within_memory
 from vidattr.errors import ClipError, ConfigError, line
-from vidattr.identity import describe, key
 from vidattr.labels import index_of, plain
 from vidattr.models._network import Network
 from vidattr.models._sound import complaint
-from vidattr.runtime import submitted, within_memory
 from vidattr.sources import Source
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Explanation, Joint, Query, Sample

@@ -89,7 +89,8 @@ def run(
 
     Writes maps and pictures under paths.out; what is there already is not computed again.
     """
-    from vidattr import compose, outcome, plan, runner
+    from vidattr import outcome, plan, runner
+    from vidattr.config import compose
 
     part = _shard(shard)
     found = compose.cells(overrides or [], folder=config_dir, add=add_configs or [])
@@ -118,7 +119,8 @@ def evaluate(
 
     Writes scores per clip, curves and a table; of the metrics only sanity, timing and min_ratio run the methods again.
     """
-    from vidattr import compose, evaluator, outcome, report
+    from vidattr import evaluator, outcome, report
+    from vidattr.config import compose
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
@@ -138,7 +140,8 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Show the table of finished scores."""
-    from vidattr import compose, evaluator, report
+    from vidattr import evaluator, report
+    from vidattr.config import compose
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.stored_tables(found)
@@ -176,7 +179,8 @@ def render(
 
     Say with another render.colormap; no map is computed.
     """
-    from vidattr import compose, outcome, runner
+    from vidattr import outcome, runner
+    from vidattr.config import compose
 
     jobs = runner.redraw(compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json)
     outcome.report(jobs, as_json)
@@ -191,9 +195,9 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train one of the small networks."""
-    from vidattr import compose
     from vidattr import train as training
-    from vidattr.settings import check_out
+    from vidattr.config import compose
+    from vidattr.config.settings import check_out
     from vidattr.writing import set_durable
 
     check_out(str(out), "--out")
@@ -206,7 +210,7 @@ def train(
 @app.command("list")
 def list_(role: Role, config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
     """List what there is to choose from."""
-    from vidattr import catalogue
+    from vidattr.config import catalogue
 
     rows = catalogue.listing(role.value.removesuffix("s"), catalogue.folders(config_dir, add_configs or []))
     typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.text(rows))
@@ -220,7 +224,8 @@ def config_show(
     as_json: Json = False,
 ) -> None:
     """Print the configuration of every cell."""
-    from vidattr import compose, plan
+    from vidattr import plan
+    from vidattr.config import compose
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     typer.echo(plan.configuration(found, as_json))
@@ -232,7 +237,7 @@ def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json
 
     Packages, devices, data sets and weights.
     """
-    from vidattr import catalogue
+    from vidattr.config import catalogue
 
     rows = catalogue.diagnosis(config_dir, add_configs or [])
     typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.diagnosis_text(rows))

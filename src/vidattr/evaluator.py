@@ -20,16 +20,16 @@ from tqdm import tqdm
 from vidattr import matched
 from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
 from vidattr.company import Decoded, isolated, rows_of, stood_in
-from vidattr.compose import Cell, part
+from vidattr.config.compose import Cell, part
+from vidattr.config.identity import key
+from vidattr.config.runtime import within_memory
+from vidattr.config.settings import check_out
 from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
-from vidattr.identity import key
 from vidattr.jobs import made_by
 from vidattr.models._network import Network
 from vidattr.resident import Resident
-from vidattr.runtime import within_memory
 from vidattr.scores import Judged, read_scores, scores_identity
-from vidattr.settings import check_out
 from vidattr.sources import Sources, mark_of, truth_of
 from vidattr.store import StoredMap
 from vidattr.table import BASELINES

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from vidattr.config.identity import key
 from vidattr.errors import FOR_ALL
-from vidattr.identity import key
 from vidattr.render import Scene, write, write_comparison, write_cutouts
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Sample

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from vidattr import __version__
-from vidattr.compose import Cell
+from vidattr.config.compose import Cell
+from vidattr.config.identity import EARLIER, key, run_identity
+from vidattr.config.settings import check_out
 from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError, VidattrError, line
-from vidattr.identity import EARLIER, key, run_identity
-from vidattr.settings import check_out
 from vidattr.sources import Again
 from vidattr.store import RunFolder
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidattr import compose
+from vidattr.config import compose
+from vidattr.config.overrides import exists, is_override, is_text, quoted
+from vidattr.config.settings import check_out
 from vidattr.errors import ClipError, ConfigError
 from vidattr.jobs import Job, run_folder
-from vidattr.overrides import exists, is_override, is_text, quoted
 from vidattr.runner import run
-from vidattr.settings import check_out
 from vidattr.sources import Again, Sources
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vidattr.batches import clips_of
-from vidattr.compose import Cell
+from vidattr.config.compose import Cell
+from vidattr.config.identity import key
+from vidattr.config.overrides import escaped
 from vidattr.doubts import told
-from vidattr.identity import key
 from vidattr.jobs import check_folders, run_folder
-from vidattr.overrides import escaped
 from vidattr.sources import Again, Sources
 from vidattr.store import free_bytes
 

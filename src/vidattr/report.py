@@ -13,9 +13,9 @@ import pandas as pd
 from vidattr import table as tables
 from vidattr._strips import StoredStrip
 from vidattr._strips import draw as strips_to_png
-from vidattr.compose import Cell
+from vidattr.config.compose import Cell
+from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, bug
-from vidattr.identity import describe, key
 from vidattr.matched import draws_of
 from vidattr.plots import plot_curves
 from vidattr.render import Scene

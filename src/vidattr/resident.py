@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from vidattr.batches import network_key
-from vidattr.compose import Cell
+from vidattr.config.compose import Cell
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vidattr import matched
 from vidattr._strips import StoredStrip
-from vidattr.compose import Cell
+from vidattr.config.compose import Cell
+from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
-from vidattr.identity import KEY_VERSION, key, metric_identity
 from vidattr.jobs import run_folder
 from vidattr.store import RunFolder, write_lines
 from vidattr.table import MATCHED

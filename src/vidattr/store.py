@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidattr.config.identity import difference
 from vidattr.errors import ClipError, ConfigError
-from vidattr.identity import difference
 from vidattr.writing import explained, remove, sweep, write_bytes, write_text
 
 if TYPE_CHECKING:

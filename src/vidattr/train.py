@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vidattr import video
-from vidattr.building import build
+from vidattr.config.building import build
 from vidattr.doubts import told
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain

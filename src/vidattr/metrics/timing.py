@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.models._network import Network
-from vidattr.runtime import Runtime
 from vidattr.stages import stopwatch
 from vidattr.types import Column, Method, Query, Scores, Truth
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr import importing
+from vidattr.config import importing
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models._checkpoint import fill, located, read
 from vidattr.models._classes import class_names

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
+from vidattr.config.identity import sha256_of_files
 from vidattr.errors import ConfigError
-from vidattr.identity import sha256_of_files
 from vidattr.models._attention import Fuse, JointAttention
 from vidattr.models._classes import class_names
 from vidattr.models._divided import divided_attention, unfold_divided

@@ -13,9 +13,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vidattr import importing
+from vidattr.config import importing
+from vidattr.config.overrides import escaped
 from vidattr.errors import ConfigError, VidattrError, unknown
-from vidattr.overrides import escaped
 
 _LARGEST = 2**63  # what an int64 holds; nothing can be counted further
 _HUGE = 1e30  # of a float: float32 still holds its square root many times over

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidattr.compose import added_folders, config_dir, part
+from vidattr.config.compose import added_folders, config_dir, part
 from vidattr.errors import ConfigError, VidattrError
 
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "scikit-image", "hydra-core", "safetensors", "matplotlib")

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vidattr
-from vidattr.user_code import sha256_of_code
+from vidattr.config.user_code import sha256_of_code
 
 if TYPE_CHECKING:
-    from vidattr.compose import Cell
+    from vidattr.config.compose import Cell
 
 KEY_VERSION = 2
 """The form of identities: 1 held the Python path of each class, 2 holds its bare name.

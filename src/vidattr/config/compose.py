@@ -26,14 +26,14 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vidattr.building import build, interpolation, made, unknown_key
+from vidattr.config.building import build, interpolation, made, unknown_key
+from vidattr.config.overrides import Setting, escaped, points
+from vidattr.config.settings import Paths, Settings
 from vidattr.errors import ConfigError, unknown
-from vidattr.overrides import Setting, escaped, points
-from vidattr.settings import Paths, Settings
 
 if TYPE_CHECKING:
+    from vidattr.config.runtime import Runtime
     from vidattr.render import Render
-    from vidattr.runtime import Runtime
     from vidattr.train import Recipe
     from vidattr.types import Dataset, Method, Metric, Model
 

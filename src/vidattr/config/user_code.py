@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import vidattr
-from vidattr import importing
+from vidattr.config import importing
 
 _OURS = os.path.realpath(os.path.dirname(vidattr.__file__))
 _PYTHON = tuple(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
