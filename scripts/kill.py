@@ -69,7 +69,7 @@ def _train(folder: Path) -> None:
 
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
     from vidattr.train import Recipe, train
-    from vidattr.view import View
+    from vidattr.video.preprocessing import View
 
     clips = {
         "_target_": "vidattr.datasets.synthetic.Synthetic",

@@ -37,7 +37,7 @@ from small_networks import (
     untrained_network,
 )
 from vidattr.models._network import Network
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 CHILD = CONFIGS.parent / "scripts" / "measure_network.py"
 DOCS = CONFIGS.parent / "docs" / "NETWORKS.md"

@@ -19,7 +19,7 @@ from vidattr.config import compose
 from vidattr.methods._tubes import Tubing, tubes
 from vidattr.render import Render, overlay
 from vidattr.types import Dataset, Pixels, Query
-from vidattr.video import read
+from vidattr.video.decode import read
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images"
 COLOURS = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233)]  # Okabe and Ito's

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from small_networks import config
-from vidattr.sampling import sample
-from vidattr.view import Geometry, View
+from vidattr.video.preprocessing import Geometry, View
+from vidattr.video.sampling import sample
 
 
 @dataclass(frozen=True)

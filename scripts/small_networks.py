@@ -26,7 +26,7 @@ from vidattr.models.lrcn import LRCN
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.torchvision_video import unfold_mvit
 from vidattr.types import Method, Query
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 METHODS = [path.stem for path in sorted((CONFIGS / "method").glob("*.yaml")) if not path.stem.endswith(("_demo", "_tcsvt"))]

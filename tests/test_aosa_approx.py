@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import toys
-from vidattr.blur import rise_blur as blur
 from vidattr.errors import ConfigError
 from vidattr.methods import _tubes
 from vidattr.methods._conditional import mean_field
@@ -21,6 +20,7 @@ from vidattr.methods.aosa import AOSA
 from vidattr.methods.aosa_approx import AOSAApprox, Refine, Relu
 from vidattr.models._network import Network
 from vidattr.types import Explanation, Query
+from vidattr.video.blur import rise_blur as blur
 
 SIZE = (3, 5, 12, 16)
 

@@ -13,7 +13,7 @@ from vidattr.models._classes import class_names, shipped
 from vidattr.models._network import Network
 from vidattr.models.resnet3d import Hara3DResNet
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}
 

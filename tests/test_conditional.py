@@ -8,7 +8,7 @@ from torch import Tensor
 
 import toys
 from vidattr.methods._conditional import draw, mean_field
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 WIDE = View(mean=[0.5] * 3, std=[1e-3] * 3)  # values of −500 … 500: nothing is clipped
 

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from vidattr import _decoding
 from vidattr.errors import ClipError
 from vidattr.types import Clip
-from vidattr.video import read
-from vidattr.view import Sampling, View
+from vidattr.video import decoders
+from vidattr.video.decode import read
+from vidattr.video.preprocessing import Sampling, View
 
 ALL = View(frames=24, size=[48, 64])
 LEVELS = [10 * i for i in range(1, 25)]
@@ -150,7 +150,7 @@ def test_a_container_that_breaks_while_it_is_read_gives_what_came_before(tmp_pat
                     raise av.InvalidDataError(1, "made to fail")
                 yield packet
 
-    monkeypatch.setattr(_decoding, "_demuxed", lambda container, *rest, whole=_decoding._demuxed: whole(Broken(container), *rest))
+    monkeypatch.setattr(decoders, "_demuxed", lambda container, *rest, whole=decoders._demuxed: whole(Broken(container), *rest))
     found = read(Clip("a", path), ALL)
     assert sorted(set(found.numbers)) == list(range(1, 11))
     assert found.warnings == ("10 of 24 frames decoded; the file breaks off; the container cannot be read to its end (made to fail)",)
@@ -474,7 +474,7 @@ def test_a_picture_of_any_format_that_promises_a_billion_pixels_is_refused_at_on
     program = """
 import sys
 from pathlib import Path
-from vidattr._frames import UnreadableError, image
+from vidattr.video.frame_folder import UnreadableError, image
 for file in sys.argv[1:]:
     try:
         image(Path(file))
@@ -500,7 +500,7 @@ def test_a_pipe_or_device_as_a_clip_is_named_at_once(tmp_path: Path) -> None:
 def test_whatever_a_file_does_to_a_decoder_is_an_error_of_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.mp4")
     for error in (MemoryError(), cv2.error("made to fail"), IndexError("made to fail")):
-        monkeypatch.setattr(_decoding, "_rgb", lambda _, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(decoders, "_rgb", lambda _, error=error: (_ for _ in ()).throw(error))
         monkeypatch.setattr(cv2, "VideoCapture", lambda *_, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(ClipError, match=rf"cannot read .*a\.mp4: PyAV: {type(error).__name__}"):
             read(Clip("a", path), ALL)

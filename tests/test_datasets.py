@@ -21,8 +21,8 @@ from vidattr.datasets.ucf101 import UCF101
 from vidattr.datasets.ucf101_24 import CLASSES, UCF24
 from vidattr.errors import ClipError, ConfigError
 from vidattr.types import Index
-from vidattr.video import read
-from vidattr.view import Geometry, Sampling, View
+from vidattr.video.decode import read
+from vidattr.video.preprocessing import Geometry, Sampling, View
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "test_data"

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 import toys
-from vidattr.blur import rise_blur as blur
 from vidattr.errors import ConfigError
 from vidattr.metrics.deletion_insertion import DeletionInsertion, Fill, Order, boundaries, rank
 from vidattr.models._network import Network
 from vidattr.types import Query, Scores, Truth
+from vidattr.video.blur import rise_blur as blur
 
 SIZE = (1, 2, 4, 6)  # C, T, H, W
 V = 48

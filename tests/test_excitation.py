@@ -24,7 +24,7 @@ from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.tsm import TSM
 from vidattr.models.vgg16lstm import Average, Backbone, RecurrentCNN
 from vidattr.types import Box, Query
-from vidattr.video import read
+from vidattr.video.decode import read
 
 
 def positive(*size: int, seed: int = 7) -> Tensor:

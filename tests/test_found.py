@@ -26,8 +26,8 @@ from vidattr.datasets.ucf101 import UCF101
 from vidattr.datasets.ucf101_24 import UCF24
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.types import Index, Problem
-from vidattr.video import read
-from vidattr.view import View
+from vidattr.video.decode import read
+from vidattr.video.preprocessing import View
 
 ROOT = Path(__file__).resolve().parent.parent
 UCF = ROOT / "test_data/ucf101_24"

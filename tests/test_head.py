@@ -11,7 +11,7 @@ from vidattr.errors import ConfigError
 from vidattr.models import _head
 from vidattr.models._head import gap_linear_head
 from vidattr.models._network import Network
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 K, C = 5, 6
 Forward = Callable[["Net", Tensor], Tensor]

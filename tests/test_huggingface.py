@@ -26,7 +26,7 @@ from vidattr.models._attention import DividedAttention, JointAttention
 from vidattr.models._network import Network
 from vidattr.models._processors import processor_view
 from vidattr.models.huggingface import Clips, HuggingFace, network_of
-from vidattr.view import Geometry, View
+from vidattr.video.preprocessing import Geometry, View
 
 PLAIN = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_center_crop": True}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

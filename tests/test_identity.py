@@ -14,7 +14,7 @@ from vidattr.config.compose import cells, config_dir
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
 from vidattr.scores import scores_identity
 from vidattr.types import hashed, unkeyed
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 
 class Colour(StrEnum):

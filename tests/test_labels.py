@@ -20,7 +20,7 @@ from vidattr.errors import ClipError, ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models._network import Network
 from vidattr.types import Clip
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 NUMERIC = ("0", "1", "10", "11", "2", "3")
 

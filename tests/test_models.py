@@ -25,7 +25,7 @@ from vidattr.models.custom import Custom
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.r2plus1d_light import R2Plus1DLight, UCF101R2Plus1DLight
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
-from vidattr.view import Channels, Geometry, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 
 State = dict[str, Tensor]
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import toys
-from vidattr.blur import rise_blur as blur
 from vidattr.methods import _conditional, _occlusion
 from vidattr.methods._occlusion import Aggregate, Fill, distinct
 from vidattr.methods._ops import Score, fall, score_of
@@ -21,6 +20,7 @@ from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.types import Query
+from vidattr.video.blur import rise_blur as blur
 
 SIZE = (3, 4, 12, 10)
 

@@ -21,7 +21,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output, loss_of, misstated
 from vidattr.models._sound import complaint
 from vidattr.types import Query
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 VIEW = View(frames=2, size=[4, 4])
 LOGITS = torch.tensor([[2.0, -1.0, 0.5]])

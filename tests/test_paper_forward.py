@@ -19,7 +19,7 @@ from vidattr.models.mfnet import MFNet
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, middle
 from vidattr.models.tsm import TSM, TemporalShift, shift
 from vidattr.types import Query
-from vidattr.view import Geometry, Sampling
+from vidattr.video.preprocessing import Geometry, Sampling
 
 
 def lively(module: nn.Module) -> nn.Module:

@@ -22,7 +22,7 @@ from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet, MFNet3D
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, ResNet3D
 from vidattr.models.tsm import TSM, Head, ShiftedResNet50
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 State = dict[str, Tensor]
 

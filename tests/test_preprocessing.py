@@ -19,10 +19,10 @@ from conftest import ROOT
 from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalised, transformers_processor
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.geometry import Placement
 from vidattr.models._processors import processor_view
 from vidattr.models.huggingface import HuggingFace
-from vidattr.view import CropAt, Geometry, LongSide, Resample, View
+from vidattr.video.geometry import Placement
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Resample, View
 
 SIZES = [(240, 320), (256, 340), (320, 240), (360, 641), (97, 131)]
 PROCESSORS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {

@@ -17,7 +17,7 @@ from vidattr.models.c3d_light import UCF101C3DLight
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Clip
-from vidattr.video import read
+from vidattr.video.decode import read
 
 pytestmark = pytest.mark.real
 

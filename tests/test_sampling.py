@@ -20,10 +20,10 @@ from vidattr.config.compose import build
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, ConfigError
 from vidattr.models.custom import Custom
-from vidattr.sampling import sample
 from vidattr.types import Clip
-from vidattr.video import read
-from vidattr.view import PLACED, Sampling, Short, View
+from vidattr.video.decode import read
+from vidattr.video.preprocessing import PLACED, Sampling, Short, View
+from vidattr.video.sampling import sample
 
 
 def configured(name: str) -> View:

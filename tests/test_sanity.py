@@ -34,7 +34,7 @@ from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import CNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
 from vidattr.types import Explanation, Query
-from vidattr.video import read
+from vidattr.video.decode import read
 
 
 class Tokens(nn.Module):

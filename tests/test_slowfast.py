@@ -21,7 +21,7 @@ from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._slowfast_names import from_pyslowfast
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]

@@ -9,12 +9,12 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from vidattr import video
 from vidattr.datasets import _scenes
 from vidattr.datasets.synthetic import CLASSES, Split, Synthetic, Variant
 from vidattr.errors import ConfigError
 from vidattr.types import Pixels
-from vidattr.view import View
+from vidattr.video import decode
+from vidattr.video.preprocessing import View
 
 BOTH = pytest.mark.parametrize("variant", list(Variant))
 
@@ -164,7 +164,7 @@ def test_center_is_no_good_guess() -> None:
 
 def test_read_as_a_network_takes_it() -> None:
     clip = Synthetic(clips=1).index().clips[0]
-    sample = video.read(clip, View(frames=16, size=[64, 64]))
+    sample = decode.read(clip, View(frames=16, size=[64, 64]))
     assert sample.pixels.shape == (16, 64, 64, 3)
     assert sample.numbers == tuple(range(2, 33, 2))
     assert sample.segment is not None

@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.models._divided import unfold_divided
 from vidattr.models._network import Network
 from vidattr.models.timesformer import Release, TimeSformer, TimeSformerB16, network_of
-from vidattr.view import CropAt, LongSide, Sampling, Short, View
+from vidattr.video.preprocessing import CropAt, LongSide, Sampling, Short, View
 
 Shapes = dict[str, tuple[int, ...]]
 GRID = T, H, W = (3, 2, 4)

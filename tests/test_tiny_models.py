@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidattr import video
 from vidattr.datasets.synthetic import CLASSES, Synthetic, Variant
 from vidattr.errors import ConfigError
 from vidattr.models._head import gap_linear_head
 from vidattr.models._network import Network
 from vidattr.models.tiny_cnn_lstm import CNNLSTM, TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
+from vidattr.video import decode
 
 Tiny = TinyR2Plus1D | TinyCNNLSTM
 KINDS = pytest.mark.parametrize("kind", [TinyR2Plus1D, TinyCNNLSTM])
@@ -32,7 +32,7 @@ def fresh() -> dict[Variant, tuple[Tensor, Tensor]]:
     found = {}
     for variant in Variant:
         clips = Synthetic(variant=variant, seed=FRESH_SEED, clips=128).index().clips
-        pixels = torch.stack([torch.from_numpy(video.read(clip, view).pixels) for clip in clips])
+        pixels = torch.stack([torch.from_numpy(decode.read(clip, view).pixels) for clip in clips])
         found[variant] = view.normalise(pixels), torch.tensor([CLASSES.index(clip.label) for clip in clips])
     return found
 

@@ -18,7 +18,7 @@ from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models._head import gap_linear_head
 from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, unfold_mvit, unfold_swin
-from vidattr.view import Geometry, View
+from vidattr.video.preprocessing import Geometry, View
 
 WEIGHTS: dict[Architecture, WeightsEnum] = {
     Architecture.s3d: released.S3D_Weights.KINETICS400_V1,

@@ -18,7 +18,7 @@ from vidattr.models._network import Network
 from vidattr.models.tiny_cnn_lstm import TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
 from vidattr.train import Axis, Recipe, accuracy, train
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 CPU = torch.device("cpu")
 VIEW = View(frames=8, size=[32, 32], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])

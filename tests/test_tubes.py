@@ -13,7 +13,7 @@ import toys
 from vidattr.errors import ConfigError
 from vidattr.methods._tubes import Cooc, Tracking, Tubing, grid, paint, partners, picture, started, track, tubes, union_mask
 from vidattr.types import Query
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 
 def constant(dx: float, dy: float, steps: int, size: tuple[int, int]) -> Tensor:

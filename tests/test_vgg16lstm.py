@@ -18,7 +18,7 @@ from vidattr.errors import ConfigError
 from vidattr.models._checkpoint import Checkpoint
 from vidattr.models._lstm import Activation
 from vidattr.models.vgg16lstm import BPTT, Average, Backbone, LSTMCell, RecurrentCNN
-from vidattr.view import Channels, Geometry, Resample, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Resample, Sampling, View
 
 VGG = RecurrentCNN()
 FINETUNED = RecurrentCNN(

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from vidattr import _decoding, video
-from vidattr._decoding import opencv
-from vidattr._footage import Footage
 from vidattr.errors import ClipError
-from vidattr.geometry import Placement
 from vidattr.types import Clip
-from vidattr.video import read
-from vidattr.view import Geometry, Sampling, View
+from vidattr.video import decode, decoders
+from vidattr.video.decode import read
+from vidattr.video.decoders import opencv
+from vidattr.video.footage import Footage
+from vidattr.video.geometry import Placement
+from vidattr.video.preprocessing import Geometry, Sampling, View
 
 SQUASH = View(frames=4, size=[24, 32])
 VIEWS = {
@@ -139,8 +139,8 @@ def test_every_frame_is_the_one_its_number_says(tmp_path: Path, name: str, codec
 def test_only_kept_frames_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.avi", grey(LEVELS))
     converted = []
-    convert = _decoding._rgb
-    monkeypatch.setattr(_decoding, "_rgb", lambda frame: converted.append(frame.pts) or convert(frame))
+    convert = decoders._rgb
+    monkeypatch.setattr(decoders, "_rgb", lambda frame: converted.append(frame.pts) or convert(frame))
     read(Clip("a", path), SQUASH)
     assert len(converted) == 4
     converted.clear()
@@ -187,8 +187,8 @@ def test_opencv_reads_what_pyav_cannot(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_container_that_is_wrong_about_its_length_is_sampled_by_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.avi", grey(LEVELS))
     right = read(Clip("a", path), SQUASH)
-    opened = video.pyav
-    monkeypatch.setattr(video, "pyav", lambda path: Footage(range(1, 100), opened(path).frames))
+    opened = decode.pyav
+    monkeypatch.setattr(decode, "pyav", lambda path: Footage(range(1, 100), opened(path).frames))
     assert read(Clip("a", path), SQUASH).numbers == right.numbers == (4, 10, 16, 22)
 
 
@@ -252,7 +252,7 @@ def test_a_rotated_video_is_shown_upright_by_both_decoders(tmp_path: Path, monke
     height, width = (48, 64) if degrees == 180 else (64, 48)
     view = View(frames=1, size=[height, width])
     by_pyav = read(Clip("a", path), view).pixels[0]
-    monkeypatch.setattr(video, "pyav", opencv)
+    monkeypatch.setattr(decode, "pyav", opencv)
     assert np.array_equal(by_pyav, read(Clip("a", path), view).pixels[0])
     quarters = by_pyav[..., 0].reshape(2, height // 2, 2, width // 2).mean((1, 3))
     assert np.argwhere(quarters > 150).tolist() == [{90: [1, 0], 180: [1, 1], -90: [0, 1]}[degrees]]
@@ -324,7 +324,7 @@ def test_real_videos_are_the_same_by_both_decoders(real: Path, monkeypatch: pyte
     paths = [*sorted((real / "ucf101_24/UCF-101").glob("*/*.mp4"))[:2], *(real / "odd").glob("*.avi")]
     assert len(paths) == 3
     by_pyav = [read(Clip("a", path), SQUASH) for path in paths]
-    monkeypatch.setattr(video, "pyav", opencv)
+    monkeypatch.setattr(decode, "pyav", opencv)
     for path, one in zip(paths, by_pyav, strict=True):
         other = read(Clip("a", path), SQUASH)
         assert other.numbers == one.numbers

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vidattr.models._attention import Attention, Fuse, JointAttention
 from vidattr.models._network import Network
 from vidattr.types import Query
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 CLASSES = ("ant", "bee", "cat", "dog")
 SIZE = (3, 4, 6, 8)  # C, T, H, W: no two alike, so that swapped axes show

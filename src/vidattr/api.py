@@ -19,7 +19,7 @@ from vidattr.errors import ConfigError, VidattrError
 from vidattr.models._network import Network
 from vidattr.models._sound import complaint
 from vidattr.types import Clip, Explanation, Method, Model, Query
-from vidattr.video import read as read_video
+from vidattr.video.decode import read as read_video
 
 Folders = str | Path | Sequence[str | Path]
 

@@ -24,8 +24,8 @@ from vidattr.models._sound import complaint
 from vidattr.sources import Source
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Explanation, Joint, Query, Sample
-from vidattr.video import read as read_video
-from vidattr.view import View
+from vidattr.video.decode import read as read_video
+from vidattr.video.preprocessing import View
 
 Failure = tuple[str, str, Exception]  # clip id, stage, error
 

@@ -25,11 +25,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vidattr._footage import UnreadableError
-from vidattr._frames import IMAGE_SUFFIXES, frame_files
 from vidattr.errors import ClipError
 from vidattr.store import RunFolder
 from vidattr.types import Clip
+from vidattr.video.footage import UnreadableError
+from vidattr.video.frame_folder import IMAGE_SUFFIXES, frame_files
 
 Facts = Mapping[str, Any]
 

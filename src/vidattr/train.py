@@ -20,7 +20,6 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from vidattr import video
 from vidattr.config.building import build
 from vidattr.doubts import told
 from vidattr.errors import ConfigError, unknown
@@ -28,6 +27,7 @@ from vidattr.labels import plain
 from vidattr.models._network import Network
 from vidattr.models._output import loss_of
 from vidattr.types import Clip, Dataset, Model, Sample
+from vidattr.video import decode
 from vidattr.writing import sweep, write_bytes, write_text
 
 _READERS = 2
@@ -181,7 +181,7 @@ def _footage(clips: Sequence[Clip], network: Network, device: torch.device, quie
             raise unknown(f"label of clip {clip.id}:", clip.label, network.classes)
 
     def read(clip: Clip) -> Sample:
-        return video.read(clip, network.view)
+        return decode.read(clip, network.view)
 
     with ThreadPoolExecutor(_READERS) as pool:
         samples = list(tqdm(pool.map(read, clips), "reading", len(clips), leave=False, disable=quiet))

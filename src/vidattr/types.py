@@ -21,7 +21,7 @@ from vidattr.errors import printable
 
 if TYPE_CHECKING:
     from vidattr.models._network import Network
-    from vidattr.view import View
+    from vidattr.video.preprocessing import View
 
 R = TypeVar("R")
 Box = tuple[float, float, float, float]

@@ -6,12 +6,12 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from vidattr._decoding import VIDEO_SUFFIXES
 from vidattr.datasets._files import Damaged, indexed, parsing, safe
 from vidattr.datasets._walk import Footage, Found
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
+from vidattr.video.decoders import VIDEO_SUFFIXES
 
 _NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
 
-from vidattr._decoding import VIDEO_SUFFIXES
-from vidattr._frames import IMAGE_SUFFIXES
 from vidattr.datasets._files import safe
 from vidattr.errors import ConfigError, printable
 from vidattr.types import Problem
+from vidattr.video.decoders import VIDEO_SUFFIXES
+from vidattr.video.frame_folder import IMAGE_SUFFIXES
 
 CONTAINERS = (
     "UCF-101", "UCF101", "frames", "jpegs", "jpegs_256", "rawframes", "rgb-images", "rgb_frames", "sampled_frames", "videos",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 
 def mean_field(frames: Tensor, extent: int) -> Tensor:

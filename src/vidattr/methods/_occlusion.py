@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from vidattr.blur import rise_blur
 from vidattr.errors import ConfigError
 from vidattr.methods import _conditional
 from vidattr.methods._ops import Score, fall, score_of
@@ -23,7 +22,8 @@ from vidattr.methods._tubes import union_mask
 from vidattr.models._network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query
-from vidattr.view import View
+from vidattr.video.blur import rise_blur
+from vidattr.video.preprocessing import View
 
 
 class Fill(StrEnum):

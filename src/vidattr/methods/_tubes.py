@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods._flow import Flow, Gray, optical_flow
 from vidattr.stages import stage
 from vidattr.types import Query, hashed
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 _STILL = 1e-6  # pixels: a path shorter than this goes in no direction
 

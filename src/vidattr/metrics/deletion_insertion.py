@@ -14,12 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.blur import rise_blur
 from vidattr.errors import ConfigError
 from vidattr.metrics._draws import check_draws
 from vidattr.models._network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
-from vidattr.view import View
+from vidattr.video.blur import rise_blur
+from vidattr.video.preprocessing import View
 
 
 class Order(StrEnum):
@@ -57,7 +57,7 @@ class DeletionInsertion:
         steps: Number of steps.
         order: What is ranked together.
         deletion_fill: What replaces deleted voxels.
-        insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`vidattr.blur`).
+        insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`vidattr.video.blur`).
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none. Each
             costs as many passes as the map itself.
     """

@@ -17,7 +17,7 @@ from vidattr.models._folded import Folded
 from vidattr.models._output import Output, logits_of, probabilities_of, sound
 from vidattr.models._prefix import Prefix
 from vidattr.stages import stage
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 if TYPE_CHECKING:
     from vidattr.models._compiled import Compiled

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vidattr.errors import ConfigError
-from vidattr.view import Geometry, View
+from vidattr.video.preprocessing import Geometry, View
 
 _RESIZED = {"do_resize": True, "resample": 2}  # of PIL's filters number 2 is the bilinear one
 

@@ -21,7 +21,7 @@ from vidattr.models._classes import class_names
 from vidattr.models._network import Network
 from vidattr.models._output import Output, misstated
 from vidattr.types import coded, hashed
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 

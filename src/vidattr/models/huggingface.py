@@ -23,7 +23,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._processors import KINDS, processor_view
 from vidattr.types import hashed
-from vidattr.view import CropAt, Resample, Sampling, View
+from vidattr.video.preprocessing import CropAt, Resample, Sampling, View
 
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 

@@ -15,7 +15,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, Sampling, Short, View
+from vidattr.video.preprocessing import Geometry, Sampling, Short, View
 
 # Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.
 _BLOCKS = {

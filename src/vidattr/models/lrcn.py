@@ -16,7 +16,7 @@ from vidattr.models._classes import class_names
 from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.types import hashed
-from vidattr.view import Channels, Geometry, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 
 _SIDE = 128
 # Keras's automatic layer names, in the order of the layers.

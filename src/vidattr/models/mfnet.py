@@ -15,7 +15,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Sampling, View
 
 _FIBRES = 16
 _WIDTH = 96  # of the first stage; each one has twice the last one's

@@ -14,7 +14,7 @@ from vidattr.models._classes import class_names
 from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.types import hashed
-from vidattr.view import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Sampling, View
 
 
 class Block(nn.Module):

@@ -17,7 +17,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, Resample, Sampling, Short, View
+from vidattr.video.preprocessing import Geometry, Resample, Sampling, Short, View
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _WIDTHS = (64, 128, 256, 512)

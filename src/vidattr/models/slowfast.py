@@ -18,7 +18,7 @@ from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
 from vidattr.models._slowfast_names import from_mmaction2, from_pyslowfast
 from vidattr.types import hashed
-from vidattr.view import CropAt, Geometry, LongSide, Sampling, Short, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
 
 _BLOCKS = (3, 4, 6, 3)
 _WIDTH = 64  # channels of the slow stem

@@ -21,7 +21,7 @@ from vidattr.models._output import Output
 from vidattr.models._released import released_file
 from vidattr.models._renamed import renamed
 from vidattr.types import hashed
-from vidattr.view import CropAt, Geometry, LongSide, Sampling, Short, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
 
 _PATCH = 16
 

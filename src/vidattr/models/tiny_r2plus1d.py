@@ -14,7 +14,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._released import loaded
 from vidattr.types import hashed
-from vidattr.view import View
+from vidattr.video.preprocessing import View
 from vidattr.weights import weights_path
 
 _WIDTHS = (16, 32, 64)

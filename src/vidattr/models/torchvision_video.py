@@ -23,7 +23,7 @@ from vidattr.models._network import Network, Unfold
 from vidattr.models._output import Output
 from vidattr.models._torchvision import download
 from vidattr.types import hashed
-from vidattr.view import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Sampling, View
 
 
 class Architecture(StrEnum):

@@ -19,7 +19,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Geometry, Resample, View
+from vidattr.video.preprocessing import Geometry, Resample, View
 
 
 class Head(StrEnum):

@@ -21,7 +21,7 @@ from vidattr.models._network import Network
 from vidattr.models._output import Output
 from vidattr.models._released import released, released_file
 from vidattr.types import hashed
-from vidattr.view import Channels, Geometry, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 
 _HIDDEN = 256
 _REDUCTION = 32  # of a frame's sides, to the last features

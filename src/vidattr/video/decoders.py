@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidattr._display import upright
-from vidattr._footage import MAX_PIXELS, Footage, Load, NoVideoError, Trouble, UnreadableError
 from vidattr.types import Pixels
+from vidattr.video.display_matrix import upright
+from vidattr.video.footage import MAX_PIXELS, Footage, Load, NoVideoError, Trouble, UnreadableError
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame

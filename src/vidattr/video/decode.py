@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vidattr._decoding import opencv, pyav
-from vidattr._footage import Footage, Load, NoVideoError, UnreadableError
-from vidattr._frames import folder
 from vidattr.errors import ClipError
-from vidattr.geometry import Placement
-from vidattr.sampling import sample
 from vidattr.types import Box, Clip, Pixels, Sample
-from vidattr.view import Sampling, View
+from vidattr.video.decoders import opencv, pyav
+from vidattr.video.footage import Footage, Load, NoVideoError, UnreadableError
+from vidattr.video.frame_folder import folder
+from vidattr.video.geometry import Placement
+from vidattr.video.preprocessing import Sampling, View
+from vidattr.video.sampling import sample
 
 _MAX_PASSES = 1000
 _Placed = tuple[Pixels, tuple[Box, ...]]

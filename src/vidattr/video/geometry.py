@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidattr.types import Box, Pixels
-from vidattr.view import CropAt, Geometry, LongSide, Resample, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Resample, View
 
 
 @dataclass(frozen=True)

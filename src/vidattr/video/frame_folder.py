@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidattr._footage import MAX_PIXELS, Footage, Load, Trouble, UnreadableError
 from vidattr.types import Pixels
+from vidattr.video.footage import MAX_PIXELS, Footage, Load, Trouble, UnreadableError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

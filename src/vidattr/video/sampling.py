@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from vidattr.errors import ClipError
-from vidattr.view import PLACED, Sampling, Short, View
+from vidattr.video.preprocessing import PLACED, Sampling, Short, View
 
 
 def sample(count: int, view: View, fps: float | None = None) -> list[int]:

@@ -1,0 +1,1 @@
+"""From a source on disk to pixels: reading, choosing frames, resizing."""
