@@ -13,10 +13,10 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from vidattr.datasets import _tubes
-from vidattr.datasets._files import safe
 from vidattr.datasets.clips import Clips
 from vidattr.datasets.kinetics import Kinetics
+from vidattr.datasets.shared import tubes as _tubes
+from vidattr.datasets.shared.files import safe
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.datasets.ucf101_24 import CLASSES, UCF24
 from vidattr.errors import ClipError, ConfigError

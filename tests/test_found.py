@@ -17,10 +17,11 @@ import pytest
 
 from conftest import Command
 from vidattr import _drawing
-from vidattr.datasets import _matlab, _tubes
-from vidattr.datasets._files import safe
 from vidattr.datasets.clips import Clips
 from vidattr.datasets.kinetics import Kinetics
+from vidattr.datasets.shared import matlab
+from vidattr.datasets.shared import tubes as _tubes
+from vidattr.datasets.shared.files import safe
 from vidattr.datasets.synthetic import Synthetic
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.datasets.ucf101_24 import UCF24
@@ -312,7 +313,7 @@ def test_a_matlab_file_is_read_as_scipy_reads_it_and_never_trusted(tmp_path: Pat
     one[0, 1] = (names[1], np.array([[300]], np.uint16), np.zeros((0, 0)))
     savemat(tmp_path / "a.mat", {"other": np.eye(3), "annot": one}, do_compression=compressed)
     data = (tmp_path / "a.mat").read_bytes()
-    first, second = _matlab.variable(data, "annot")
+    first, second = matlab.variable(data, "annot")
     assert np.array_equal(first["tubes"][0]["boxes"], boxes)
     assert (first["name"], int(first["num_imgs"].item()), int(second["num_imgs"].item())) == (names[0], 9, 300)
     assert _tubes.load(str(tmp_path / "a.mat"))[names[0]]().segment() == (2, 4)
@@ -320,7 +321,7 @@ def test_a_matlab_file_is_read_as_scipy_reads_it_and_never_trusted(tmp_path: Pat
     draw = random.Random(0)
     for _ in range(150):
         with pytest.raises(ValueError, match=r"."):
-            _matlab.variable(mutated(data[:136], draw) + mutated(data[136:], draw)[: draw.randrange(200, 600)], "annot")
+            matlab.variable(mutated(data[:136], draw) + mutated(data[136:], draw)[: draw.randrange(200, 600)], "annot")
             raise ValueError("read all the same")
 
 

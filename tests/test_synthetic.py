@@ -9,7 +9,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from vidattr.datasets import _scenes
+from vidattr.datasets.shared import scenes as _scenes
 from vidattr.datasets.synthetic import CLASSES, Split, Synthetic, Variant
 from vidattr.errors import ConfigError
 from vidattr.types import Pixels

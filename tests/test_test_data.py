@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidattr.datasets import _tubes
+from vidattr.datasets.shared import tubes as _tubes
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "test_data"

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from vidattr.datasets._files import Damaged, chosen, indexed, safe
-from vidattr.datasets._walk import Footage, Source, footage, named
+from vidattr.datasets.shared.files import Damaged, chosen, indexed, safe
+from vidattr.datasets.shared.folders import Footage, Source, footage, named
 from vidattr.types import Clip, Index, unkeyed
 
 

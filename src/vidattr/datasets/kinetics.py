@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from vidattr.datasets._files import Damaged, chosen, indexed, parsing, safe
-from vidattr.datasets._walk import Footage, Source, footage
+from vidattr.datasets.shared.files import Damaged, chosen, indexed, parsing, safe
+from vidattr.datasets.shared.folders import Footage, Source, footage
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem, hashed, unkeyed

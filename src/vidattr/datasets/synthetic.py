@@ -11,11 +11,11 @@ from typing import ClassVar, overload
 
 import numpy as np
 
-from vidattr.datasets import _scenes
+from vidattr.datasets.shared import scenes
 from vidattr.errors import ConfigError
 from vidattr.types import Clip, Index, Pixels, unkeyed
 
-CLASSES = (*_scenes.SHAPES, *_scenes.TEXTURES)
+CLASSES = (*scenes.SHAPES, *scenes.TEXTURES)
 
 
 class Variant(StrEnum):
@@ -75,17 +75,17 @@ class Synthetic:
         """Returns the clips, in the order of their numbers; none is laid out before it is asked for, or drawn before its `source` is."""
         return Index(_Clips(self, range(self.clips)))
 
-    def scene(self, number: int) -> _scenes.Scene:
+    def scene(self, number: int) -> scenes.Scene:
         """Returns what clip `number` (from 0) shows."""
         name = f"{self.seed}/{self.variant.value}/{self.split.value}/{number}"
         random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))
         label = self._label(number)
         if self.variant is Variant.object:
-            return _scenes.scene(random, shape=label, texture=None)
-        return _scenes.scene(random, shape=None, texture=label)
+            return scenes.scene(random, shape=label, texture=None)
+        return scenes.scene(random, shape=None, texture=label)
 
     def _label(self, number: int) -> str:
-        names = list(_scenes.SHAPES if self.variant is Variant.object else _scenes.TEXTURES)
+        names = list(scenes.SHAPES if self.variant is Variant.object else scenes.TEXTURES)
         return names[number % len(names)]
 
     def clip(self, number: int) -> Clip:

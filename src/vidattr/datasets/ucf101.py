@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from vidattr.datasets import _ucf
-from vidattr.datasets._files import Damaged, chosen
-from vidattr.datasets._walk import Source, footage
+from vidattr.datasets.shared import ucf
+from vidattr.datasets.shared.files import Damaged, chosen
+from vidattr.datasets.shared.folders import Source, footage
 from vidattr.labels import plain
 from vidattr.types import Index, unkeyed
 
@@ -45,6 +45,6 @@ class UCF101:
         """
         found = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
         # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos' names.
-        spelling = {plain(label): label for label in sorted(map(_ucf.label_of, found.files), reverse=True) if label}
+        spelling = {plain(label): label for label in sorted(map(ucf.label_of, found.files), reverse=True) if label}
         labels = chosen(self.classes, spelling.values())
-        return _ucf.index(found, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)
+        return ucf.index(found, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from vidattr.datasets import _tubes, _ucf
-from vidattr.datasets._files import Damaged, chosen
-from vidattr.datasets._walk import Source, footage
+from vidattr.datasets.shared import tubes as _tubes
+from vidattr.datasets.shared import ucf
+from vidattr.datasets.shared.files import Damaged, chosen
+from vidattr.datasets.shared.folders import Source, footage
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem, hashed, unkeyed
 
@@ -56,9 +57,9 @@ class UCF24:
         files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
         known = set(map(plain, CLASSES))
         for one in files.files:
-            if (label := _ucf.label_of(one)) and plain(label) not in known:
+            if (label := ucf.label_of(one)) and plain(label) not in known:
                 files.leave("of none of the 24 classes", one.path)
-        found = _ucf.index(files, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)
+        found = ucf.index(files, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)
         tubes = _tubes.load(self.annotations) if self.annotations else {}
         clips: list[Clip] = []
         problems = list(found.problems)

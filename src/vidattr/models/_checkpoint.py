@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from vidattr._arrays import Array, arrays_of
+from vidattr.array_pickle import Array, arrays_of
 from vidattr.errors import ConfigError
 from vidattr.models._entries import WANTED, WRAPPERS, listed, refuse
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidattr._arrays import arrays_of
-from vidattr.datasets import _matlab as _matlab5
-from vidattr.datasets._files import parsing
+from vidattr.array_pickle import arrays_of
+from vidattr.datasets.shared import matlab as _matlab5
+from vidattr.datasets.shared.files import parsing
 from vidattr.errors import ConfigError
 from vidattr.types import Box
 

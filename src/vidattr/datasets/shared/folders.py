@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
 
-from vidattr.datasets._files import safe
+from vidattr.datasets.shared.files import safe
 from vidattr.errors import ConfigError, printable
 from vidattr.types import Problem
 from vidattr.video.decoders import VIDEO_SUFFIXES

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from vidattr.datasets._files import Damaged, indexed, parsing, safe
-from vidattr.datasets._walk import Footage, Found
+from vidattr.datasets.shared.files import Damaged, indexed, parsing, safe
+from vidattr.datasets.shared.folders import Footage, Found
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem

@@ -1,0 +1,1 @@
+"""What several datasets need: folders, annotation files, tubes, drawn scenes."""
