@@ -31,7 +31,7 @@ from vidattr.config import compose
 from vidattr.config.runtime import Runtime
 from vidattr.methods._flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.types import Query, Truth
 

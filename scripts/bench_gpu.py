@@ -40,7 +40,7 @@ from vidattr.config import compose
 from vidattr.config.runtime import Device, Precision, Runtime, within_memory
 from vidattr.errors import ConfigError
 from vidattr.methods._flow import Flow, Gray, optical_flow
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.models.timesformer import TimeSformer, network_of
 from vidattr.types import Method, Query, Truth
 

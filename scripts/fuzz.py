@@ -108,7 +108,7 @@ def call(load: Sequence[Any]) -> dict[str, Any]:
     err = ""
     try:
         if name == "class_names":
-            from vidattr.models._classes import class_names
+            from vidattr.models.weights.class_names import class_names
 
             class_names(**fields)
         else:

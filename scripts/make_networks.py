@@ -36,7 +36,7 @@ from small_networks import (
     refusal,
     untrained_network,
 )
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.video.preprocessing import View
 
 CHILD = CONFIGS.parent / "scripts" / "measure_network.py"

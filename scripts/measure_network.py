@@ -17,7 +17,7 @@ from torch import Tensor
 
 from small_networks import clip_size, query, untrained_network
 from vidattr.config.runtime import Runtime
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 
 HEADING = ["model", "clip", "device", "forward, s", "peak, GiB", "forward and input gradient, s", "peak, GiB"]
 ROUNDS = 3

@@ -19,12 +19,12 @@ from torchvision.models.video.mvit import MSBlockConfig, MViT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models import huggingface, timesformer
-from vidattr.models._checkpoint import anonymous, untrained
-from vidattr.models._network import Network
 from vidattr.models.c3d_light import C3DLight
 from vidattr.models.lrcn import LRCN
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.torchvision_video import unfold_mvit
+from vidattr.models.weights.checkpoint import anonymous, untrained
 from vidattr.types import Method, Query
 from vidattr.video.preprocessing import View
 

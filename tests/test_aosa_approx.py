@@ -18,7 +18,7 @@ from vidattr.methods._occlusion import Aggregate, Fill
 from vidattr.methods._ops import Score
 from vidattr.methods.aosa import AOSA
 from vidattr.methods.aosa_approx import AOSAApprox, Refine, Relu
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur as blur
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint, fill, head_size, located, read
+from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, located, read
 
 
 def small(classes: int = 3) -> nn.Module:

@@ -116,7 +116,7 @@ def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
     vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     from vidattr.methods.gradient import Gradient
-    from vidattr.models._network import Network
+    from vidattr.models.network.network import Network
 
     assert vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=whole").code == 0
     undisturbed = maps(tmp_path / "whole")

@@ -17,7 +17,7 @@ from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import ConfigError
 from vidattr.metrics.timing import Timing
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 
 

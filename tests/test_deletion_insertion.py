@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d
 import toys
 from vidattr.errors import ConfigError
 from vidattr.metrics.deletion_insertion import DeletionInsertion, Fill, Order, boundaries, rank
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Query, Scores, Truth
 from vidattr.video.blur import rise_blur as blur
 

@@ -16,10 +16,10 @@ from vidattr.errors import ConfigError
 from vidattr.methods._excitation import Trace
 from vidattr.methods._ops import TimeUpsample, trilinear
 from vidattr.methods.eb_r import ExcitationBackprop, Steps
-from vidattr.models._lstm import Activation, unrolled_lstm
-from vidattr.models._network import Network
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.mfnet import MFNet
+from vidattr.models.network.lstm import Activation, unrolled_lstm
+from vidattr.models.network.network import Network
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.tsm import TSM
 from vidattr.models.vgg16lstm import Average, Backbone, RecurrentCNN

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 import toys
 from vidattr.config.runtime import Device, Runtime
-from vidattr.models._folded import Folded
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
+from vidattr.models.speed.folded import Folded
 
 
 class Residual(nn.Module):

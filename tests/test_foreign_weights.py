@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint, fill, read
+from vidattr.models.weights.checkpoint import Checkpoint, fill, read
 
 
 def script(path: Path) -> None:

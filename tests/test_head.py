@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
-from vidattr.models import _head
-from vidattr.models._head import gap_linear_head
-from vidattr.models._network import Network
+from vidattr.models.network import linear_head
+from vidattr.models.network.linear_head import gap_linear_head
+from vidattr.models.network.network import Network
 from vidattr.video.preprocessing import View
 
 K, C = 5, 6
@@ -187,10 +187,10 @@ def test_neither_hooks_nor_random_state_nor_networks_are_kept() -> None:
     gap_linear_head(net, clips())
     assert torch.equal(state, torch.random.get_rng_state())
     assert not any(module._forward_hooks for module in net.module.modules())
-    kept = len(_head._found)
+    kept = len(linear_head._found)
     del net
     gc.collect()
-    assert len(_head._found) < kept
+    assert len(linear_head._found) < kept
 
 
 @pytest.mark.usefixtures("no_host_copies")

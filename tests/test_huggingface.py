@@ -22,10 +22,10 @@ from conftest import ROOT, Command
 from vidattr.config.compose import build
 from vidattr.config.identity import describe
 from vidattr.errors import ConfigError
-from vidattr.models._attention import DividedAttention, JointAttention
-from vidattr.models._network import Network
-from vidattr.models._processors import processor_view
 from vidattr.models.huggingface import Clips, HuggingFace, network_of
+from vidattr.models.network.attention import DividedAttention, JointAttention
+from vidattr.models.network.network import Network
+from vidattr.models.weights.processors import processor_view
 from vidattr.video.preprocessing import Geometry, View
 
 PLAIN = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_center_crop": True}

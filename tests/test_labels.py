@@ -18,7 +18,7 @@ from vidattr.datasets.kinetics import Kinetics
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ClipError, ConfigError, unknown
 from vidattr.labels import plain
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Clip
 from vidattr.video.preprocessing import View
 

@@ -17,7 +17,7 @@ from vidattr.methods.grad_x_input import GradXInput
 from vidattr.methods.gradient import Gradient
 from vidattr.methods.integrated_gradients import Baseline, IntegratedGradients
 from vidattr.methods.saliency_tubes import SaliencyTubes
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Query
 

@@ -24,7 +24,7 @@ from vidattr.methods.integrated_gradients import Baseline, IntegratedGradients, 
 from vidattr.methods.random import Random
 from vidattr.methods.saliency_tubes import SaliencyTubes, Upsample
 from vidattr.methods.smoothgrad import Kind, SmoothGrad
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 
 

@@ -19,7 +19,7 @@ import toys
 from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Method, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))

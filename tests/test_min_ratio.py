@@ -18,7 +18,7 @@ from vidattr.methods.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.gradient import Gradient
 from vidattr.methods.random import Random
 from vidattr.metrics.min_ratio import MinRatio
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 
 T, H, W = 4, 8, 8

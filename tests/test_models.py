@@ -19,10 +19,10 @@ from torchvision.models.video import R2Plus1D_18_Weights
 from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._network import Network
 from vidattr.models.c3d_light import C3DLight, UCF101C3DLight
 from vidattr.models.custom import Custom
 from vidattr.models.lrcn import UCF50LRCN
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight, UCF101R2Plus1DLight
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.video.preprocessing import Channels, Geometry, Sampling, View

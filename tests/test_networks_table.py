@@ -19,7 +19,7 @@ import make_networks
 import measure_network
 from seen_table import ORIGINALS
 from small_networks import ATTENTIVE, CONVOLUTIONAL, METHODS, RECURRENT, SMALL, config, query, refusal
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 
 PAGE = make_networks.DOCS.read_text("utf-8")
 SECTIONS = ("## Size and cost", "## What each network sees", "## What is defined for what", "## Compilation and half precision")

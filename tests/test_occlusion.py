@@ -17,8 +17,8 @@ from vidattr.methods._tubes import tubes
 from vidattr.methods.aosa import AOSA
 from vidattr.methods.osa import OSA, Placement
 from vidattr.metrics.deletion_insertion import DeletionInsertion
-from vidattr.models._network import Network
-from vidattr.models._output import Output
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
 from vidattr.types import Query
 from vidattr.video.blur import rise_blur as blur
 

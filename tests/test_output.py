@@ -17,9 +17,9 @@ from vidattr.errors import ClipError, ConfigError
 from vidattr.methods._extremal import REWARDS, Reward
 from vidattr.methods._ops import Score, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
-from vidattr.models._network import Network
-from vidattr.models._output import Output, loss_of, misstated
-from vidattr.models._sound import complaint
+from vidattr.models.network.finite import complaint
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output, loss_of, misstated
 from vidattr.types import Query
 from vidattr.video.preprocessing import View
 

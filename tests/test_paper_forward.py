@@ -12,10 +12,10 @@ from torch.nn.functional import avg_pool3d, linear
 from paper_twins import State, hara_twin, i3d_twin, mfnet_twin, shift_twin, tsm_twin
 from vidattr.errors import ConfigError
 from vidattr.methods.saliency_tubes import SaliencyTubes
-from vidattr.models._head import gap_linear_head
-from vidattr.models._network import Network
 from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet
+from vidattr.models.network.linear_head import gap_linear_head
+from vidattr.models.network.network import Network
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, middle
 from vidattr.models.tsm import TSM, TemporalShift, shift
 from vidattr.types import Query

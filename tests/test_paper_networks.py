@@ -16,12 +16,12 @@ from conftest import ROOT
 from paper_shapes import Shapes, hara_shapes, i3d_shapes, li_i3d_shapes, mfnet_shapes, tsm_shapes
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import anonymous
-from vidattr.models._classes import shipped
 from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet, MFNet3D
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, ResNet3D
 from vidattr.models.tsm import TSM, Head, ShiftedResNet50
+from vidattr.models.weights.checkpoint import anonymous
+from vidattr.models.weights.class_names import shipped
 from vidattr.video.preprocessing import View
 
 State = dict[str, Tensor]

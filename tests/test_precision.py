@@ -14,7 +14,7 @@ from conftest import Command
 from vidattr.config.compose import cells
 from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Precision, Runtime
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 
 

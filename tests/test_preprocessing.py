@@ -19,8 +19,8 @@ from conftest import ROOT
 from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalised, transformers_processor
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._processors import processor_view
 from vidattr.models.huggingface import HuggingFace
+from vidattr.models.weights.processors import processor_view
 from vidattr.video.geometry import Placement
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Resample, View
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.models.video import R2Plus1D_18_Weights
 
 from vidattr.datasets.ucf101_24 import UCF24
-from vidattr.models._head import gap_linear_head
-from vidattr.models._network import Network
 from vidattr.models.c3d_light import UCF101C3DLight
 from vidattr.models.lrcn import UCF50LRCN
+from vidattr.models.network.linear_head import gap_linear_head
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Clip
 from vidattr.video.decode import read

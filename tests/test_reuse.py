@@ -18,12 +18,12 @@ from vidattr.methods._occlusion import Fill
 from vidattr.methods._tubes import union_mask
 from vidattr.methods.osa import OSA, Placement
 from vidattr.models import mfnet, resnet3d
-from vidattr.models._network import Network
-from vidattr.models._prefix import Prefix
 from vidattr.models.c3d_light import C3DLight
 from vidattr.models.mfnet import MFNet3D
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.resnet3d import Convolution, ResNet3D
+from vidattr.models.speed.prefix import Prefix
 from vidattr.models.tiny_r2plus1d import R2Plus1D
 from vidattr.types import Query
 

@@ -14,7 +14,7 @@ import toys
 from vidattr.errors import ConfigError
 from vidattr.methods._ops import Score
 from vidattr.methods.rise import RISE, enlarge
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 
 

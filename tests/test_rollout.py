@@ -9,8 +9,8 @@ from vidattr.errors import ConfigError
 from vidattr.methods._ops import TimeUpsample, trilinear
 from vidattr.methods._rollout import rolled_out, with_residual
 from vidattr.methods.attention_rollout import AttentionRollout, Heads
-from vidattr.models._attention import DividedAttention, Fuse, JointAttention
-from vidattr.models._network import Network
+from vidattr.models.network.attention import DividedAttention, Fuse, JointAttention
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 
 N, BLOCKS, GRID = 2, 3, (3, 2, 4)

@@ -183,7 +183,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_written(vidattr: Command, 
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr.models._network import Network
+    from vidattr.models.network.network import Network
 
     real, seen = Network.__call__, []
 

@@ -28,8 +28,8 @@ from vidattr.methods.random import Random
 from vidattr.metrics._cascade import Stage, randomise, restored, stages
 from vidattr.metrics._similarity import Similarity
 from vidattr.metrics.sanity import Sanity
-from vidattr.models._network import Network
 from vidattr.models.lrcn import LRCN
+from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import CNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D

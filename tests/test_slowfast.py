@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._slowfast_names import from_pyslowfast
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant
+from vidattr.models.weights.slowfast_names import from_pyslowfast
 from vidattr.video.preprocessing import View
 
 State = dict[str, Tensor]

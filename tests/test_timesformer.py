@@ -17,8 +17,8 @@ from conftest import ROOT
 from toys import reset
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._divided import unfold_divided
-from vidattr.models._network import Network
+from vidattr.models.network.divided_attention import unfold_divided
+from vidattr.models.network.network import Network
 from vidattr.models.timesformer import Release, TimeSformer, TimeSformerB16, network_of
 from vidattr.video.preprocessing import CropAt, LongSide, Sampling, Short, View
 

@@ -19,7 +19,7 @@ from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.metrics import timing
 from vidattr.metrics.timing import Timing
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.table import build
 from vidattr.types import Column, Explanation, Query, Scores
 

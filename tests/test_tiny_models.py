@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vidattr.datasets.synthetic import CLASSES, Synthetic, Variant
 from vidattr.errors import ConfigError
-from vidattr.models._head import gap_linear_head
-from vidattr.models._network import Network
+from vidattr.models.network.linear_head import gap_linear_head
+from vidattr.models.network.network import Network
 from vidattr.models.tiny_cnn_lstm import CNNLSTM, TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
 from vidattr.video import decode

@@ -16,7 +16,7 @@ from torchvision.models import WeightsEnum
 from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._head import gap_linear_head
+from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, unfold_mvit, unfold_swin
 from vidattr.video.preprocessing import Geometry, View
 

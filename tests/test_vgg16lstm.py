@@ -15,9 +15,9 @@ from torchvision.models import resnet50
 from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint
-from vidattr.models._lstm import Activation
+from vidattr.models.network.lstm import Activation
 from vidattr.models.vgg16lstm import BPTT, Average, Backbone, LSTMCell, RecurrentCNN
+from vidattr.models.weights.checkpoint import Checkpoint
 from vidattr.video.preprocessing import Channels, Geometry, Resample, Sampling, View
 
 VGG = RecurrentCNN()
@@ -129,7 +129,7 @@ def test_cost_is_the_published_one(cost: Cost) -> None:
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """Makes `read` find the returned state, and networks without storage: half a gigabyte is only named, never held."""
     state: dict[str, Tensor] = {}
-    monkeypatch.setattr("vidattr.models._released.read", lambda path: Checkpoint(path, state))
+    monkeypatch.setattr("vidattr.models.weights.released.read", lambda path: Checkpoint(path, state))
     original = RecurrentCNN.build
 
     def build(self: RecurrentCNN) -> Any:

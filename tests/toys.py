@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from vidattr.models._attention import Attention, Fuse, JointAttention
-from vidattr.models._network import Network
+from vidattr.models.network.attention import Attention, Fuse, JointAttention
+from vidattr.models.network.network import Network
 from vidattr.types import Query
 from vidattr.video.preprocessing import View
 

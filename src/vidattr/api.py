@@ -16,8 +16,8 @@ from vidattr.config.building import made
 from vidattr.config.compose import part
 from vidattr.config.runtime import Runtime, within_memory
 from vidattr.errors import ConfigError, VidattrError
-from vidattr.models._network import Network
-from vidattr.models._sound import complaint
+from vidattr.models.network.finite import complaint
+from vidattr.models.network.network import Network
 from vidattr.types import Clip, Explanation, Method, Model, Query
 from vidattr.video.decode import read as read_video
 

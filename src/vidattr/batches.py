@@ -19,8 +19,8 @@ from vidattr.config.identity import describe, key
 from vidattr.config.runtime import submitted, within_memory
 from vidattr.errors import ClipError, ConfigError, line
 from vidattr.labels import index_of, plain
-from vidattr.models._network import Network
-from vidattr.models._sound import complaint
+from vidattr.models.network.finite import complaint
+from vidattr.models.network.network import Network
 from vidattr.sources import Source
 from vidattr.store import StoredMap
 from vidattr.types import Clip, Explanation, Joint, Query, Sample

@@ -27,7 +27,7 @@ from vidattr.config.settings import check_out
 from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
 from vidattr.jobs import made_by
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.resident import Resident
 from vidattr.scores import Judged, read_scores, scores_identity
 from vidattr.sources import Sources, mark_of, truth_of

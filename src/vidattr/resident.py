@@ -7,7 +7,7 @@ from functools import cached_property
 from vidattr.batches import network_key
 from vidattr.config.compose import Cell
 from vidattr.errors import ConfigError
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 
 
 class Resident:

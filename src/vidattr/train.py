@@ -24,8 +24,8 @@ from vidattr.config.building import build
 from vidattr.doubts import told
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
-from vidattr.models._network import Network
-from vidattr.models._output import loss_of
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import loss_of
 from vidattr.types import Clip, Dataset, Model, Sample
 from vidattr.video import decode
 from vidattr.writing import sweep, write_bytes, write_text

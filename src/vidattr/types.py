@@ -20,7 +20,7 @@ from torch import Tensor
 from vidattr.errors import printable
 
 if TYPE_CHECKING:
-    from vidattr.models._network import Network
+    from vidattr.models.network.network import Network
     from vidattr.video.preprocessing import View
 
 R = TypeVar("R")

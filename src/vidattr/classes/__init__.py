@@ -1,4 +1,4 @@
-"""Class names in the order of a network's outputs, one name a line: read by `vidattr.models._classes`.
+"""Class names in the order of a network's outputs, one name a line: read by `vidattr.models.weights.class_names`.
 
 `kinetics400`, `kinetics600`, `kinetics700`: the alphabetical order of the data sets' own annotations (Google, CC BY 4.0),
 which many released networks use,

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 
 R = TypeVar("R")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's <malloc.h>

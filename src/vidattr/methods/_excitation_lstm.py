@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from vidattr.methods._shares import Share
-from vidattr.models._lstm import Activation, recurrence
+from vidattr.models.network.lstm import Activation, recurrence
 
 if TYPE_CHECKING:
     from vidattr.methods._excitation import Call, Trace

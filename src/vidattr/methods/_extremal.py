@@ -27,8 +27,8 @@ from vidattr.methods._mask_losses import (
 from vidattr.methods._ops import Score, chunks, derivative, score_of
 from vidattr.methods._pyramid import PYRAMIDS, perturb
 from vidattr.methods._seeds import SmoothMax, released_sigma, temporal_weights
-from vidattr.models._network import Network
-from vidattr.models._output import Output
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
 from vidattr.stages import stage
 from vidattr.types import Query
 

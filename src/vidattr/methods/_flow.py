@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from vidattr.errors import ConfigError
-from vidattr.models import _checkpoint
+from vidattr.models.weights import checkpoint as _checkpoint
 from vidattr.stages import stage
 
 Plane = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from vidattr.methods import _conditional
 from vidattr.methods._ops import Score, fall, score_of
 from vidattr.methods._reuse import reuse
 from vidattr.methods._tubes import union_mask
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur

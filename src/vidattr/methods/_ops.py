@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vidattr.models._network import Network
-from vidattr.models._output import Output, alternatives, log_probabilities_of, probabilities_of
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output, alternatives, log_probabilities_of, probabilities_of
 from vidattr.stages import stage
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from vidattr.methods._tubes import union_mask
-from vidattr.models._network import Network
-from vidattr.models._prefix import Prefix, Reach, Step
+from vidattr.models.network.network import Network
+from vidattr.models.speed.prefix import Prefix, Reach, Step
 from vidattr.stages import stage
 
 _SHARE = 0.6  # of a step's inputs: a larger crop saves too little to be worth cutting and pasting

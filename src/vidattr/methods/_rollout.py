@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidattr.models._attention import Attention, DividedAttention, JointAttention
+from vidattr.models.network.attention import Attention, DividedAttention, JointAttention
 
 
 def rolled_out(attention: Attention, discard: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vidattr.methods._occlusion import Occlusion, explain
 from vidattr.methods._tubes import Tubing, tubes
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

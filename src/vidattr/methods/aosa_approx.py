@@ -16,7 +16,7 @@ from vidattr.methods._integral import members, spread, union_sums
 from vidattr.methods._occlusion import FILLS, MEANS, WEIGHTS, Aggregate, Fill
 from vidattr.methods._ops import Score, chunks, derivative, score_of
 from vidattr.methods._tubes import Tubes, Tubing, tubes, union_mask
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods._ops import TimeUpsample, chunks, upsampled
 from vidattr.methods._rollout import rolled_out
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

@@ -15,7 +15,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods._excitation import Kind, Operation, Trace, Weighted
 from vidattr.methods._ops import TimeUpsample, chunks, upsampled
 from vidattr.methods._shares import redistribute
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query
 

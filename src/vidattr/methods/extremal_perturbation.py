@@ -15,7 +15,7 @@ from vidattr.methods._extremal import SIDES, Context, Reward, Variant, solve
 from vidattr.methods._mask_losses import CoreShape, CoreTopK, Ties
 from vidattr.methods._pyramid import Border, Perturbation, blur
 from vidattr.methods._seeds import Profile
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 _RANGES: dict[str, tuple[float, float]] = {

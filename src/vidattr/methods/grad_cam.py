@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidattr.methods._ops import Score, TimeUpsample, chunks, derivative, score_of, upsampled
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

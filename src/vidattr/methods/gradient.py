@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vidattr.methods._ops import Polarity, Reduce, Score, input_gradients, to_map
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

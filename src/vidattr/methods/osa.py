@@ -13,7 +13,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods._occlusion import Aggregate, Occlusion, explain
 from vidattr.methods._tubes import scaled
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

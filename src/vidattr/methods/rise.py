@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods._ops import Score, scores
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vidattr.methods._ops import chunks, trilinear
-from vidattr.models._head import gap_linear_head
-from vidattr.models._network import Network
+from vidattr.models.network.linear_head import gap_linear_head
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods._ops import Polarity, Reduce, Score, probe_gradients, to_map
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 
 

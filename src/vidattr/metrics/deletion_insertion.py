@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics._draws import check_draws
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import View

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidattr.metrics._draws import check_draws
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 
 

@@ -18,7 +18,7 @@ from vidattr.methods._pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.methods.extremal_perturbation import ExtremalPerturbation
 from vidattr.metrics._draws import check_draws
 from vidattr.metrics.deletion_insertion import rank
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 
 

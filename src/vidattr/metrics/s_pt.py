@@ -23,7 +23,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics._draws import check_draws
 from vidattr.metrics._pointing import expected_hit
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Box, Column, Fitted, Method, Query, Scores, Truth
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics._cascade import randomise, restored, stages
 from vidattr.metrics._similarity import Similarity, similarity
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Strip, Truth
 
 _UNCHANGED = "unchanged"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 from vidattr.stages import stopwatch
 from vidattr.types import Column, Method, Query, Scores, Truth
 

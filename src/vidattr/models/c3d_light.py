@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.models._checkpoint import fill, head_size, located, read
-from vidattr.models._classes import class_names
-from vidattr.models._network import Network
-from vidattr.models._output import Output
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.checkpoint import fill, head_size, located, read
+from vidattr.models.weights.class_names import class_names
 from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, View
 

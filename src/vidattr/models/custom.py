@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from vidattr.config import importing
 from vidattr.errors import ConfigError, VidattrError
-from vidattr.models._checkpoint import fill, located, read
-from vidattr.models._classes import class_names
-from vidattr.models._network import Network
-from vidattr.models._output import Output, misstated
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output, misstated
+from vidattr.models.weights.checkpoint import fill, located, read
+from vidattr.models.weights.class_names import class_names
 from vidattr.types import coded, hashed
 from vidattr.video.preprocessing import View
 

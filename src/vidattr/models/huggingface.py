@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from vidattr.config.identity import sha256_of_files
 from vidattr.errors import ConfigError
-from vidattr.models._attention import Fuse, JointAttention
-from vidattr.models._classes import class_names
-from vidattr.models._divided import divided_attention, unfold_divided
-from vidattr.models._network import Network
-from vidattr.models._output import Output
-from vidattr.models._processors import KINDS, processor_view
+from vidattr.models.network.attention import Fuse, JointAttention
+from vidattr.models.network.divided_attention import divided_attention, unfold_divided
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.class_names import class_names
+from vidattr.models.weights.processors import KINDS, processor_view
 from vidattr.types import hashed
 from vidattr.video.preprocessing import CropAt, Resample, Sampling, View
 

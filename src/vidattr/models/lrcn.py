@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint, fill, head_size, located, read
-from vidattr.models._classes import class_names
-from vidattr.models._network import Network
-from vidattr.models._output import Output
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, located, read
+from vidattr.models.weights.class_names import class_names
 from vidattr.types import hashed
 from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 

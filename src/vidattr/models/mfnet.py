@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
-from vidattr.models._network import Network
-from vidattr.models._output import Output
-from vidattr.models._released import released, released_file
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.released import released, released_file
 from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, View
 

@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.models._network import Network
-from vidattr.models._output import Output
-from vidattr.models._released import released_file
-from vidattr.models._renamed import renamed
-from vidattr.models._slowfast_names import from_mmaction2, from_pyslowfast
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.released import released_file
+from vidattr.models.weights.renamed import renamed
+from vidattr.models.weights.slowfast_names import from_mmaction2, from_pyslowfast
 from vidattr.types import hashed
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
 

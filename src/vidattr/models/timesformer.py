@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from vidattr.errors import ConfigError
-from vidattr.models._divided import divided_attention, split_heads, unfold_divided
-from vidattr.models._network import Network
-from vidattr.models._output import Output
-from vidattr.models._released import released_file
-from vidattr.models._renamed import renamed
+from vidattr.models.network.divided_attention import divided_attention, split_heads, unfold_divided
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.released import released_file
+from vidattr.models.weights.renamed import renamed
 from vidattr.types import hashed
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.datasets.synthetic import CLASSES
-from vidattr.models._network import Network
-from vidattr.models._output import Output
-from vidattr.models._released import loaded
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.released import loaded
 from vidattr.types import hashed
 from vidattr.video.preprocessing import View
 from vidattr.weights import weights_path

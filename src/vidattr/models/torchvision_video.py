@@ -17,11 +17,11 @@ from torchvision.models import WeightsEnum
 from torchvision.models.video import MViT_V2_S_Weights, S3D_Weights, Swin3D_T_Weights, mvit_v2_s, s3d, swin3d_t
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import anonymous, fill, head_size, located, read, untrained
-from vidattr.models._classes import class_names
-from vidattr.models._network import Network, Unfold
-from vidattr.models._output import Output
-from vidattr.models._torchvision import download
+from vidattr.models.network.network import Network, Unfold
+from vidattr.models.network.output import Output
+from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
+from vidattr.models.weights.class_names import class_names
+from vidattr.models.weights.torchvision import download
 from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, View
 

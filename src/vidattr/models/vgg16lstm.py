@@ -16,10 +16,10 @@ from torch.nn.functional import relu
 from torchvision.models import resnet50
 
 from vidattr.errors import ConfigError
-from vidattr.models._lstm import Activation, unrolled_lstm
-from vidattr.models._network import Network
-from vidattr.models._output import Output
-from vidattr.models._released import released, released_file
+from vidattr.models.network.lstm import Activation, unrolled_lstm
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
+from vidattr.models.weights.released import released, released_file
 from vidattr.types import hashed
 from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 

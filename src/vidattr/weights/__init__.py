@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from vidattr.models._checkpoint import located
+from vidattr.models.weights.checkpoint import located
 
 
 def weights_path(weights: str, name: str) -> Path | None:

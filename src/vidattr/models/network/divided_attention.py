@@ -9,8 +9,8 @@ from math import sqrt
 
 from torch import Tensor, nn
 
-from vidattr.models._attention import DividedAttention, Fuse
-from vidattr.models._network import Network
+from vidattr.models.network.attention import DividedAttention, Fuse
+from vidattr.models.network.network import Network
 
 
 def unfold_divided(grid: tuple[int, int, int], tokens: Tensor, clips: int) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ClipError
-from vidattr.models._network import Network
-from vidattr.models._output import Output
+from vidattr.models.network.network import Network
+from vidattr.models.network.output import Output
 
 _REMEDY = "check the weights (a training that diverged) and what this layer divides by or takes the root of"
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint, anonymous, fill, head_size, located, read, untrained
-from vidattr.models._classes import class_names
+from vidattr.models.weights.checkpoint import Checkpoint, anonymous, fill, head_size, located, read, untrained
+from vidattr.models.weights.class_names import class_names
 
 M = TypeVar("M", bound=nn.Module)
 Rename = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]

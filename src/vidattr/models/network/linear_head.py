@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from vidattr.errors import ConfigError
-from vidattr.models._network import Network
+from vidattr.models.network.network import Network
 
 _TOLERANCE = 1e-3  # of the largest logit; the arithmetic of some devices keeps ten bits
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vidattr.array_pickle import Array, arrays_of
 from vidattr.errors import ConfigError
-from vidattr.models._entries import WANTED, WRAPPERS, listed, refuse
+from vidattr.models.weights.entries import WANTED, WRAPPERS, listed, refuse
 
 M = TypeVar("M", bound=nn.Module)
 _TORCH_BEFORE_1_6 = bytes.fromhex("6cfc9c46f9206aa85019")  # the number that such a file of torch begins with

@@ -8,7 +8,7 @@ import torch
 from torchvision.models import WeightsEnum
 
 from vidattr.errors import ConfigError
-from vidattr.models._checkpoint import Checkpoint
+from vidattr.models.weights.checkpoint import Checkpoint
 
 
 def download(weights: WeightsEnum) -> Checkpoint:

@@ -11,8 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from vidattr.errors import ConfigError, unknown
-from vidattr.models._checkpoint import anonymous
-from vidattr.models._class_files import read_names
+from vidattr.models.weights.checkpoint import anonymous
+from vidattr.models.weights.class_files import read_names
 
 _SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}
 _RELEASED = "released:"

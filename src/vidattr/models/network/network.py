@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.labels import places
-from vidattr.models._attention import Attention, Fuse
-from vidattr.models._folded import Folded
-from vidattr.models._output import Output, logits_of, probabilities_of, sound
-from vidattr.models._prefix import Prefix
+from vidattr.models.network.attention import Attention, Fuse
+from vidattr.models.network.output import Output, logits_of, probabilities_of, sound
+from vidattr.models.speed.folded import Folded
+from vidattr.models.speed.prefix import Prefix
 from vidattr.stages import stage
 from vidattr.video.preprocessing import View
 
 if TYPE_CHECKING:
-    from vidattr.models._compiled import Compiled
+    from vidattr.models.speed.compiled import Compiled
 
 Unfold = Callable[[Tensor, int], Tensor]
 
@@ -138,7 +138,7 @@ class Network:
         if not self.compile or self._watched():
             return runs
         if self._compiled is None or self._compiled.module is not runs:
-            from vidattr.models._compiled import Compiled
+            from vidattr.models.speed.compiled import Compiled
 
             self._compiled = Compiled(runs)
         return self._compiled

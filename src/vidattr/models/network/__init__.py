@@ -1,0 +1,1 @@
+"""A resident network as methods and metrics see it, and its parts."""

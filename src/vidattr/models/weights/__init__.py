@@ -1,0 +1,1 @@
+"""Checkpoints, released names of weights, class names."""
