@@ -29,7 +29,7 @@ import vidattr
 from vidattr import runner
 from vidattr.config import compose
 from vidattr.config.runtime import Runtime
-from vidattr.methods._flow import Flow, Gray, optical_flow
+from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight

@@ -39,7 +39,7 @@ import vidattr
 from vidattr.config import compose
 from vidattr.config.runtime import Device, Precision, Runtime, within_memory
 from vidattr.errors import ConfigError
-from vidattr.methods._flow import Flow, Gray, optical_flow
+from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.models.network.network import Network
 from vidattr.models.timesformer import TimeSformer, network_of
 from vidattr.types import Method, Query, Truth

@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods import _tubes
-from vidattr.methods._conditional import mean_field
-from vidattr.methods._occlusion import Aggregate, Fill
-from vidattr.methods._ops import Score
-from vidattr.methods.aosa import AOSA
-from vidattr.methods.aosa_approx import AOSAApprox, Refine, Relu
+from vidattr.methods.occlusion import tubes as _tubes
+from vidattr.methods.occlusion.aosa import AOSA
+from vidattr.methods.occlusion.aosa_approx import AOSAApprox, Refine, Relu
+from vidattr.methods.occlusion.conditional_fill import mean_field
+from vidattr.methods.occlusion.occlude import Aggregate, Fill
+from vidattr.methods.shared.steps import Score
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur as blur

@@ -27,9 +27,9 @@ from vidattr.config.compose import added_folders, cells, config_dir, hydra, opti
 from vidattr.config.overrides import escaped, points, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
-from vidattr.methods.gradient import Gradient
+from vidattr.methods.gradients.gradient import Gradient
 
-GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradient.Gradient\n" + "".join(
+GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradients.gradient.Gradient\n" + "".join(
     line + "\n" for line in (ROOT / "configs/method/gradient.yaml").read_text().splitlines() if line[0] not in "#_"
 )
 
@@ -456,10 +456,10 @@ def test_code_in_the_current_folder_runs_only_where_it_is_named(vidattr: Command
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
     for name in ("colorama", "json", "mine_to_see"):
         (tmp_path / f"{name}.py").write_text(
-            f"import pathlib\npathlib.Path({str(tmp_path / name)!r}).touch()\nfrom vidattr.methods.gradient import Gradient\n"
+            f"import pathlib\npathlib.Path({str(tmp_path / name)!r}).touch()\nfrom vidattr.methods.gradients.gradient import Gradient\n"
         )
     before = list(sys.path)
-    mine(tmp_path / "configs", GRADIENT.replace("vidattr.methods.gradient", "mine_to_see"))
+    mine(tmp_path / "configs", GRADIENT.replace("vidattr.methods.gradients.gradient", "mine_to_see"))
     assert vidattr("run", "dataset.clips=1", "--dry-run").code == 0
     assert vidattr("run", "method=mine", "dataset.clips=1", "--add-configs", "configs", "--dry-run").code == 0
     assert [(tmp_path / name).exists() for name in ("colorama", "json", "mine_to_see")] == [False, False, True]

@@ -115,7 +115,7 @@ def raising(where: Callable[..., object], wrong: Callable[[torch.Tensor], torch.
 def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
     vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    from vidattr.methods.gradient import Gradient
+    from vidattr.methods.gradients.gradient import Gradient
     from vidattr.models.network.network import Network
 
     assert vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=whole").code == 0
@@ -146,7 +146,7 @@ def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
 
 
 def test_a_method_that_never_works_shows_its_traceback_once(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr.methods.gradient import Gradient
+    from vidattr.methods.gradients.gradient import Gradient
 
     def broken(self, *arguments):
         raise AttributeError("a bug")
@@ -190,7 +190,7 @@ def test_a_name_that_no_file_can_have_costs_one_clip(vidattr: Command, tmp_path:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(7)])
 def test_who_wants_to_leave_leaves(vidattr: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    from vidattr.methods.gradient import Gradient
+    from vidattr.methods.gradients.gradient import Gradient
 
     def leave(self, *arguments):
         raise error

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from vidattr.config.building import build
 from vidattr.config.compose import cells, config_dir, part, training
 from vidattr.errors import ConfigError
-from vidattr.methods.grad_cam import GradCAM
+from vidattr.methods.cam.grad_cam import GradCAM
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("dataset", "model", "method", "metric")
@@ -78,7 +78,7 @@ def test_a_typo_in_the_last_cell_is_found_before_the_first_is_used() -> None:
 def test_a_users_own_folder_adds_choices(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text(
-        "_target_: vidattr.methods.grad_cam.GradCAM\nlayer: null\nscore: prob\npool: space\nrelu: true\ntime_upsample: repeat\n"
+        "_target_: vidattr.methods.cam.grad_cam.GradCAM\nlayer: null\nscore: prob\npool: space\nrelu: true\ntime_upsample: repeat\n"
     )
     (cell,) = cells(["method=mine"], add=[tmp_path])
     assert isinstance(cell.method, GradCAM)
@@ -90,7 +90,7 @@ def test_a_config_folder_without_run_yaml_is_refused(tmp_path: Path) -> None:
         config_dir(tmp_path)
 
 
-@pytest.mark.parametrize("target", ["vidattr.methods.grad_cam.Nothing", "vidattr.nowhere.X", "os.path.join", "", "X"])
+@pytest.mark.parametrize("target", ["vidattr.methods.cam.grad_cam.Nothing", "vidattr.nowhere.X", "os.path.join", "", "X"])
 def test_a_target_that_is_no_dataclass_is_refused(target: str) -> None:
     with pytest.raises(ConfigError):
         build({"_target_": target}, "method=mine")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import toys
-from vidattr.methods._conditional import draw, mean_field
+from vidattr.methods.occlusion.conditional_fill import draw, mean_field
 from vidattr.video.preprocessing import View
 
 WIDE = View(mean=[0.5] * 3, std=[1e-3] * 3)  # values of −500 … 500: nothing is clipped

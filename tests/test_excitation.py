@@ -13,9 +13,9 @@ from torch.overrides import _get_current_function_mode_stack
 import toys
 from vidattr.datasets.ucf101_24 import UCF24
 from vidattr.errors import ConfigError
-from vidattr.methods._excitation import Trace
-from vidattr.methods._ops import TimeUpsample, trilinear
-from vidattr.methods.eb_r import ExcitationBackprop, Steps
+from vidattr.methods.excitation.eb_r import ExcitationBackprop, Steps
+from vidattr.methods.excitation.trace import Trace
+from vidattr.methods.shared.steps import TimeUpsample, trilinear
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.mfnet import MFNet
 from vidattr.models.network.lstm import Activation, unrolled_lstm

@@ -16,8 +16,8 @@ import vidattr
 from test_pyramid import literal_blur, literal_lookup
 from test_seeds import literal
 from vidattr.errors import ConfigError
-from vidattr.methods._extremal import REWARDS, Context, Reward, Variant, in_clip
-from vidattr.methods._mask_losses import (
+from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.losses import (
     CoreShape,
     Ties,
     area_loss,
@@ -28,9 +28,9 @@ from vidattr.methods._mask_losses import (
     shared_target,
     shuffled_target,
 )
-from vidattr.methods._pyramid import Perturbation
-from vidattr.methods._seeds import Profile, temporal_weights
-from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.pyramid import Perturbation
+from vidattr.methods.perturbation.smooth_mask import Profile, temporal_weights
+from vidattr.methods.perturbation.solver import REWARDS, Context, Reward, Variant, in_clip
 from vidattr.types import Query
 
 SIZE = (3, 4, 8, 10)

@@ -15,10 +15,10 @@ from torchvision.models.optical_flow import raft_small
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods import _tubes
-from vidattr.methods._flow import Flow, Gray, optical_flow, to_gray
-from vidattr.methods._tubes import Tubing, tubes
-from vidattr.methods.aosa import AOSA
+from vidattr.methods.occlusion import tubes as _tubes
+from vidattr.methods.occlusion.aosa import AOSA
+from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow, to_gray
+from vidattr.methods.occlusion.tubes import Tubing, tubes
 from vidattr.types import Query
 
 on_host = pytest.mark.parametrize("flow", [Flow.farneback, Flow.dis])

@@ -134,7 +134,7 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
     assert [earlier[role]["class"] for role in ("dataset", "model", "method")] == [
         "vidattr.datasets.synthetic.Synthetic",
         "vidattr.models.tiny_r2plus1d.TinyR2Plus1D",
-        "vidattr.methods.center.Center",
+        "vidattr.methods.baselines.center.Center",
     ]
     (record,) = (tmp_path / "visual_res/center").glob("*/*/run.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "identity": earlier}))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import toys
-from vidattr.methods import _integral
-from vidattr.methods._integral import spread, union_sums
+from vidattr.methods.occlusion import integral_image
+from vidattr.methods.occlusion.integral_image import spread, union_sums
 
 N, A, T, H, W = 2, 11, 3, 9, 13
 
@@ -48,7 +48,7 @@ def literal_mask(boxes: Tensor, united: Tensor) -> Tensor:
 @pytest.mark.parametrize("m", [*range(1, 8), 9])  # more than 7 take the dense way
 @pytest.mark.parametrize("chunk", [1, 1 << 21])
 def test_sums_and_map_are_those_of_the_dense_masks(m: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_integral, "_BOXES", chunk)
+    monkeypatch.setattr(integral_image, "_BOXES", chunk)
     boxes, united, field, weights = rectangles(), groups(m), toys.seeded(N, T, H, W), toys.seeded(N, A, seed=3)
     mask = literal_mask(boxes, united)
     sums, areas = union_sums(torch.stack([field, torch.ones_like(field)]), boxes, united)
@@ -87,8 +87,8 @@ def test_one_frame_no_partners_no_anchors() -> None:
 
 def test_look_ups_do_not_grow_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
-    corners = _integral._corners
-    monkeypatch.setattr(_integral, "_corners", lambda boxes, size: counted.append(boxes[..., 0].numel()) or corners(boxes, size))
+    corners = integral_image._corners
+    monkeypatch.setattr(integral_image, "_corners", lambda boxes, size: counted.append(boxes[..., 0].numel()) or corners(boxes, size))
     union_sums(torch.zeros(1, N, T, H, W), rectangles(), groups(4))
     union_sums(torch.zeros(1, N, T, 50 * H, 50 * W), rectangles(), groups(4))
     assert counted == [15 * N * A * T] * 2

@@ -20,10 +20,10 @@ from conftest import Command
 from vidattr import matched
 from vidattr.errors import ConfigError
 from vidattr.matched import noise
-from vidattr.methods._pyramid import Border, blur
-from vidattr.methods.extremal_perturbation import ExtremalPerturbation
-from vidattr.methods.grad_cam import GradCAM
-from vidattr.methods.random import Random
+from vidattr.methods.baselines.random import Random
+from vidattr.methods.cam.grad_cam import GradCAM
+from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.pyramid import Border, blur
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.metrics.flicker import Flicker
 from vidattr.metrics.min_ratio import MinRatio
@@ -233,7 +233,7 @@ def test_without_noise_a_table_says_so_and_compares_with_random(metric: tuple[st
 
 
 def test_a_map_is_made_of_stored_masks_as_the_method_makes_it() -> None:
-    from vidattr.methods.extremal_perturbation import map_from_masks
+    from vidattr.methods.perturbation.extremal_perturbation import map_from_masks
 
     method = ExtremalPerturbation(
         areas=[0.2, 0.4], iterations=3, seed_step=2, seed_sigma=2.0, smooth_sigma=1.5, late_from=None, stop_window=None

@@ -11,12 +11,12 @@ from torch import Tensor
 
 import toys
 from vidattr.api import read_clip
-from vidattr.methods._ops import Polarity, Reduce
-from vidattr.methods.grad_cam import GradCAM, Pool
-from vidattr.methods.grad_x_input import GradXInput
-from vidattr.methods.gradient import Gradient
-from vidattr.methods.integrated_gradients import Baseline, IntegratedGradients
-from vidattr.methods.saliency_tubes import SaliencyTubes
+from vidattr.methods.cam.grad_cam import GradCAM, Pool
+from vidattr.methods.cam.saliency_tubes import SaliencyTubes
+from vidattr.methods.gradients.grad_x_input import GradXInput
+from vidattr.methods.gradients.gradient import Gradient
+from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients
+from vidattr.methods.shared.steps import Polarity, Reduce
 from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Query

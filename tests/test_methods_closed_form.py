@@ -15,15 +15,15 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import Polarity, Reduce, Score, TimeUpsample
-from vidattr.methods.center import Center
-from vidattr.methods.grad_cam import GradCAM, Pool
-from vidattr.methods.grad_x_input import GradXInput
-from vidattr.methods.gradient import Gradient
-from vidattr.methods.integrated_gradients import Baseline, IntegratedGradients, Rule
-from vidattr.methods.random import Random
-from vidattr.methods.saliency_tubes import SaliencyTubes, Upsample
-from vidattr.methods.smoothgrad import Kind, SmoothGrad
+from vidattr.methods.baselines.center import Center
+from vidattr.methods.baselines.random import Random
+from vidattr.methods.cam.grad_cam import GradCAM, Pool
+from vidattr.methods.cam.saliency_tubes import SaliencyTubes, Upsample
+from vidattr.methods.gradients.grad_x_input import GradXInput
+from vidattr.methods.gradients.gradient import Gradient
+from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients, Rule
+from vidattr.methods.gradients.smoothgrad import Kind, SmoothGrad
+from vidattr.methods.shared.steps import Polarity, Reduce, Score, TimeUpsample
 from vidattr.models.network.network import Network
 from vidattr.types import Query
 

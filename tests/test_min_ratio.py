@@ -12,11 +12,11 @@ from torch import Tensor, nn
 import toys
 from conftest import Command
 from vidattr.errors import ConfigError
-from vidattr.methods._extremal import Context, Variant
-from vidattr.methods._pyramid import PYRAMIDS, Perturbation, perturb
-from vidattr.methods.extremal_perturbation import ExtremalPerturbation
-from vidattr.methods.gradient import Gradient
-from vidattr.methods.random import Random
+from vidattr.methods.baselines.random import Random
+from vidattr.methods.gradients.gradient import Gradient
+from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.pyramid import PYRAMIDS, Perturbation, perturb
+from vidattr.methods.perturbation.solver import Context, Variant
 from vidattr.metrics.min_ratio import MinRatio
 from vidattr.models.network.network import Network
 from vidattr.types import Query

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import toys
-from vidattr.methods import _conditional, _occlusion
-from vidattr.methods._occlusion import Aggregate, Fill, distinct
-from vidattr.methods._ops import Score, fall, score_of
-from vidattr.methods._tubes import tubes
-from vidattr.methods.aosa import AOSA
-from vidattr.methods.osa import OSA, Placement
+from vidattr.methods.occlusion import conditional_fill, occlude
+from vidattr.methods.occlusion.aosa import AOSA
+from vidattr.methods.occlusion.occlude import Aggregate, Fill, distinct
+from vidattr.methods.occlusion.osa import OSA, Placement
+from vidattr.methods.occlusion.tubes import tubes
+from vidattr.methods.shared.steps import Score, fall, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
@@ -38,7 +38,7 @@ def fills(fill: Fill, model: Network, query: Query, n: int, samples: int) -> lis
     x = query.frames[n]
     if fill is Fill.conditional:
         generator = torch.Generator().manual_seed(query.seeds[n])
-        return list(_conditional.draw(x[None], 4, [generator], samples, model.view)[:, 0])
+        return list(conditional_fill.draw(x[None], 4, [generator], samples, model.view)[:, 0])
     black = [-m / s for m, s in zip(model.view.mean, model.view.std, strict=True)]
     return {
         Fill.zero: [torch.zeros_like(x)],
@@ -166,7 +166,7 @@ def test_paper_and_drop_form_differ_by_a_bonus_for_few_tubes() -> None:
     drop = f0[unions.clip] - f
 
     def assembled(aggregate: Aggregate) -> tuple[Tensor, Tensor]:
-        return _occlusion._assemble(query.frames, found.rectangles, unions, f0, drop, aggregate, 5)
+        return occlude._assemble(query.frames, found.rectangles, unions, f0, drop, aggregate, 5)
 
     (paper, coverage), (drops, _) = assembled(Aggregate.eq2), assembled(Aggregate.drop)
     mean = f[unions.of].mean(1).view(2, 1, 1, 1)
@@ -229,8 +229,8 @@ def test_no_more_masks_than_one_chunk_at_a_time(max_batch: int, monkeypatch: pyt
         sizes.append(mask.numel() * mask.element_size())
         return mask
 
-    union_mask = _occlusion.union_mask
-    monkeypatch.setattr(_occlusion, "union_mask", measured)
+    union_mask = occlude.union_mask
+    monkeypatch.setattr(occlude, "union_mask", measured)
     rows_run(AOSA(stride=2), toys.query(3, size=SIZE), max_batch)
     assert max(sizes) <= max_batch * math.prod(SIZE[1:])
 

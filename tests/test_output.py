@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import vidattr
 from vidattr.errors import ClipError, ConfigError
-from vidattr.methods._extremal import REWARDS, Reward
-from vidattr.methods._ops import Score, score_of
+from vidattr.methods.perturbation.solver import REWARDS, Reward
+from vidattr.methods.shared.steps import Score, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import Network

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool3d, linear
 
 from paper_twins import State, hara_twin, i3d_twin, mfnet_twin, shift_twin, tsm_twin
 from vidattr.errors import ConfigError
-from vidattr.methods.saliency_tubes import SaliencyTubes
+from vidattr.methods.cam.saliency_tubes import SaliencyTubes
 from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet
 from vidattr.models.network.linear_head import gap_linear_head

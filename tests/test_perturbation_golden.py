@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidattr.methods._mask_losses import (
+from vidattr.methods.perturbation.losses import (
     CoreShape,
     CoreTopK,
     area_loss,
@@ -17,7 +17,7 @@ from vidattr.methods._mask_losses import (
     core_windows,
     shared_target,
 )
-from vidattr.methods._seeds import SmoothMax
+from vidattr.methods.perturbation.smooth_mask import SmoothMax
 
 FRAMES, SIDE = 16, 134
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 import toys
-from vidattr.methods._pyramid import PYRAMIDS, Border, Perturbation, blur, perturb
+from vidattr.methods.perturbation.pyramid import PYRAMIDS, Border, Perturbation, blur, perturb
 
 
 def literal_blur(image: Tensor, sigma: float) -> Tensor:

@@ -13,10 +13,11 @@ from torch.nn.functional import avg_pool3d, max_pool3d
 from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
 
 import toys
-from vidattr.methods import _occlusion, _reuse
-from vidattr.methods._occlusion import Fill
-from vidattr.methods._tubes import union_mask
-from vidattr.methods.osa import OSA, Placement
+from vidattr.methods.occlusion import occlude
+from vidattr.methods.occlusion import reuse as _reuse
+from vidattr.methods.occlusion.occlude import Fill
+from vidattr.methods.occlusion.osa import OSA, Placement
+from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.models import mfnet, resnet3d
 from vidattr.models.c3d_light import C3DLight
 from vidattr.models.mfnet import MFNet3D
@@ -178,7 +179,7 @@ QUICK = {"window": 4, "window_frames": 2, "stride": 15, "stride_frames": 5}
 def plain(model: Network, query: Query, method: OSA, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """Returns the drops of whole passes."""
     with monkeypatch.context() as patch:
-        patch.setattr(_occlusion, "reuse", lambda *_: None)
+        patch.setattr(occlude, "reuse", lambda *_: None)
         return method(model, query).extras["drops"]
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import Score
-from vidattr.methods.rise import RISE, enlarge
+from vidattr.methods.occlusion.rise import RISE, enlarge
+from vidattr.methods.shared.steps import Score
 from vidattr.models.network.network import Network
 from vidattr.types import Query
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import TimeUpsample, trilinear
-from vidattr.methods._rollout import rolled_out, with_residual
-from vidattr.methods.attention_rollout import AttentionRollout, Heads
+from vidattr.methods.attention.attention_rollout import AttentionRollout, Heads
+from vidattr.methods.attention.rollout import rolled_out, with_residual
+from vidattr.methods.shared.steps import TimeUpsample, trilinear
 from vidattr.models.network.attention import DividedAttention, Fuse, JointAttention
 from vidattr.models.network.network import Network
 from vidattr.types import Query

@@ -230,7 +230,7 @@ def test_a_corrupt_video_costs_one_line_and_the_others_are_written(vidattr: Comm
 
 
 def test_a_sweep_over_ratios_is_one_optimisation(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr.methods import extremal_perturbation
+    from vidattr.methods.perturbation import extremal_perturbation
 
     solved: list[list[float]] = []
     real = extremal_perturbation.solve

@@ -22,9 +22,9 @@ import toys
 from conftest import Command
 from vidattr.datasets.synthetic import Synthetic
 from vidattr.errors import ConfigError
-from vidattr.methods.grad_cam import GradCAM
-from vidattr.methods.gradient import Gradient
-from vidattr.methods.random import Random
+from vidattr.methods.baselines.random import Random
+from vidattr.methods.cam.grad_cam import GradCAM
+from vidattr.methods.gradients.gradient import Gradient
 from vidattr.metrics._cascade import Stage, randomise, restored, stages
 from vidattr.metrics._similarity import Similarity
 from vidattr.metrics.sanity import Sanity

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad, unfold
 
 import toys
-from vidattr.methods._seeds import Profile, SmoothMax, released_sigma, temporal_weights
+from vidattr.methods.perturbation.smooth_mask import Profile, SmoothMax, released_sigma, temporal_weights
 
 SIZES = [((12, 9), 3, 3.0), ((14, 15), 7, 11.0), ((7, 5), 2, 2.5)]
 

@@ -107,8 +107,8 @@ def test_clips_of_a_batch_share_its_time_and_fill_it_up(clock: Clock) -> None:
 
 
 def test_time_in_the_network_is_found_without_the_methods_help() -> None:
-    from vidattr.methods.gradient import Gradient
-    from vidattr.methods.random import Random
+    from vidattr.methods.baselines.random import Random
+    from vidattr.methods.gradients.gradient import Gradient
 
     found = Timing(repeats=1, warmup=0)(toys.conv_net(), toys.query(), [], torch.zeros(2, 3, 4, 6, 8), (Gradient(), Random())).columns
     assert (found["network"][0] > 0).all()

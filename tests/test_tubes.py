@@ -11,7 +11,7 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods._tubes import Cooc, Tracking, Tubing, grid, paint, partners, picture, started, track, tubes, union_mask
+from vidattr.methods.occlusion.tubes import Cooc, Tracking, Tubing, grid, paint, partners, picture, started, track, tubes, union_mask
 from vidattr.types import Query
 from vidattr.video.preprocessing import View
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vidattr.batches import clip_seed
-from vidattr.methods.random import Random
+from vidattr.methods.baselines.random import Random
 from vidattr.metrics._similarity import ranks
 from vidattr.models.network.network import Network
 from vidattr.table import BASELINES, MATCHED

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._pyramid import PYRAMIDS, WIDEST, blur, perturb
-from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.metrics._draws import check_draws
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.models.network.network import Network

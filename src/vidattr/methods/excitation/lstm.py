@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from vidattr.methods._shares import Share
+from vidattr.methods.excitation.redistribute import Share
 from vidattr.models.network.lstm import Activation, recurrence
 
 if TYPE_CHECKING:
-    from vidattr.methods._excitation import Call, Trace
+    from vidattr.methods.excitation.trace import Call, Trace
 
 
 def _unrolled_lstm(trace: Trace, call: Call) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import Polarity, Reduce, Score, probe_gradients, scores, to_map
+from vidattr.methods.shared.steps import Polarity, Reduce, Score, probe_gradients, scores, to_map
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query, hashed
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._extremal import SIDES, Context, Reward, Variant, solve
-from vidattr.methods._mask_losses import CoreShape, CoreTopK, Ties
-from vidattr.methods._pyramid import Border, Perturbation, blur
-from vidattr.methods._seeds import Profile
+from vidattr.methods.perturbation.losses import CoreShape, CoreTopK, Ties
+from vidattr.methods.perturbation.pyramid import Border, Perturbation, blur
+from vidattr.methods.perturbation.smooth_mask import Profile
+from vidattr.methods.perturbation.solver import SIDES, Context, Reward, Variant, solve
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._ops import TimeUpsample, chunks, upsampled
-from vidattr.methods._rollout import rolled_out
+from vidattr.methods.attention.rollout import rolled_out
+from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 

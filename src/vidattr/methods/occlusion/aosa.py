@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vidattr.methods._occlusion import Occlusion, explain
-from vidattr.methods._tubes import Tubing, tubes
+from vidattr.methods.occlusion.occlude import Occlusion, explain
+from vidattr.methods.occlusion.tubes import Tubing, tubes
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vidattr.errors import ConfigError
-from vidattr.methods import _conditional
-from vidattr.methods._ops import Score, fall, score_of
-from vidattr.methods._reuse import reuse
-from vidattr.methods._tubes import union_mask
+from vidattr.methods.occlusion import conditional_fill
+from vidattr.methods.occlusion.reuse import reuse
+from vidattr.methods.occlusion.tubes import union_mask
+from vidattr.methods.shared.steps import Score, fall, score_of
 from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query
@@ -224,7 +224,7 @@ def _fills(options: Occlusion, model: Network, query: Query) -> Tensor:
     """Returns what regions are filled with: (draws, N, C, T, H, W), or 1 for one of the last four where it is the same."""
     if options.fill is Fill.conditional:
         generators = [torch.Generator(query.frames.device).manual_seed(seed) for seed in query.seeds]
-        return _conditional.draw(query.frames, options.extent, generators, options.samples, model.view)
+        return conditional_fill.draw(query.frames, options.extent, generators, options.samples, model.view)
     fill = FILLS[options.fill](query.frames, model.view)
     return fill.expand(len(query.frames), *fill.shape[1:])[None]
 

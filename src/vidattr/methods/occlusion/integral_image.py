@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vidattr.methods._tubes import union_mask
+from vidattr.methods.occlusion.tubes import union_mask
 
 _MOST_MEMBERS = 7  # of a group by inclusion and exclusion: 127 boxes
 _BOXES = 1 << 21  # boxes (or voxels of a dense mask) in hand at a time

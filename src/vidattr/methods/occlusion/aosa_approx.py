@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._conditional import mean_field
-from vidattr.methods._integral import members, spread, union_sums
-from vidattr.methods._occlusion import FILLS, MEANS, WEIGHTS, Aggregate, Fill
-from vidattr.methods._ops import Score, chunks, derivative, score_of
-from vidattr.methods._tubes import Tubes, Tubing, tubes, union_mask
+from vidattr.methods.occlusion.conditional_fill import mean_field
+from vidattr.methods.occlusion.integral_image import members, spread, union_sums
+from vidattr.methods.occlusion.occlude import FILLS, MEANS, WEIGHTS, Aggregate, Fill
+from vidattr.methods.occlusion.tubes import Tubes, Tubing, tubes, union_mask
+from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
 from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vidattr.methods._ops import Polarity, Reduce, Score, input_gradients, to_map
+from vidattr.methods.shared.steps import Polarity, Reduce, Score, input_gradients, to_map
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 

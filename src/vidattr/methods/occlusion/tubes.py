@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vidattr.errors import ConfigError
-from vidattr.methods._flow import Flow, Gray, optical_flow
+from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.stages import stage
 from vidattr.types import Query, hashed
 from vidattr.video.preprocessing import View

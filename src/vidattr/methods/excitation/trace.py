@@ -14,8 +14,8 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vidattr.methods._excitation_lstm import RECURRENT
-from vidattr.methods._shares import PassOn, Share
+from vidattr.methods.excitation.lstm import RECURRENT
+from vidattr.methods.excitation.redistribute import PassOn, Share
 
 
 class Kind(StrEnum):

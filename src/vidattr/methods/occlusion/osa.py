@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._occlusion import Aggregate, Occlusion, explain
-from vidattr.methods._tubes import scaled
+from vidattr.methods.occlusion.occlude import Aggregate, Occlusion, explain
+from vidattr.methods.occlusion.tubes import scaled
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from vidattr.errors import ConfigError
-from vidattr.methods._excitation import Kind, Operation, Trace, Weighted
-from vidattr.methods._ops import TimeUpsample, chunks, upsampled
-from vidattr.methods._shares import redistribute
+from vidattr.methods.excitation.redistribute import redistribute
+from vidattr.methods.excitation.trace import Kind, Operation, Trace, Weighted
+from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
 from vidattr.models.network.network import Network
 from vidattr.stages import stage
 from vidattr.types import Explanation, Query

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.methods._ops import Score, TimeUpsample, chunks, derivative, score_of, upsampled
+from vidattr.methods.shared.steps import Score, TimeUpsample, chunks, derivative, score_of, upsampled
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vidattr.methods._tubes import union_mask
+from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.models.network.network import Network
 from vidattr.models.speed.prefix import Prefix, Reach, Step
 from vidattr.stages import stage

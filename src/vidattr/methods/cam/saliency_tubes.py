@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidattr.methods._ops import chunks, trilinear
+from vidattr.methods.shared.steps import chunks, trilinear
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.network.network import Network
 from vidattr.types import Explanation, Query

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods._mask_losses import (
+from vidattr.methods.perturbation.losses import (
     Target,
     Ties,
     area_loss,
@@ -24,16 +24,16 @@ from vidattr.methods._mask_losses import (
     shared_target,
     shuffled_target,
 )
-from vidattr.methods._ops import Score, chunks, derivative, score_of
-from vidattr.methods._pyramid import PYRAMIDS, perturb
-from vidattr.methods._seeds import SmoothMax, released_sigma, temporal_weights
+from vidattr.methods.perturbation.pyramid import PYRAMIDS, perturb
+from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma, temporal_weights
+from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.stages import stage
 from vidattr.types import Query
 
 if TYPE_CHECKING:
-    from vidattr.methods.extremal_perturbation import ExtremalPerturbation
+    from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 
 
 class Context(StrEnum):

@@ -1,0 +1,1 @@
+"""Gradients of the class score with respect to the pixels."""

@@ -1,0 +1,1 @@
+"""Occlusion of parts of a clip, by cuboids, tubes or random masks."""

@@ -1,0 +1,1 @@
+"""Extremal perturbations: masks that keep the class."""

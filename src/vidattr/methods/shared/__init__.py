@@ -1,0 +1,1 @@
+"""Steps that methods of several families share."""
