@@ -16,7 +16,7 @@ from vidattr.config.compose import cells
 from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import ConfigError
-from vidattr.metrics.timing import Timing
+from vidattr.metrics.rerun.timing import Timing
 from vidattr.models.network.network import Network
 from vidattr.types import Query
 

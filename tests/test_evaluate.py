@@ -38,7 +38,7 @@ def test_every_table_has_the_baselines_and_the_counts(vidattr: Command, tmp_path
 
 
 def test_evaluate_computes_no_map_and_judges_nothing_twice(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr.metrics.s_pt import SpatialPointing
+    from vidattr.metrics.spatial_pointing import SpatialPointing
 
     vidattr("run", "method=grad_cam", *PLAIN)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}

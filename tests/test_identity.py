@@ -153,5 +153,5 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
 def metric_key_of_version_1(overrides: tuple[str, ...]) -> dict[str, object]:
     (cell,) = cells([*overrides, "metric=s_pt"], primary="evaluate")
     identity = scores_identity(cell, 1)
-    assert identity["class"] == "vidattr.metrics.s_pt.SpatialPointing"
+    assert identity["class"] == "vidattr.metrics.spatial_pointing.SpatialPointing"
     return identity

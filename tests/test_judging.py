@@ -16,7 +16,7 @@ from conftest import Command
 from vidattr.config.compose import cells
 from vidattr.jobs import run_folder
 from vidattr.metrics.flicker import Flicker
-from vidattr.metrics.s_pt import SpatialPointing
+from vidattr.metrics.spatial_pointing import SpatialPointing
 
 BASE = ("method=gradient", "dataset=clips", "dataset.root=clips", "target=predicted")
 QUIET = ("render.grid=false", "render.gif=false", "render.mp4=false", "--quiet")

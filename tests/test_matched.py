@@ -17,20 +17,20 @@ from torch.nn.functional import interpolate
 
 import toys
 from conftest import Command
-from vidattr import matched
 from vidattr.errors import ConfigError
-from vidattr.matched import noise
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.pyramid import Border, blur
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.metrics.flicker import Flicker
-from vidattr.metrics.min_ratio import MinRatio
-from vidattr.metrics.s_pt import SpatialPointing
-from vidattr.metrics.sanity import Sanity
-from vidattr.metrics.t_pt import TemporalPointing
-from vidattr.metrics.timing import Timing
+from vidattr.metrics.rerun.min_ratio import MinRatio
+from vidattr.metrics.rerun.sanity import Sanity
+from vidattr.metrics.rerun.timing import Timing
+from vidattr.metrics.shared import matched_noise
+from vidattr.metrics.shared.matched_noise import noise
+from vidattr.metrics.spatial_pointing import SpatialPointing
+from vidattr.metrics.temporal_pointing import TemporalPointing
 from vidattr.types import Column, Query, Scores, Truth
 
 SIZE = (12, 32, 32)
@@ -59,7 +59,7 @@ MAPS: dict[str, Callable[[], Tensor]] = {
 
 def lag_one(map: Tensor) -> list[float]:
     """The rank correlation of neighbours along T, H and W."""
-    ranks = matched.ranks(map.flatten()[None]).view(SIZE)
+    ranks = matched_noise.ranks(map.flatten()[None]).view(SIZE)
     pairs = [(ranks.narrow(axis, 0, n - 1), ranks.narrow(axis, 1, n - 1)) for axis, n in enumerate(SIZE)]
     return [float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) for a, b in pairs]
 
@@ -159,28 +159,28 @@ def test_every_method_is_given_its_own_noise_and_the_baselines_none(monkeypatch:
     truth = [Truth(str(n), "", "", ((),) * SIZE[0], None) for n in range(3)]
     maps = torch.stack([torch.stack([make(n) for n in range(3)]) for make in (upsampled, white, white)])
     methods = [GradCAM(), GradCAM(), Random()]
-    found = matched.scores(Mean(), None, query, truth, maps, methods, ["a", "b", "random"])
+    found = matched_noise.scores(Mean(), None, query, truth, maps, methods, ["a", "b", "random"])
     assert set(found) == {0, 1}
     assert found[0]["alike"].shape == (3,)
     assert (found[0]["alike"] > 0.8).all()
     assert (found[1]["alike"].abs() < 0.1).all()
-    monkeypatch.setattr(matched, "_AT_ONCE", 1)
-    one_by_one = matched.scores(Mean(), None, query, truth, maps, methods, ["a", "b", "random"])
+    monkeypatch.setattr(matched_noise, "_AT_ONCE", 1)
+    one_by_one = matched_noise.scores(Mean(), None, query, truth, maps, methods, ["a", "b", "random"])
     assert all(torch.equal(one_by_one[m]["alike"], found[m]["alike"]) for m in found)
-    assert matched.scores(Mean(noise_draws=0), None, query, truth, maps, methods, ["a", "b", "c"]) == {}
+    assert matched_noise.scores(Mean(noise_draws=0), None, query, truth, maps, methods, ["a", "b", "c"]) == {}
 
 
 @pytest.mark.parametrize("metric", [SpatialPointing, TemporalPointing, DeletionInsertion, Flicker, MinRatio])
 def test_metrics_of_maps_have_noise_and_refuse_less_than_none(metric: type) -> None:
-    assert matched.draws_of(metric()) > 0
-    assert matched.draws_of(metric(noise_draws=0)) == 0
+    assert matched_noise.draws_of(metric()) > 0
+    assert matched_noise.draws_of(metric(noise_draws=0)) == 0
     with pytest.raises(ConfigError, match=r"metric.noise_draws=-1"):
         metric(noise_draws=-1)
 
 
 @pytest.mark.parametrize("metric", [Sanity, Timing])
 def test_metrics_that_run_the_methods_have_none(metric: type) -> None:
-    assert matched.draws_of(metric()) == 0
+    assert matched_noise.draws_of(metric()) == 0
 
 
 SMALL = ("dataset.clips=4", "dataset.frames=16", "dataset.size=64", "--quiet")

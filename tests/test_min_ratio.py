@@ -17,7 +17,7 @@ from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, Perturbation, perturb
 from vidattr.methods.perturbation.solver import Context, Variant
-from vidattr.metrics.min_ratio import MinRatio
+from vidattr.metrics.rerun.min_ratio import MinRatio
 from vidattr.models.network.network import Network
 from vidattr.types import Query
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidattr._summary import summed_up
 from vidattr.errors import ConfigError
-from vidattr.metrics.s_pt import Protocol, SpatialPointing, Ties, ToleranceMode
+from vidattr.metrics.spatial_pointing import Protocol, SpatialPointing, Ties, ToleranceMode
 from vidattr.types import Box, Query, Truth
 
 H, W = 20, 24

@@ -25,9 +25,9 @@ from vidattr.errors import ConfigError
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.methods.gradients.gradient import Gradient
-from vidattr.metrics._cascade import Stage, randomise, restored, stages
-from vidattr.metrics._similarity import Similarity
-from vidattr.metrics.sanity import Sanity
+from vidattr.metrics.rerun.sanity import Sanity
+from vidattr.metrics.shared.randomise import Stage, randomise, restored, stages
+from vidattr.metrics.shared.similarity import Similarity
 from vidattr.models.lrcn import LRCN
 from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight

@@ -8,7 +8,7 @@ from skimage.feature import hog as skimage_hog
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from vidattr.metrics._similarity import Similarity, flat, hog, ranks, similarity
+from vidattr.metrics.shared.similarity import Similarity, flat, hog, ranks, similarity
 
 
 def maps(*size: int, seed: int = 0, levels: int | None = None) -> Tensor:

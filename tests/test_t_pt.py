@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.metrics.t_pt import FrameScore, TemporalPointing
+from vidattr.metrics.temporal_pointing import FrameScore, TemporalPointing
 from vidattr.types import Query, Truth
 
 T, F = True, False

@@ -17,8 +17,8 @@ from conftest import Command
 from vidattr import stages, statistics
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
-from vidattr.metrics import timing
-from vidattr.metrics.timing import Timing
+from vidattr.metrics.rerun import timing
+from vidattr.metrics.rerun.timing import Timing
 from vidattr.models.network.network import Network
 from vidattr.table import build
 from vidattr.types import Column, Explanation, Query, Scores

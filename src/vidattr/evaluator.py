@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidattr import matched
 from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
 from vidattr.company import Decoded, isolated, rows_of, stood_in
 from vidattr.config.compose import Cell, part
@@ -27,6 +26,7 @@ from vidattr.config.settings import check_out
 from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
 from vidattr.jobs import made_by
+from vidattr.metrics.shared import matched_noise
 from vidattr.models.network.network import Network
 from vidattr.resident import Resident
 from vidattr.scores import Judged, read_scores, scores_identity
@@ -238,7 +238,7 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
         methods, named = [jobs[m].cell.method for m in cells], [jobs[m].cell.names["method"] for m in cells]
         mine, theirs = [truth[n] for n in rows], maps[list(cells)][:, list(rows)]
         scores = within_memory(network, lambda: metric(network, asked, mine, theirs, methods))
-        return scores, within_memory(network, lambda: matched.scores(metric, network, asked, mine, theirs, methods, named))
+        return scores, within_memory(network, lambda: matched_noise.scores(metric, network, asked, mine, theirs, methods, named))
 
     def add(m: int, rows: Sequence[int], results: _Found) -> None:
         scores, noise = results

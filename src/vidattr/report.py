@@ -16,7 +16,7 @@ from vidattr._strips import draw as strips_to_png
 from vidattr.config.compose import Cell
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, bug
-from vidattr.matched import draws_of
+from vidattr.metrics.shared.matched_noise import draws_of
 from vidattr.plots import plot_curves
 from vidattr.render import Scene
 from vidattr.scores import Judged, scores_identity

@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vidattr import matched
 from vidattr._strips import StoredStrip
 from vidattr.config.compose import Cell
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
 from vidattr.jobs import run_folder
+from vidattr.metrics.shared import matched_noise
 from vidattr.store import RunFolder, write_lines
 from vidattr.table import MATCHED
 from vidattr.types import Clip, Sample, Scores
@@ -166,7 +166,7 @@ class Judged:
 def scores_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the scores of one cell beside its maps, also the machine where it does, in the form of a key version."""
     conditions = getattr(cell.metric, "conditions", None)
-    noise = {"noise_version": matched.VERSION} if matched.draws_of(cell.metric) else {}
+    noise = {"noise_version": matched_noise.VERSION} if matched_noise.draws_of(cell.metric) else {}
     return metric_identity(cell, version) | noise | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
 
 

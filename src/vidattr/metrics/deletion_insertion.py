@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.metrics._draws import check_draws
+from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 from vidattr.video.blur import rise_blur

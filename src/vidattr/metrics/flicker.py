@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.metrics._draws import check_draws
+from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 

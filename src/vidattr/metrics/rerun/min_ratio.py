@@ -16,8 +16,8 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, WIDEST, blur, perturb
-from vidattr.metrics._draws import check_draws
 from vidattr.metrics.deletion_insertion import rank
+from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 

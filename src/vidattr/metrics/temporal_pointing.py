@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.metrics._draws import check_draws
-from vidattr.metrics._pointing import expected_hit
+from vidattr.metrics.shared.expected_hit import expected_hit
+from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Truth
 

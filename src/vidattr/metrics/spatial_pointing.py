@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.metrics._draws import check_draws
-from vidattr.metrics._pointing import expected_hit
+from vidattr.metrics.shared.expected_hit import expected_hit
+from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
 from vidattr.types import Box, Column, Fitted, Method, Query, Scores, Truth
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vidattr.batches import clip_seed
 from vidattr.methods.baselines.random import Random
-from vidattr.metrics._similarity import ranks
+from vidattr.metrics.shared.similarity import ranks
 from vidattr.models.network.network import Network
 from vidattr.table import BASELINES, MATCHED
 from vidattr.types import Method, Metric, Query, Smoothed, Truth

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.metrics._cascade import randomise, restored, stages
-from vidattr.metrics._similarity import Similarity, similarity
+from vidattr.metrics.shared.randomise import randomise, restored, stages
+from vidattr.metrics.shared.similarity import Similarity, similarity
 from vidattr.models.network.network import Network
 from vidattr.types import Column, Method, Query, Scores, Strip, Truth
 

@@ -1,0 +1,1 @@
+"""Metrics that run the methods again."""
