@@ -26,13 +26,13 @@ from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor
 
 import vidattr
-from vidattr import runner
 from vidattr.config import compose
 from vidattr.config.runtime import Runtime
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
+from vidattr.run import runner
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]

@@ -174,7 +174,9 @@ def main(arguments: list[str] | None = None, tell: Callable[[str], None] = print
     asked = parser.parse_args(arguments)
     verbs = asked.verbs.split(",")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vidattr.runner", "vidattr.cli", "vidattr.evaluator", "vidattr.report", "vidattr.train", "vidattr.own"])
+    context.set_forkserver_preload(
+        ["vidattr.run.runner", "vidattr.cli", "vidattr.evaluator", "vidattr.report", "vidattr.train", "vidattr.run.explain"]
+    )
     wrong = False
     with tempfile.TemporaryDirectory() as work:
         for place, verb in enumerate(verbs):

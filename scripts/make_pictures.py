@@ -14,10 +14,10 @@ import torch
 
 import vidattr
 from vidattr import _drawing as draw
-from vidattr.batches import clip_seed, upload
 from vidattr.config import compose
 from vidattr.methods.occlusion.tubes import Tubing, tubes
 from vidattr.render import Render, overlay
+from vidattr.run.batches import clip_seed, upload
 from vidattr.types import Dataset, Pixels, Query
 from vidattr.video.decode import read
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torchvision.models.video import S3D_Weights, r3d_18
 
-from vidattr.batches import class_index
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
 from vidattr.models.resnet3d import Hara3DResNet
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.weights.class_names import class_names, shipped
+from vidattr.run.batches import class_index
 from vidattr.video.preprocessing import View
 
 SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}

@@ -20,7 +20,6 @@ from omegaconf import OmegaConf
 
 import vidattr as package
 from conftest import ROOT, Command
-from vidattr import own
 from vidattr.config import catalogue, importing
 from vidattr.config.building import _hint, build, made
 from vidattr.config.compose import added_folders, cells, config_dir, hydra, options, part, training
@@ -28,6 +27,7 @@ from vidattr.config.overrides import escaped, points, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
 from vidattr.methods.gradients.gradient import Gradient
+from vidattr.run import explain as own
 
 GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradients.gradient.Gradient\n" + "".join(
     line + "\n" for line in (ROOT / "configs/method/gradient.yaml").read_text().splitlines() if line[0] not in "#_"

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr import batches, gallery
+from vidattr import gallery
 from vidattr.errors import ClipError, OutputError, bug, line
-from vidattr.store import RunFolder
+from vidattr.run import batches
+from vidattr.run.store import RunFolder
 
 BASE = ("dataset.clips=6", "model.weights=random", "render.gif=false", "render.mp4=false", "save_label=x", "--quiet", "target=predicted")
 

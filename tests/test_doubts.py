@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Command
-from vidattr import doubts
-from vidattr.doubts import Doubts
+from vidattr.run import doubts
+from vidattr.run.doubts import Doubts
 from vidattr.types import Clip
 
 BIKING = ROOT / "test_data/ucf101_24/UCF-101/Biking"
@@ -109,7 +109,7 @@ def test_shards_keep_files_of_their_own_and_a_whole_run_takes_them_over(vidattr:
 
 
 def test_a_doubt_is_on_disk_before_the_map_that_it_is_about(vidattr: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr.store import RunFolder
+    from vidattr.run.store import RunFolder
 
     seen: list[list[tuple[str, str]]] = []
     save = RunFolder.save

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from conftest import Command
-from vidattr.store import RunFolder
+from vidattr.run.store import RunFolder
 
 SMALL = ("dataset.clips=8", "dataset.frames=16", "dataset.size=64", "--quiet")
 PLAIN = (*SMALL, "render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")

@@ -14,9 +14,9 @@ import torch
 
 from conftest import Command
 from vidattr.config.compose import cells
-from vidattr.jobs import run_folder
 from vidattr.metrics.flicker import Flicker
 from vidattr.metrics.spatial_pointing import SpatialPointing
+from vidattr.run.job import run_folder
 
 BASE = ("method=gradient", "dataset=clips", "dataset.root=clips", "target=predicted")
 QUIET = ("render.grid=false", "render.gif=false", "render.mp4=false", "--quiet")
@@ -112,7 +112,7 @@ def test_a_metric_that_fails_on_one_method_alone_judges_the_others(
 def test_whatever_loading_a_map_raises_costs_its_clip(
     vidattr: Command, unboxed: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    from vidattr.store import RunFolder
+    from vidattr.run.store import RunFolder
 
     real = RunFolder.load
 

@@ -32,7 +32,8 @@ def run(folder: Path, log: Path) -> None:
     """The child: a run that notes each batch that it computes, and which maps were missing then."""
     import torch
 
-    from vidattr import cli, runner
+    from vidattr import cli
+    from vidattr.run import runner
 
     torch.set_num_threads(1)
     real = runner.explain_batch
@@ -56,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_run_survives_being_killed_twenty_times(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vidattr.runner", "vidattr.cli"])
+    context.set_forkserver_preload(["vidattr.run.runner", "vidattr.cli"])
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir()
     killed.mkdir()

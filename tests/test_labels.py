@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import vidattr
-from vidattr.batches import class_index, target_of
 from vidattr.datasets.clips import Clips
 from vidattr.datasets.kinetics import Kinetics
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ClipError, ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models.network.network import Network
+from vidattr.run.batches import class_index, target_of
 from vidattr.types import Clip
 from vidattr.video.preprocessing import View
 

@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr import batches
 from vidattr.config.runtime import Runtime, submitted, within_memory
 from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
+from vidattr.run import batches
 
 _LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
 from vidattr import cli, runner, runtime
-import vidattr.plan, vidattr.render, av
+import vidattr.run.dry_run, vidattr.render, av
 real, room = runtime.Runtime.resident, int(sys.argv[1]) * 2**20
 def resident(self, network):
     found = real(self, network)

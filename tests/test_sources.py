@@ -17,8 +17,8 @@ import torch
 
 from conftest import Command
 from vidattr import _encoding as encode
-from vidattr.sources import Source, mark_of, truth_of
-from vidattr.store import RunFolder, StoredMap
+from vidattr.run.sources import Source, mark_of, truth_of
+from vidattr.run.store import RunFolder, StoredMap
 from vidattr.types import Clip
 
 FAST = (
@@ -278,7 +278,7 @@ def test_extras_that_were_not_kept_come_when_they_are_asked_for(vidattr: Command
 
 
 def test_another_annotation_is_judged_anew_with_the_old_map(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr import batches
+    from vidattr.run import batches
     from vidattr.types import Index
 
     video(tmp_path / "clips" / "a.mp4", 1)
@@ -393,7 +393,7 @@ def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, mo
     from vidattr.config.compose import cells
     from vidattr.errors import ConfigError
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
-    from vidattr.resident import Resident
+    from vidattr.run.resident import Resident
     from vidattr.weights import weights_path
 
     shipped = weights_path("package", "tiny_r2plus1d")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidattr.errors import ClipError, ConfigError, OutputError
-from vidattr.store import RunFolder, StoredMap
+from vidattr.run.store import RunFolder, StoredMap
 from vidattr.writing import sweep, whole, write_text
 
 

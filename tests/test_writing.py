@@ -17,7 +17,7 @@ import torch
 
 from conftest import Command
 from vidattr.errors import ClipError, OutputError
-from vidattr.store import RunFolder, StoredMap
+from vidattr.run.store import RunFolder, StoredMap
 from vidattr.writing import set_durable, sweep, whole, write_bytes, write_text
 
 MAP = StoredMap(torch.ones(2, 3, 4), (1, 2), 0, "disc", 1.0, (("disc", 1.0),), {})

@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vidattr.batches import class_index, clip_seed, not_finite, upload
 from vidattr.config.building import made
 from vidattr.config.compose import part
 from vidattr.config.runtime import Runtime, within_memory
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import Network
+from vidattr.run.batches import class_index, clip_seed, not_finite, upload
 from vidattr.types import Clip, Explanation, Method, Model, Query
 from vidattr.video.decode import read as read_video
 

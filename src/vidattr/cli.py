@@ -89,8 +89,9 @@ def run(
 
     Writes maps and pictures under paths.out; what is there already is not computed again.
     """
-    from vidattr import outcome, plan, runner
     from vidattr.config import compose
+    from vidattr.run import dry_run as plan
+    from vidattr.run import outcome, runner
 
     part = _shard(shard)
     found = compose.cells(overrides or [], folder=config_dir, add=add_configs or [])
@@ -119,8 +120,9 @@ def evaluate(
 
     Writes scores per clip, curves and a table; of the metrics only sanity, timing and min_ratio run the methods again.
     """
-    from vidattr import evaluator, outcome, report
+    from vidattr import evaluator, report
     from vidattr.config import compose
+    from vidattr.run import outcome
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
@@ -160,7 +162,8 @@ def explain(
 
     Any model and method; prints the five likeliest classes and where map and pictures are.
     """
-    from vidattr import outcome, own
+    from vidattr.run import explain as own
+    from vidattr.run import outcome
 
     jobs, rows = own.explain_videos(arguments, folder=config_dir, add=add_configs or [], quiet=quiet or as_json)
     typer.echo(json.dumps(rows, indent=2) if as_json else own.text(rows))
@@ -179,8 +182,8 @@ def render(
 
     Say with another render.colormap; no map is computed.
     """
-    from vidattr import outcome, runner
     from vidattr.config import compose
+    from vidattr.run import outcome, runner
 
     jobs = runner.redraw(compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json)
     outcome.report(jobs, as_json)
@@ -224,8 +227,8 @@ def config_show(
     as_json: Json = False,
 ) -> None:
     """Print the configuration of every cell."""
-    from vidattr import plan
     from vidattr.config import compose
+    from vidattr.run import dry_run as plan
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     typer.echo(plan.configuration(found, as_json))

@@ -17,21 +17,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidattr.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
-from vidattr.company import Decoded, isolated, rows_of, stood_in
 from vidattr.config.compose import Cell, part
 from vidattr.config.identity import key
 from vidattr.config.runtime import within_memory
 from vidattr.config.settings import check_out
-from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
-from vidattr.jobs import made_by
 from vidattr.metrics.shared import matched_noise
 from vidattr.models.network.network import Network
-from vidattr.resident import Resident
+from vidattr.run.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
+from vidattr.run.company import Decoded, isolated, rows_of, stood_in
+from vidattr.run.doubts import Doubts
+from vidattr.run.job import made_by
+from vidattr.run.resident import Resident
+from vidattr.run.sources import Sources, mark_of, truth_of
+from vidattr.run.store import StoredMap
 from vidattr.scores import Judged, read_scores, scores_identity
-from vidattr.sources import Sources, mark_of, truth_of
-from vidattr.store import StoredMap
 from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep

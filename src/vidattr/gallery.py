@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from vidattr.config.identity import key
 from vidattr.errors import FOR_ALL
 from vidattr.render import Scene, write, write_comparison, write_cutouts
-from vidattr.store import StoredMap
+from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Sample
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from vidattr.jobs import Job
+    from vidattr.run.job import Job
 
 Drawing: TypeAlias = "Future[list[tuple[Job, str, Exception]]]"
 

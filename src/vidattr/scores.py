@@ -15,11 +15,11 @@ from torch import Tensor
 from vidattr._strips import StoredStrip
 from vidattr.config.compose import Cell
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
-from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError
-from vidattr.jobs import run_folder
 from vidattr.metrics.shared import matched_noise
-from vidattr.store import RunFolder, write_lines
+from vidattr.run.doubts import Doubts
+from vidattr.run.job import run_folder
+from vidattr.run.store import RunFolder, write_lines
 from vidattr.table import MATCHED
 from vidattr.types import Clip, Sample, Scores
 from vidattr.writing import remove, whole

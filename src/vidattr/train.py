@@ -21,11 +21,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vidattr.config.building import build
-from vidattr.doubts import told
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import loss_of
+from vidattr.run.doubts import told
 from vidattr.types import Clip, Dataset, Model, Sample
 from vidattr.video import decode
 from vidattr.writing import sweep, write_bytes, write_text

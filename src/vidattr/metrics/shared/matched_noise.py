@@ -15,10 +15,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vidattr.batches import clip_seed
 from vidattr.methods.baselines.random import Random
 from vidattr.metrics.shared.similarity import ranks
 from vidattr.models.network.network import Network
+from vidattr.run.batches import clip_seed
 from vidattr.table import BASELINES, MATCHED
 from vidattr.types import Method, Metric, Query, Smoothed, Truth
 

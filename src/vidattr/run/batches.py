@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidattr.company import Decoded, isolated, rows_of, stood_in
 from vidattr.config.compose import Cell
 from vidattr.config.identity import describe, key
 from vidattr.config.runtime import submitted, within_memory
@@ -21,8 +20,9 @@ from vidattr.errors import ClipError, ConfigError, line
 from vidattr.labels import index_of, plain
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import Network
-from vidattr.sources import Source
-from vidattr.store import StoredMap
+from vidattr.run.company import Decoded, isolated, rows_of, stood_in
+from vidattr.run.sources import Source
+from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Explanation, Joint, Query, Sample
 from vidattr.video.decode import read as read_video
 from vidattr.video.preprocessing import View

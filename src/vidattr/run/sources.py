@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from vidattr.errors import ClipError
-from vidattr.store import RunFolder
+from vidattr.run.store import RunFolder
 from vidattr.types import Clip
 from vidattr.video.footage import UnreadableError
 from vidattr.video.frame_folder import IMAGE_SUFFIXES, frame_files

@@ -15,10 +15,10 @@ from vidattr import __version__
 from vidattr.config.compose import Cell
 from vidattr.config.identity import EARLIER, key, run_identity
 from vidattr.config.settings import check_out
-from vidattr.doubts import Doubts
 from vidattr.errors import ConfigError, VidattrError, line
-from vidattr.sources import Again
-from vidattr.store import RunFolder
+from vidattr.run.doubts import Doubts
+from vidattr.run.sources import Again
+from vidattr.run.store import RunFolder
 
 
 @dataclass

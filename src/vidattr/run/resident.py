@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from vidattr.batches import network_key
 from vidattr.config.compose import Cell
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
+from vidattr.run.batches import network_key
 
 
 class Resident:

@@ -8,14 +8,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vidattr.batches import clips_of
 from vidattr.config.compose import Cell
 from vidattr.config.identity import key
 from vidattr.config.overrides import escaped
-from vidattr.doubts import told
-from vidattr.jobs import check_folders, run_folder
-from vidattr.sources import Again, Sources
-from vidattr.store import free_bytes
+from vidattr.run.batches import clips_of
+from vidattr.run.doubts import told
+from vidattr.run.job import check_folders, run_folder
+from vidattr.run.sources import Again, Sources
+from vidattr.run.store import free_bytes
 
 
 def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:

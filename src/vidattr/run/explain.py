@@ -11,9 +11,9 @@ from vidattr.config import compose
 from vidattr.config.overrides import exists, is_override, is_text, quoted
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError, ConfigError
-from vidattr.jobs import Job, run_folder
-from vidattr.runner import run
-from vidattr.sources import Again, Sources
+from vidattr.run.job import Job, run_folder
+from vidattr.run.runner import run
+from vidattr.run.sources import Again, Sources
 
 
 def explain_videos(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vidattr import doubts
 from vidattr.errors import bug
+from vidattr.run import doubts
 
 if TYPE_CHECKING:
-    from vidattr.jobs import Job
+    from vidattr.run.job import Job
     from vidattr.scores import Judged
 
 

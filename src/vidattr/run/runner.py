@@ -15,16 +15,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vidattr import gallery
-from vidattr.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
-from vidattr.company import Decoded
 from vidattr.config.compose import Cell
 from vidattr.config.runtime import submitted
-from vidattr.doubts import Doubts
 from vidattr.errors import FOR_ALL, ConfigError
-from vidattr.jobs import Job, check_folders, made_by, run_folder
-from vidattr.resident import Resident
-from vidattr.sources import Sources
-from vidattr.store import StoredMap
+from vidattr.run.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
+from vidattr.run.company import Decoded
+from vidattr.run.doubts import Doubts
+from vidattr.run.job import Job, check_folders, made_by, run_folder
+from vidattr.run.resident import Resident
+from vidattr.run.sources import Sources
+from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Joint, Sample
 from vidattr.writing import set_durable, sweep
 
