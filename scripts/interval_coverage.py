@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from vidattr.statistics import cluster_bootstrap, interval
+from vidattr.evaluate.statistics import cluster_bootstrap, interval
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 

@@ -175,7 +175,14 @@ def main(arguments: list[str] | None = None, tell: Callable[[str], None] = print
     verbs = asked.verbs.split(",")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["vidattr.run.runner", "vidattr.cli", "vidattr.evaluator", "vidattr.report", "vidattr.train", "vidattr.run.explain"]
+        [
+            "vidattr.run.runner",
+            "vidattr.cli",
+            "vidattr.evaluate.evaluator",
+            "vidattr.evaluate.report",
+            "vidattr.train",
+            "vidattr.run.explain",
+        ]
     )
     wrong = False
     with tempfile.TemporaryDirectory() as work:

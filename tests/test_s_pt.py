@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidattr._summary import summed_up
 from vidattr.errors import ConfigError
+from vidattr.evaluate.summary import summed_up
 from vidattr.metrics.spatial_pointing import Protocol, SpatialPointing, Ties, ToleranceMode
 from vidattr.types import Box, Query, Truth
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from vidattr import statistics
-from vidattr.statistics import cluster_band, cluster_bootstrap, group_means, interval, judged, mean, paired_difference
+from vidattr.evaluate import statistics
+from vidattr.evaluate.statistics import cluster_band, cluster_bootstrap, group_means, interval, judged, mean, paired_difference
 
 sys.path.append(str(ROOT / "scripts"))
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from vidattr.errors import ConfigError
-from vidattr.plots import plot_curves
-from vidattr.statistics import interval, paired_difference
-from vidattr.table import Entry, Table, build
+from vidattr.evaluate.plots import plot_curves
+from vidattr.evaluate.statistics import interval, paired_difference
+from vidattr.evaluate.table import Entry, Table, build
 from vidattr.types import Column
 
 HIT = Column("Hit rate", "hit", weight="frames", by="label")

@@ -14,13 +14,14 @@ import torch
 
 import toys
 from conftest import Command
-from vidattr import stages, statistics
+from vidattr import stages
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
+from vidattr.evaluate import statistics
+from vidattr.evaluate.table import build
 from vidattr.metrics.rerun import timing
 from vidattr.metrics.rerun.timing import Timing
 from vidattr.models.network.network import Network
-from vidattr.table import build
 from vidattr.types import Column, Explanation, Query, Scores
 
 

@@ -120,8 +120,8 @@ def evaluate(
 
     Writes scores per clip, curves and a table; of the metrics only sanity, timing and min_ratio run the methods again.
     """
-    from vidattr import evaluator, report
     from vidattr.config import compose
+    from vidattr.evaluate import evaluator, report
     from vidattr.run import outcome
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
@@ -142,8 +142,8 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Show the table of finished scores."""
-    from vidattr import evaluator, report
     from vidattr.config import compose
+    from vidattr.evaluate import evaluator, report
 
     found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.stored_tables(found)

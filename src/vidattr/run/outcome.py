@@ -12,8 +12,8 @@ from vidattr.errors import bug
 from vidattr.run import doubts
 
 if TYPE_CHECKING:
+    from vidattr.evaluate.scores import Judged
     from vidattr.run.job import Job
-    from vidattr.scores import Judged
 
 
 def report(jobs: Sequence[Job], as_json: bool) -> None:

@@ -15,11 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from vidattr.evaluate.table import BASELINES, MATCHED
 from vidattr.methods.baselines.random import Random
 from vidattr.metrics.shared.similarity import ranks
 from vidattr.models.network.network import Network
 from vidattr.run.batches import clip_seed
-from vidattr.table import BASELINES, MATCHED
 from vidattr.types import Method, Metric, Query, Smoothed, Truth
 
 VERSION = 1  # of the noise: raise it when the numbers of a seed change

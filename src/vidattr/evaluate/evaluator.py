@@ -22,6 +22,8 @@ from vidattr.config.identity import key
 from vidattr.config.runtime import within_memory
 from vidattr.config.settings import check_out
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
+from vidattr.evaluate.scores import Judged, read_scores, scores_identity
+from vidattr.evaluate.table import BASELINES
 from vidattr.metrics.shared import matched_noise
 from vidattr.models.network.network import Network
 from vidattr.run.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
@@ -31,8 +33,6 @@ from vidattr.run.job import made_by
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.run.store import StoredMap
-from vidattr.scores import Judged, read_scores, scores_identity
-from vidattr.table import BASELINES
 from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep
 

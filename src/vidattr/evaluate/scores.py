@@ -16,11 +16,11 @@ from vidattr._strips import StoredStrip
 from vidattr.config.compose import Cell
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.errors import ConfigError
+from vidattr.evaluate.table import MATCHED
 from vidattr.metrics.shared import matched_noise
 from vidattr.run.doubts import Doubts
 from vidattr.run.job import run_folder
 from vidattr.run.store import RunFolder, write_lines
-from vidattr.table import MATCHED
 from vidattr.types import Clip, Sample, Scores
 from vidattr.writing import remove, whole
 

@@ -13,9 +13,9 @@ from itertools import groupby, zip_longest
 
 import pandas as pd
 
-from vidattr import statistics
-from vidattr._summary import Entry, compared, summed_up
 from vidattr.errors import unknown
+from vidattr.evaluate import statistics
+from vidattr.evaluate.summary import Entry, compared, summed_up
 from vidattr.types import Column
 
 BASELINES = ("random", "center")

@@ -10,16 +10,16 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from vidattr import table as tables
 from vidattr._strips import StoredStrip
 from vidattr._strips import draw as strips_to_png
 from vidattr.config.compose import Cell
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, bug
+from vidattr.evaluate import table as tables
+from vidattr.evaluate.plots import plot_curves
+from vidattr.evaluate.scores import Judged, scores_identity
 from vidattr.metrics.shared.matched_noise import draws_of
-from vidattr.plots import plot_curves
 from vidattr.render import Scene
-from vidattr.scores import Judged, scores_identity
 from vidattr.types import Fitted, Metric
 from vidattr.writing import remove, set_durable, sweep, write_text
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vidattr import statistics
+from vidattr.evaluate import statistics
 from vidattr.types import Column
 
 _QUANTILES = {"median": 0.5, "p95": 0.95}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vidattr.statistics import Names, cluster_band
+from vidattr.evaluate.statistics import Names, cluster_band
 from vidattr.writing import write_bytes
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f")  # Okabe and Ito's, and two

@@ -1,0 +1,1 @@
+"""From stored maps to scores, tables and plots."""
