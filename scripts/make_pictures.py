@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 import vidattr
-from vidattr import _drawing as draw
 from vidattr.config import compose
 from vidattr.methods.occlusion.tubes import Tubing, tubes
-from vidattr.render import Render, overlay
+from vidattr.render import drawing as draw
+from vidattr.render.pictures import Render, overlay
 from vidattr.run.batches import clip_seed, upload
 from vidattr.types import Dataset, Pixels, Query
 from vidattr.video.decode import read

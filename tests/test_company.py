@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr import gallery
 from vidattr.errors import ClipError, OutputError, bug, line
+from vidattr.render import gallery
 from vidattr.run import batches
 from vidattr.run.store import RunFolder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidattr import _encoding as encode
+from vidattr.render import encoding as encode
 
 
 def pages_of(T: int) -> np.ndarray:

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from conftest import Command
-from vidattr import _drawing
 from vidattr.datasets.clips import Clips
 from vidattr.datasets.kinetics import Kinetics
 from vidattr.datasets.shared import matlab
@@ -26,6 +25,7 @@ from vidattr.datasets.synthetic import Synthetic
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.datasets.ucf101_24 import UCF24
 from vidattr.errors import ConfigError, VidattrError
+from vidattr.render import drawing
 from vidattr.types import Index, Problem
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import View
@@ -214,10 +214,10 @@ def test_any_name_goes_from_run_to_evaluate(tmp_path: Path, vidattr: Command, ki
 
 @pytest.mark.parametrize("words", ["two\nlines", "tab\t", "\x00\x1b[31m", "lone \udcff surrogate", ""])
 def test_any_text_can_be_drawn(words: str) -> None:
-    page = _drawing.sheet(40, 200)
-    _drawing.text(page, 4, 4, words, _drawing.BODY)
-    assert _drawing.text_width(_drawing.shorten(words, _drawing.BODY, 60), _drawing.BODY) <= 60
-    _drawing.flow([words, words], _drawing.BODY, 100)
+    page = drawing.sheet(40, 200)
+    drawing.text(page, 4, 4, words, drawing.BODY)
+    assert drawing.text_width(drawing.shorten(words, drawing.BODY, 60), drawing.BODY) <= 60
+    drawing.flow([words, words], drawing.BODY, 100)
 
 
 def test_a_problem_can_be_written_whatever_it_names() -> None:

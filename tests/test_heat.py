@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidattr.render import Render, Scale, Signed, Style, overlay
+from vidattr.render.pictures import Render, Scale, Signed, Style, overlay
 
 EXACT = Render(opacity=1.0, percentile=100.0)
 

@@ -22,7 +22,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from vidattr import cli, runner, runtime
-import vidattr.run.dry_run, vidattr.render, av
+import vidattr.run.dry_run, vidattr.render.pictures, av
 real, room = runtime.Runtime.resident, int(sys.argv[1]) * 2**20
 def resident(self, network):
     found = real(self, network)

@@ -9,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from vidattr import _drawing as draw
 from vidattr.errors import ConfigError, OutputError
-from vidattr.render import Render, Scene, animation, comparison, cutouts, grid, overlay, write, write_comparison, write_cutouts
+from vidattr.render import drawing as draw
+from vidattr.render.pictures import Render, Scene, animation, comparison, cutouts, grid, overlay, write, write_comparison, write_cutouts
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"
 
@@ -42,7 +42,7 @@ def scene(T: int = 5, H: int = 24, W: int = 32, **changes: object) -> tuple[Scen
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_config_names_every_field(file):
     node = OmegaConf.load(file)
-    assert node.pop("_target_") == "vidattr.render.Render"
+    assert node.pop("_target_") == "vidattr.render.pictures.Render"
     made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Render), node))
     assert isinstance(made, Render)
     assert set(node) == set(Render.__dataclass_fields__)

@@ -344,7 +344,7 @@ def test_a_damaged_strip_is_told(vidattr: Command, tmp_path: Path) -> None:
 
 
 def test_the_middle_frame_is_kept_with_its_pixels(tmp_path: Path) -> None:
-    from vidattr._strips import StoredStrip
+    from vidattr.render.strips import StoredStrip
 
     values, pixels = torch.tensor([1.0, math.nan, 0.5]), torch.zeros(4, 5, 3, dtype=torch.uint8)
     strip = StoredStrip(torch.rand(3, 4, 5), values, pixels, "ssim", 9, ("a", "b", "c"))

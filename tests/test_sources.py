@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr import _encoding as encode
+from vidattr.render import encoding as encode
 from vidattr.run.sources import Source, mark_of, truth_of
 from vidattr.run.store import RunFolder, StoredMap
 from vidattr.types import Clip

@@ -33,7 +33,7 @@ from vidattr.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vidattr.config.runtime import Runtime
-    from vidattr.render import Render
+    from vidattr.render.pictures import Render
     from vidattr.train import Recipe
     from vidattr.types import Dataset, Method, Metric, Model
 

@@ -10,8 +10,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from vidattr._strips import StoredStrip
-from vidattr._strips import draw as strips_to_png
 from vidattr.config.compose import Cell
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, bug
@@ -19,7 +17,9 @@ from vidattr.evaluate import table as tables
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import Judged, scores_identity
 from vidattr.metrics.shared.matched_noise import draws_of
-from vidattr.render import Scene
+from vidattr.render.pictures import Scene
+from vidattr.render.strips import StoredStrip
+from vidattr.render.strips import draw as strips_to_png
 from vidattr.types import Fitted, Metric
 from vidattr.writing import remove, set_durable, sweep, write_text
 

@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vidattr._strips import StoredStrip
 from vidattr.config.compose import Cell
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.errors import ConfigError
 from vidattr.evaluate.table import MATCHED
 from vidattr.metrics.shared import matched_noise
+from vidattr.render.strips import StoredStrip
 from vidattr.run.doubts import Doubts
 from vidattr.run.job import run_folder
 from vidattr.run.store import RunFolder, write_lines

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vidattr import gallery
 from vidattr.config.compose import Cell
 from vidattr.config.runtime import submitted
 from vidattr.errors import FOR_ALL, ConfigError
+from vidattr.render import gallery
 from vidattr.run.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
 from vidattr.run.company import Decoded
 from vidattr.run.doubts import Doubts

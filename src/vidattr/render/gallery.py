@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vidattr.config.identity import key
 from vidattr.errors import FOR_ALL
-from vidattr.render import Scene, write, write_comparison, write_cutouts
+from vidattr.render.pictures import Scene, write, write_comparison, write_cutouts
 from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Sample
 

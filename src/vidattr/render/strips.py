@@ -13,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vidattr import _encoding as encode
-from vidattr._sheets import strip as layout
 from vidattr.errors import ClipError
+from vidattr.render import encoding as encode
+from vidattr.render.sheets import strip as layout
 from vidattr.writing import write_bytes
 
 if TYPE_CHECKING:
-    from vidattr.render import Render, Scene
+    from vidattr.render.pictures import Render, Scene
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vidattr.render import Render
+    from vidattr.render.pictures import Render
     from vidattr.types import Pixels
 
 Map = NDArray[np.floating]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidattr import _drawing as draw
-from vidattr._heat import Map, Scale, Style, blend, overlay
+from vidattr.render import drawing as draw
+from vidattr.render.heat import Map, Scale, Style, blend, overlay
 
 if TYPE_CHECKING:
-    from vidattr.render import Render, Scene
+    from vidattr.render.pictures import Render, Scene
     from vidattr.types import Pixels
 
 _FOOT = 12 + 2 * draw.MARGIN

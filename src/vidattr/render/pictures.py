@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from vidattr import _encoding as encode
-from vidattr._heat import Map, Scale, Signed, Style, overlay
-from vidattr._sheets import animation, comparison, cutouts, grid
 from vidattr.errors import ConfigError, unknown
+from vidattr.render import encoding as encode
+from vidattr.render.heat import Map, Scale, Signed, Style, overlay
+from vidattr.render.sheets import animation, comparison, cutouts, grid
 from vidattr.writing import write_bytes
 
 if TYPE_CHECKING:
