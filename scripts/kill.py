@@ -68,7 +68,7 @@ def _train(folder: Path) -> None:
     import torch
 
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
-    from vidattr.train import Recipe, train
+    from vidattr.training.train import Recipe, train
     from vidattr.video.preprocessing import View
 
     clips = {
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None, tell: Callable[[str], None] = print
             "vidattr.cli",
             "vidattr.evaluate.evaluator",
             "vidattr.evaluate.report",
-            "vidattr.train",
+            "vidattr.training.train",
             "vidattr.run.explain",
         ]
     )

@@ -85,7 +85,8 @@ def test_damaged_fail_makes_an_error_of_it_before_and_after_it_was_explained(vid
 
 
 def test_the_python_interface_and_training_tell_it_too(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from vidattr import load_model, read_clip, train
+    from vidattr import load_model, read_clip
+    from vidattr.training import train
 
     network = load_model("tiny_r2plus1d", device="cpu")
     with pytest.warns(UserWarning, match=CUT):

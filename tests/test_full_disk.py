@@ -15,7 +15,7 @@ import torch
 from conftest import Command
 from test_train import Given, Watched, recipe
 from vidattr.errors import OutputError
-from vidattr.train import train
+from vidattr.training.train import train
 
 BASE = ("method=gradient", "dataset.clips=2", "runtime.extras=false", "render.tile=16", "render.gif=false", "render.mp4=false", "--quiet")
 

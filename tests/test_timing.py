@@ -14,7 +14,7 @@ import torch
 
 import toys
 from conftest import Command
-from vidattr import stages
+from vidattr import profiling
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.evaluate import statistics
@@ -38,7 +38,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock(5.0)
-    monkeypatch.setattr(stages.time, "perf_counter", lambda: found.now)
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: found.now)
     return found
 
 
@@ -57,14 +57,14 @@ class Busy:
         self.runs.append(query.seeds)
         self.log.append(self.name)
         self.clock.takes(1)
-        with stages.stage("flow"):
+        with profiling.stage("flow"):
             query.once("flow", lambda: self.clock.takes(10 * clips))
-        with stages.stage("masks"):
+        with profiling.stage("masks"):
             self.clock.takes(20)
-            with stages.stage("network"):
+            with profiling.stage("network"):
                 self.clock.takes(300 + (self.slower[len(self.runs) - 1] if self.slower else 0))
             self.clock.takes(2)
-        with stages.stage("upsampling"):
+        with profiling.stage("upsampling"):
             self.clock.takes(4)
         return Explanation(query.frames.mean(1))
 

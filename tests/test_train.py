@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidattr import train as training
 from vidattr.datasets.synthetic import CLASSES, Synthetic
 from vidattr.errors import ConfigError, OutputError
 from vidattr.models.network.network import Network
 from vidattr.models.tiny_cnn_lstm import TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
 from vidattr.models.weights.checkpoint import read
-from vidattr.train import Axis, Recipe, accuracy, train
+from vidattr.training import train as training
+from vidattr.training.train import Axis, Recipe, accuracy, train
 from vidattr.video.preprocessing import View
 
 CPU = torch.device("cpu")

@@ -198,9 +198,9 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train one of the small networks."""
-    from vidattr import train as training
     from vidattr.config import compose
     from vidattr.config.settings import check_out
+    from vidattr.training import train as training
     from vidattr.writing import set_durable
 
     check_out(str(out), "--out")

@@ -34,7 +34,7 @@ from vidattr.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from vidattr.config.runtime import Runtime
     from vidattr.render.pictures import Render
-    from vidattr.train import Recipe
+    from vidattr.training.train import Recipe
     from vidattr.types import Dataset, Method, Metric, Model
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")

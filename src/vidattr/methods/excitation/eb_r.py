@@ -16,7 +16,7 @@ from vidattr.methods.excitation.redistribute import redistribute
 from vidattr.methods.excitation.trace import Kind, Operation, Trace, Weighted
 from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
 from vidattr.models.network.network import Network
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
 # What may follow the layer that scores the classes: nothing that gives one step more say than another.

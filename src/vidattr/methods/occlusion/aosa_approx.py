@@ -17,7 +17,7 @@ from vidattr.methods.occlusion.occlude import FILLS, MEANS, WEIGHTS, Aggregate, 
 from vidattr.methods.occlusion.tubes import Tubes, Tubing, tubes, union_mask
 from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
 from vidattr.models.network.network import Network
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
 

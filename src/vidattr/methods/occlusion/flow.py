@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from vidattr.errors import ConfigError
 from vidattr.models.weights import checkpoint as _checkpoint
-from vidattr.stages import stage
+from vidattr.profiling import stage
 
 Plane = NDArray[np.uint8]
 Field = NDArray[np.float32]

@@ -20,7 +20,7 @@ from vidattr.methods.occlusion.reuse import reuse
 from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.methods.shared.steps import Score, fall, score_of
 from vidattr.models.network.network import Network
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import View

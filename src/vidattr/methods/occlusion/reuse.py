@@ -20,7 +20,7 @@ from torch import Tensor
 from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.models.network.network import Network
 from vidattr.models.speed.prefix import Prefix, Reach, Step
-from vidattr.stages import stage
+from vidattr.profiling import stage
 
 _SHARE = 0.6  # of a step's inputs: a larger crop saves too little to be worth cutting and pasting
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.steps import Score, scores
 from vidattr.models.network.network import Network
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
 

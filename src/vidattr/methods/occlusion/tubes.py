@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.types import Query, hashed
 from vidattr.video.preprocessing import View
 

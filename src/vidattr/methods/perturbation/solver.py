@@ -29,7 +29,7 @@ from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma, 
 from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.types import Query
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output, alternatives, log_probabilities_of, probabilities_of
-from vidattr.stages import stage
+from vidattr.profiling import stage
 
 
 class Score(StrEnum):

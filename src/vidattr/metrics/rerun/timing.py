@@ -18,7 +18,7 @@ from torch import Tensor
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
-from vidattr.stages import stopwatch
+from vidattr.profiling import stopwatch
 from vidattr.types import Column, Method, Query, Scores, Truth
 
 _NAMED = ("flow", "masks", "network")

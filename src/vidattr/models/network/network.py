@@ -16,7 +16,7 @@ from vidattr.models.network.attention import Attention, Fuse
 from vidattr.models.network.output import Output, logits_of, probabilities_of, sound
 from vidattr.models.speed.folded import Folded
 from vidattr.models.speed.prefix import Prefix
-from vidattr.stages import stage
+from vidattr.profiling import stage
 from vidattr.video.preprocessing import View
 
 if TYPE_CHECKING:
