@@ -37,12 +37,14 @@ from torch.utils.flop_counter import flop_registry
 
 import vidattr
 from vidattr.config import compose
-from vidattr.config.runtime import Device, Precision, Runtime, within_memory
+from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.models.network.network import Network
+from vidattr.models.speed.memory import within_memory
 from vidattr.models.timesformer import TimeSformer, network_of
-from vidattr.types import Method, Query, Truth
+from vidattr.protocols import Method
+from vidattr.types import Query, Truth
 
 Row = dict[str, Any]
 Work = Callable[[], object]

@@ -441,7 +441,7 @@ def weights() -> dict[str, Any]:
     """Returns the small network's own weights."""
     from safetensors.torch import load_file
 
-    return load_file(ROOT / "src" / "vidattr" / "weights" / "tiny_r2plus1d.safetensors")
+    return load_file(ROOT / "src" / "vidattr" / "models" / "weights" / "data" / "tiny_r2plus1d.safetensors")
 
 
 def _pickled(content: Any, *, zipped: bool = True) -> bytes:

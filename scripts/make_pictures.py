@@ -15,10 +15,11 @@ import torch
 import vidattr
 from vidattr.config import compose
 from vidattr.methods.occlusion.tubes import Tubing, tubes
+from vidattr.protocols import Dataset
 from vidattr.render import drawing as draw
 from vidattr.render.pictures import Render, overlay
 from vidattr.run.batches import clip_seed, upload
-from vidattr.types import Dataset, Pixels, Query
+from vidattr.types import Pixels, Query
 from vidattr.video.decode import read
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images"

@@ -25,7 +25,8 @@ from vidattr.models.network.network import Network
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.torchvision_video import unfold_mvit
 from vidattr.models.weights.checkpoint import anonymous, untrained
-from vidattr.types import Method, Query
+from vidattr.protocols import Method
+from vidattr.types import Query
 from vidattr.video.preprocessing import View
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

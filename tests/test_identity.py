@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from conftest import Command
 from vidattr.config.compose import cells, config_dir
+from vidattr.config.fields import hashed, unkeyed
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
 from vidattr.evaluate.scores import scores_identity
-from vidattr.types import hashed, unkeyed
 from vidattr.video.preprocessing import View
 
 

@@ -24,7 +24,11 @@ def test_the_wheel_brings_configs_and_weights_and_runs_alone(tmp_path: Path) -> 
         inside = set(archive.namelist())
     ours = {f"vidattr/configs/{path.relative_to(ROOT / 'configs')}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert ours <= inside
-    assert {"vidattr/weights/tiny_r2plus1d.safetensors", "vidattr/weights/tiny_cnn_lstm.csv", "vidattr/py.typed"} <= inside
+    assert {
+        "vidattr/models/weights/data/tiny_r2plus1d.safetensors",
+        "vidattr/models/weights/data/tiny_cnn_lstm.csv",
+        "vidattr/py.typed",
+    } <= inside
     code = "import sys, vidattr, vidattr.configs, vidattr.cli; print(vidattr.__file__, vidattr.configs.__file__); vidattr.cli.main()"
     found = subprocess.run(
         [sys.executable, "-c", code, "run", "limit=1", "render.mp4=false", "--quiet"],

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.config.runtime import Runtime, submitted, within_memory
+from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
+from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.run import batches
 
 _LIMITED = """

@@ -20,7 +20,8 @@ from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
-from vidattr.types import Explanation, Method, Query
+from vidattr.protocols import Method
+from vidattr.types import Explanation, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
 CLASS_AGNOSTIC = {"random", "center", "attention_rollout"}

@@ -393,8 +393,8 @@ def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, mo
     from vidattr.config.compose import cells
     from vidattr.errors import ConfigError
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
+    from vidattr.models.weights.bundled import weights_path
     from vidattr.run.resident import Resident
-    from vidattr.weights import weights_path
 
     shipped = weights_path("package", "tiny_r2plus1d")
     assert shipped is not None

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from vidattr.config.building import made
 from vidattr.config.compose import part
-from vidattr.config.runtime import Runtime, within_memory
+from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import Network
+from vidattr.models.speed.memory import within_memory
+from vidattr.protocols import Method, Model
 from vidattr.run.batches import class_index, clip_seed, not_finite, upload
-from vidattr.types import Clip, Explanation, Method, Model, Query
+from vidattr.types import Clip, Explanation, Query
 from vidattr.video.decode import read as read_video
 
 Folders = str | Path | Sequence[str | Path]

@@ -55,6 +55,7 @@ class Array:
 
     @classmethod
     def of(cls, data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str, *_: object) -> Array:
+        """Returns the array of these bytes."""
         array = cls()
         array.values = dtype.read(data).reshape(shape, order="F" if order == "F" else "C")
         return array

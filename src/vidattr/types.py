@@ -1,4 +1,4 @@
-"""The records that pass from room to room, and what a plug-in must offer.
+"""The records that pass from one step to the next; what a plug-in offers is in `protocols`.
 
 Axes, everywhere: **N** clips, **C** colour channels, **T** frames, **H** rows, **W** columns, **K** classes, **M** maps
 (one per method under judgement), **A** preservation ratios, **c t h w** feature channels and their grid. Boxes are
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,32 +18,9 @@ from torch import Tensor
 
 from vidattr.errors import printable
 
-if TYPE_CHECKING:
-    from vidattr.models.network.network import Network
-    from vidattr.video.preprocessing import View
-
 R = TypeVar("R")
 Box = tuple[float, float, float, float]
 Pixels = NDArray[np.uint8]
-
-
-LATER = MappingProxyType({"identity": "unless default"})
-"""Metadata of a field that enters the run key only where it is not its default: what was there before the field keeps its key."""
-
-
-def unkeyed(default: Any) -> Any:
-    """Returns a dataclass field that never changes a number (a folder, a subset of clips) and stays out of the run key."""
-    return field(default=default, metadata={"identity": "skip"})
-
-
-def hashed(default: Any) -> Any:
-    """Returns a dataclass field that names a file and enters the run key by the sha256 of its content, never by its path."""
-    return field(default=default, metadata={"identity": "sha256"})
-
-
-def coded(default: Any) -> Any:
-    """Returns a dataclass field that names code, "package.module:name"; it enters the run key by name and content."""
-    return field(default=default, metadata={"identity": "code"})
 
 
 @dataclass(frozen=True)
@@ -246,83 +222,3 @@ class Fitted:
     name: str
     columns: Mapping[str, NDArray[np.float64]]
     remark: str
-
-
-class Dataset(Protocol):
-    """A frozen dataclass whose fields are the keys of one `configs/dataset/*.yaml`."""
-
-    version: ClassVar[int]
-
-    def index(self) -> Index:
-        """Returns the clips found on disk, sorted by id, and the problems; raises ConfigError where the root is missing."""
-
-
-class Model(Protocol):
-    """A frozen dataclass whose fields are the keys of one `configs/model/*.yaml`."""
-
-    version: ClassVar[int]
-
-    @property
-    def input(self) -> View:
-        """How pixels become this network's input; a field of the dataclass."""
-
-    def load(self) -> Network:
-        """Returns the network with its weights, on the CPU; raises ConfigError where the weights do not fit."""
-
-
-class Method(Protocol):
-    """A frozen dataclass whose fields are the keys of one `configs/method/*.yaml`."""
-
-    version: ClassVar[int]
-
-    @property
-    def passes(self) -> int:
-        """How many clips go through the network, forward or forward and backward, to explain one (of 16 × 112 × 112, if that matters)."""
-
-    def __call__(self, model: Network, query: Query) -> Explanation:
-        """Explains N clips; nothing leaves the device, and no clip's map depends on its neighbours."""
-
-
-@runtime_checkable
-class Joint(Method, Protocol):
-    """A method that can answer for several of its kind at once: a sweep over its ratios is one optimisation."""
-
-    @property
-    def kind(self) -> str:
-        """What methods have in common that are answered together."""
-
-    def together(self, model: Network, query: Query, methods: Sequence[Any]) -> list[Explanation]:
-        """Explains N clips by each of `methods`, all of this kind, as each would alone."""
-
-
-@runtime_checkable
-class Smoothed(Method, Protocol):
-    """A method that smooths its own maps, and says how: noise that they are compared with is smoothed in the same way."""
-
-    @property
-    def smoothing(self) -> Callable[[Tensor], Tensor] | None:
-        """Returns what smooths maps (…, H, W) as this method smooths its own; None: these options smooth nothing."""
-
-
-class Metric(Protocol):
-    """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
-
-    One whose numbers depend on the machine says on what by a further method `conditions(runtime)`, a dictionary of names and
-    plain values: it enters the caption and the name of the scores, so that those of two machines never meet in one table.
-    One that can tell the best of many trivial answers, which only all clips together decide, has `fitted(rows, size)`: of the
-    rows of N clips (a DataFrame) and the frames' (H, W) it returns a `Fitted`.
-    One that judges maps has a field `noise_draws`, the number of draws of matched noise (`matched.noise`) that it judges beside
-    each map; a metric without it, or with 0, has no matched row.
-    """
-
-    version: ClassVar[int]
-    needs_network: ClassVar[bool]
-
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
-        """Judges M maps of each of N clips, `maps` being (M, N, T, H, W), and the M `methods` that made them.
-
-        `model` is None unless `needs_network`.
-        """
-
-    def summary(self) -> tuple[Column, ...]:
-        """Returns the columns of this metric's table."""

@@ -33,9 +33,9 @@ from vidattr.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vidattr.config.runtime import Runtime
+    from vidattr.protocols import Dataset, Method, Metric, Model
     from vidattr.render.pictures import Render
     from vidattr.training.train import Recipe
-    from vidattr.types import Dataset, Method, Metric, Model
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
 """What a cell is made of."""

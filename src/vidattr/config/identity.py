@@ -2,8 +2,8 @@
 
 The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and method,
 the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time knobs are left
-out by the declaration of their fields (`types.unkeyed`). Files enter by the sha256 of their content (`types.hashed`), and so
-does code that is not this package's: that of a plug-in's class, and that which a field names (`types.coded`). A run has the
+out by the declaration of their fields (`fields.unkeyed`). Files enter by the sha256 of their content (`fields.hashed`), and so
+does code that is not this package's: that of a plug-in's class, and that which a field names (`fields.coded`). A run has the
 same key on every machine, and a module that is moved or renamed changes no key.
 """
 
@@ -85,12 +85,15 @@ def describe(part: Any, version: int = KEY_VERSION) -> dict[str, Any]:
     return found
 
 
+_RENAMED = {"spatial_pointing": "s_pt", "temporal_pointing": "t_pt"}  # modules that had another name under key version 1
+
+
 def _path_in_version_1(cls: type) -> str:
     """Returns the Python path that a class had under key version 1, when each plug-in of this package was a file in its role's folder."""
     package, *inner = cls.__module__.split(".")
     if package != vidattr.__name__ or inner[0] not in ("datasets", "models", "methods", "metrics"):
         return f"{cls.__module__}.{cls.__qualname__}"
-    return f"{package}.{inner[0]}.{inner[-1]}.{cls.__qualname__}"
+    return f"{package}.{inner[0]}.{_RENAMED.get(inner[-1], inner[-1])}.{cls.__qualname__}"
 
 
 def _named(value: str | None) -> Any:
@@ -148,7 +151,7 @@ def _hashed(path: str, *_look: int) -> str:
 
 
 def _unsaid(field: Field[Any], value: Any) -> bool:
-    """Whether a field that came later (`types.LATER`) has the value that stands for what there was before it."""
+    """Whether a field that came later (`fields.LATER`) has the value that stands for what there was before it."""
     return field.metadata.get("identity") == "unless default" and bool(value == field.default)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from vidattr.config.fields import unkeyed
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, safe
 from vidattr.datasets.shared.folders import Footage, Source, footage, named
-from vidattr.types import Clip, Index, unkeyed
+from vidattr.types import Clip, Index
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from vidattr.config.fields import hashed, unkeyed
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, parsing, safe
 from vidattr.datasets.shared.folders import Footage, Source, footage
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
-from vidattr.types import Clip, Index, Problem, hashed, unkeyed
+from vidattr.types import Clip, Index, Problem
 
 _TIMED = re.compile(r"(?P<video>.+)_(?P<start>\d+)_\d+")
 _Rows = Mapping[str, Mapping[int, str]]  # YouTube id to the second at which a clip starts to its label

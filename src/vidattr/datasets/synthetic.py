@@ -11,9 +11,10 @@ from typing import ClassVar, overload
 
 import numpy as np
 
+from vidattr.config.fields import unkeyed
 from vidattr.datasets.shared import scenes
 from vidattr.errors import ConfigError
-from vidattr.types import Clip, Index, Pixels, unkeyed
+from vidattr.types import Clip, Index, Pixels
 
 CLASSES = (*scenes.SHAPES, *scenes.TEXTURES)
 

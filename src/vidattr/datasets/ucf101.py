@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from vidattr.config.fields import unkeyed
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
 from vidattr.datasets.shared.folders import Source, footage
 from vidattr.labels import plain
-from vidattr.types import Index, unkeyed
+from vidattr.types import Index
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from vidattr.config.fields import hashed, unkeyed
 from vidattr.datasets.shared import tubes as _tubes
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
 from vidattr.datasets.shared.folders import Source, footage
 from vidattr.labels import plain
-from vidattr.types import Clip, Index, Problem, hashed, unkeyed
+from vidattr.types import Clip, Index, Problem
 
 CLASSES = (
     "Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving", "Fencing", "FloorGymnastics",

@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from vidattr.config.compose import Cell, part
 from vidattr.config.identity import key
-from vidattr.config.runtime import within_memory
 from vidattr.config.settings import check_out
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
 from vidattr.evaluate.scores import Judged, read_scores, scores_identity
 from vidattr.evaluate.table import BASELINES
 from vidattr.metrics.shared import matched_noise
 from vidattr.models.network.network import Network
+from vidattr.models.speed.memory import within_memory
+from vidattr.protocols import Metric
 from vidattr.run.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.doubts import Doubts
@@ -33,7 +34,7 @@ from vidattr.run.job import made_by
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.run.store import StoredMap
-from vidattr.types import Clip, Metric, Query, Sample, Scores, Truth
+from vidattr.types import Clip, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep
 
 _Found = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # what a metric says of maps, and of each cell's matched noise

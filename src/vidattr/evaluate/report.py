@@ -17,10 +17,11 @@ from vidattr.evaluate import table as tables
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import Judged, scores_identity
 from vidattr.metrics.shared.matched_noise import draws_of
+from vidattr.protocols import Metric
 from vidattr.render.pictures import Scene
 from vidattr.render.strips import StoredStrip
 from vidattr.render.strips import draw as strips_to_png
-from vidattr.types import Fitted, Metric
+from vidattr.types import Fitted
 from vidattr.writing import remove, set_durable, sweep, write_text
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}

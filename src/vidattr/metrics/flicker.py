@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
-from vidattr.types import Column, Method, Query, Scores, Truth
+from vidattr.protocols import Method
+from vidattr.types import Column, Query, Scores, Truth
 
 
 @dataclass(frozen=True)

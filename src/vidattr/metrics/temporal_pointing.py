@@ -17,7 +17,8 @@ from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
-from vidattr.types import Column, Method, Query, Scores, Truth
+from vidattr.protocols import Method
+from vidattr.types import Column, Query, Scores, Truth
 
 
 class FrameScore(StrEnum):

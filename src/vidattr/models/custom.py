@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.config import importing
+from vidattr.config.fields import coded, hashed
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output, misstated
 from vidattr.models.weights.checkpoint import fill, located, read
 from vidattr.models.weights.class_names import class_names
-from vidattr.types import coded, hashed
 from vidattr.video.preprocessing import View
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
+from vidattr.config.fields import hashed
 from vidattr.config.identity import sha256_of_files
 from vidattr.errors import ConfigError
 from vidattr.models.network.attention import Fuse, JointAttention
@@ -22,7 +23,6 @@ from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.processors import KINDS, processor_view
-from vidattr.types import hashed
 from vidattr.video.preprocessing import CropAt, Resample, Sampling, View
 
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, max_pool3d, pad
 
+from vidattr.config.fields import hashed
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, Short, View
 
 # Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.

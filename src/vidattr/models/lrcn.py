@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, located, read
 from vidattr.models.weights.class_names import class_names
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 
 _SIDE = 128

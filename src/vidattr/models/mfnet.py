@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
+from vidattr.config.fields import hashed
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, View
 
 _FIBRES = 16

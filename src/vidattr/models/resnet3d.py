@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Resample, Sampling, Short, View
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

@@ -12,12 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vidattr.config.fields import hashed
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released_file
 from vidattr.models.weights.renamed import renamed
 from vidattr.models.weights.slowfast_names import from_mmaction2, from_pyslowfast
-from vidattr.types import hashed
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
 
 _BLOCKS = (3, 4, 6, 3)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.models.network.divided_attention import divided_attention, split_heads, unfold_divided
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released_file
 from vidattr.models.weights.renamed import renamed
-from vidattr.types import hashed
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
 
 _PATCH = 16

@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vidattr.config.fields import hashed
 from vidattr.datasets.synthetic import CLASSES
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
+from vidattr.models.weights.bundled import weights_path
 from vidattr.models.weights.released import loaded
-from vidattr.types import hashed
 from vidattr.video.preprocessing import View
-from vidattr.weights import weights_path
 
 _WIDTHS = (16, 32, 64)
 _FIRST_SCALE = 8.0  # of the last features, before training

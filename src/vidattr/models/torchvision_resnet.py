@@ -11,12 +11,12 @@ import torch
 from torchvision.models import WeightsEnum
 from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, VideoResNet, mc3_18, r2plus1d_18, r3d_18
 
+from vidattr.config.fields import hashed
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.torchvision import download
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, View
 
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.models.video import MViT_V2_S_Weights, S3D_Weights, Swin3D_T_Weights, mvit_v2_s, s3d, swin3d_t
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network, Unfold
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.torchvision import download
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Sampling, View
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.models.resnet import Bottleneck, resnet50
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Geometry, Resample, View
 
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from torchvision.models import resnet50
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.models.network.lstm import Activation, unrolled_lstm
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.types import hashed
 from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
 
 _HIDDEN = 256

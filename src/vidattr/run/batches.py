@@ -15,15 +15,16 @@ from torch import Tensor
 
 from vidattr.config.compose import Cell
 from vidattr.config.identity import describe, key
-from vidattr.config.runtime import submitted, within_memory
 from vidattr.errors import ClipError, ConfigError, line
 from vidattr.labels import index_of, plain
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import Network
+from vidattr.models.speed.memory import submitted, within_memory
+from vidattr.protocols import Joint
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
-from vidattr.types import Clip, Explanation, Joint, Query, Sample
+from vidattr.types import Clip, Explanation, Query, Sample
 from vidattr.video.decode import read as read_video
 from vidattr.video.preprocessing import View
 

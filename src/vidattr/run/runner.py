@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vidattr.config.compose import Cell
-from vidattr.config.runtime import submitted
 from vidattr.errors import FOR_ALL, ConfigError
+from vidattr.models.speed.memory import submitted
+from vidattr.protocols import Joint
 from vidattr.render import gallery
 from vidattr.run.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
 from vidattr.run.company import Decoded
@@ -25,7 +26,7 @@ from vidattr.run.job import Job, check_folders, made_by, run_folder
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources
 from vidattr.run.store import StoredMap
-from vidattr.types import Clip, Joint, Sample
+from vidattr.types import Clip, Sample
 from vidattr.writing import set_durable, sweep
 
 

@@ -25,8 +25,9 @@ from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models.network.network import Network
 from vidattr.models.network.output import loss_of
+from vidattr.protocols import Dataset, Model
 from vidattr.run.doubts import told
-from vidattr.types import Clip, Dataset, Model, Sample
+from vidattr.types import Clip, Sample
 from vidattr.video import decode
 from vidattr.writing import sweep, write_bytes, write_text
 

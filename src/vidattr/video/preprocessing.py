@@ -9,8 +9,8 @@ from enum import StrEnum, auto
 import torch
 from torch import Tensor
 
+from vidattr.config.fields import LATER
 from vidattr.errors import ConfigError
-from vidattr.types import LATER
 
 
 class Geometry(StrEnum):

@@ -83,6 +83,7 @@ class Call:
     kwargs: Mapping[str, Any]
 
     def __call__(self) -> Any:
+        """Calls the function with the arguments it was called with."""
         return self.function(*self.args, **self.kwargs)
 
     def of(self, *inputs: Tensor) -> Tensor:
@@ -93,6 +94,7 @@ class Call:
 
     @property
     def in_place(self) -> bool:
+        """True if the function writes into its first argument."""
         name = self.function.__name__
         return name.endswith("_") and not name.endswith("__")
 

@@ -12,10 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.steps import Polarity, Reduce, Score, probe_gradients, scores, to_map
 from vidattr.models.network.network import Network
-from vidattr.types import Explanation, Query, hashed
+from vidattr.types import Explanation, Query
 
 
 class Rule(StrEnum):

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vidattr.config.fields import hashed
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.profiling import stage
-from vidattr.types import Query, hashed
+from vidattr.types import Query
 from vidattr.video.preprocessing import View
 
 _STILL = 1e-6  # pixels: a path shorter than this goes in no direction

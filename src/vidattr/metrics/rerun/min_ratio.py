@@ -19,7 +19,8 @@ from vidattr.methods.perturbation.pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import Network
-from vidattr.types import Column, Method, Query, Scores, Truth
+from vidattr.protocols import Method
+from vidattr.types import Column, Query, Scores, Truth
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from vidattr.errors import ConfigError
 from vidattr.metrics.shared.randomise import randomise, restored, stages
 from vidattr.metrics.shared.similarity import Similarity, similarity
 from vidattr.models.network.network import Network
-from vidattr.types import Column, Method, Query, Scores, Strip, Truth
+from vidattr.protocols import Method
+from vidattr.types import Column, Query, Scores, Strip, Truth
 
 _UNCHANGED = "unchanged"
 

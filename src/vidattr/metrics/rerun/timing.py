@@ -19,7 +19,8 @@ from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import Network
 from vidattr.profiling import stopwatch
-from vidattr.types import Column, Method, Query, Scores, Truth
+from vidattr.protocols import Method
+from vidattr.types import Column, Query, Scores, Truth
 
 _NAMED = ("flow", "masks", "network")
 _SCORES = ("total", *_NAMED, "assembly", "memory", "clips_per_second", "max_batch")

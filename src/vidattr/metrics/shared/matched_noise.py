@@ -19,8 +19,9 @@ from vidattr.evaluate.table import BASELINES, MATCHED
 from vidattr.methods.baselines.random import Random
 from vidattr.metrics.shared.similarity import ranks
 from vidattr.models.network.network import Network
+from vidattr.protocols import Method, Metric, Smoothed
 from vidattr.run.batches import clip_seed
-from vidattr.types import Method, Metric, Query, Smoothed, Truth
+from vidattr.types import Query, Truth
 
 VERSION = 1  # of the noise: raise it when the numbers of a seed change
 _KNOTS, _NODES = 25, 96  # of h: correlations, and Gaussian numbers for each

@@ -96,6 +96,7 @@ class Tracer(fx.Tracer):
     """Takes a convolution as one operation, also where its class is torchvision's."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Returns True for a module that is one operation of the graph."""
         return _convolves(m) or super().is_leaf_module(m, module_qualified_name)
 
 

@@ -27,7 +27,7 @@ def shipped(dataset: str) -> tuple[str, ...]:
     """
     if dataset not in _SIZES:
         raise unknown("list of classes", dataset, _SIZES)
-    return tuple(files("vidattr.classes").joinpath(f"{dataset}.txt").read_text("utf-8").splitlines())
+    return tuple(files("vidattr.models.weights.data").joinpath(f"{dataset}.txt").read_text("utf-8").splitlines())
 
 
 def class_names(classes: str | None, count: int, own: tuple[str, ...] | None = None) -> tuple[str, ...]:

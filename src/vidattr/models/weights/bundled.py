@@ -13,7 +13,7 @@ def weights_path(weights: str, name: str) -> Path | None:
 
     Args:
         weights: "package", "random", or a file's path.
-        name: The network's name in this folder.
+        name: The network's name in `vidattr.models.weights.data`.
 
     Returns:
         The file, or None for "random".
@@ -23,4 +23,4 @@ def weights_path(weights: str, name: str) -> Path | None:
     """
     if weights == "random":
         return None
-    return Path(str(files(__name__) / f"{name}.safetensors")) if weights == "package" else located(weights or None)
+    return Path(str(files("vidattr.models.weights.data") / f"{name}.safetensors")) if weights == "package" else located(weights or None)
