@@ -30,7 +30,7 @@ from vidattr.config import compose
 from vidattr.config.runtime import Runtime
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.run import runner
 from vidattr.types import Query, Truth
@@ -63,14 +63,14 @@ def pair(name: str, ours: Callable[[], object], other: Callable[[], object], rou
     }
 
 
-def query_of(network: Network, clips: int) -> Query:
+def query_of(network: VideoModel, clips: int) -> Query:
     """Makes seeded noise clips of the network's own size."""
     generator = torch.Generator().manual_seed(0)
     frames = torch.randn(clips, 3, network.view.frames, *network.view.size, generator=generator).to(network.device)
     return Query(frames, torch.zeros(clips, dtype=torch.int64, device=network.device), tuple(range(clips)))
 
 
-def against_captum(name: str, network: Network, rounds: int, steps: int) -> Iterator[Row]:
+def against_captum(name: str, network: VideoModel, rounds: int, steps: int) -> Iterator[Row]:
     """Integrated gradients and Grad-CAM, ours and captum's, of the same clips with the same numbers as a result."""
     query = query_of(network, 2)
     black = network.view.colour(query.frames, 0.0).expand_as(query.frames[:1])
@@ -79,7 +79,12 @@ def against_captum(name: str, network: Network, rounds: int, steps: int) -> Iter
 
     def captum_ig() -> Tensor:
         return theirs.attribute(
-            query.frames, black, query.target, n_steps=steps, method="riemann_left", internal_batch_size=network.max_batch
+            query.frames,
+            black,
+            query.target,
+            n_steps=steps,
+            method="riemann_left",
+            internal_batch_size=network.max_batch,
         )
 
     cam = vidattr.load_method("grad_cam", pool="spacetime")
@@ -89,11 +94,13 @@ def against_captum(name: str, network: Network, rounds: int, steps: int) -> Iter
         small = layer_cam.attribute(query.frames, query.target, relu_attributions=True)
         return LayerAttribution.interpolate(small, query.frames.shape[2:], "trilinear")
 
-    yield pair(f"integrated gradients, {steps} steps, against captum ({name})", lambda: ig(network, query), captum_ig, rounds)
+    yield pair(
+        f"integrated gradients, {steps} steps, against captum ({name})", lambda: ig(network, query), captum_ig, rounds
+    )
     yield pair(f"Grad-CAM against captum ({name})", lambda: cam(network, query), captum_cam, rounds)
 
 
-def deletion_loop(network: Network, query: Query, ranks: Tensor, steps: int) -> Tensor:
+def deletion_loop(network: VideoModel, query: Query, ranks: Tensor, steps: int) -> Tensor:
     """Deletion and insertion the plain way: one clip, one step, one forward pass, 29 + 29 of them."""
     blurred = torch.zeros_like(query.frames)
     out = []
@@ -106,7 +113,7 @@ def deletion_loop(network: Network, query: Query, ranks: Tensor, steps: int) -> 
     return torch.stack(out)
 
 
-def deletion_insertion(name: str, network: Network, rounds: int, steps: int) -> Row:
+def deletion_insertion(name: str, network: VideoModel, rounds: int, steps: int) -> Row:
     """The metric against a loop with one forward pass a step."""
     query = query_of(network, 1)
     maps = torch.rand(1, 1, *query.frames.shape[2:], device=network.device)
@@ -122,7 +129,7 @@ def deletion_insertion(name: str, network: Network, rounds: int, steps: int) -> 
     )
 
 
-def moving(network: Network) -> Query:
+def moving(network: VideoModel) -> Query:
     """Makes one clip of a blurred pattern that drifts, so that optical flow has something to follow."""
     frames = query_of(network, 1).frames
     pattern = torch.nn.functional.avg_pool2d(frames[0, :, 0], 9, 1, 4) * 5
@@ -130,7 +137,7 @@ def moving(network: Network) -> Query:
     return Query(torch.stack(drift, 1)[None], torch.zeros(1, dtype=torch.int64, device=network.device), (0,))
 
 
-def occlusion(name: str, network: Network, rounds: int) -> Iterator[Row]:
+def occlusion(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
     """AOSA against its distinct clips run bare; AOSA-approx against one forward and backward pass and the flow, and against AOSA."""
     query = moving(network)
     aosa, approx = vidattr.load_method("aosa"), vidattr.load_method("aosa_approx")
@@ -161,19 +168,28 @@ def occlusion(name: str, network: Network, rounds: int) -> Iterator[Row]:
         warm=False,
     )
     quick = pair(
-        f"AOSA-approx against one forward, one backward and the flow ({name})", lambda: approx(network, fresh(memo={})), once, rounds
+        f"AOSA-approx against one forward, one backward and the flow ({name})",
+        lambda: approx(network, fresh(memo={})),
+        once,
+        rounds,
     )
     shares = {"ours_s": quick["ours_s"], "other_s": full["ours_s"], "ratio": quick["ours_s"] / full["ours_s"]}
     yield from (full, quick, {"what": f"AOSA-approx against AOSA ({name})", "rounds": rounds, **shares})
 
 
-def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
+def captum_occlusion(name: str, network: VideoModel, rounds: int) -> Row:
     """OSA against captum's Occlusion: the same windows, the same map to rounding."""
     query = moving(network)
     C, T, H, W = query.frames.shape[1:]
     window = stride = (T // 2, H // 4, W // 4)
     ours = vidattr.load_method(
-        "osa", window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement="flush", score="logit"
+        "osa",
+        window=window[1],
+        window_frames=window[0],
+        stride=stride[1],
+        stride_frames=stride[0],
+        placement="flush",
+        score="logit",
     )
     theirs = CaptumOcclusion(network.module)
 
@@ -184,10 +200,12 @@ def captum_occlusion(name: str, network: Network, rounds: int) -> Row:
     difference = (ours(network, query).map - captum()[:, 0]).abs().max() / captum().abs().max()
     if difference > 1e-3:
         raise AssertionError(f"OSA and captum's Occlusion differ by {float(difference):.1e} of the range")
-    return pair(f"OSA against captum's Occlusion, the same windows ({name})", lambda: ours(network, query), captum, rounds)
+    return pair(
+        f"OSA against captum's Occlusion, the same windows ({name})", lambda: ours(network, query), captum, rounds
+    )
 
 
-def perturbation(name: str, network: Network, rounds: int) -> Iterator[Row]:
+def perturbation(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
     """STEP's iterations against as many forward and backward passes of the network as written, and four ratios against one by one."""
     size = network.max_batch
     query = query_of(network, size)
@@ -202,8 +220,12 @@ def perturbation(name: str, network: Network, rounds: int) -> Iterator[Row]:
             torch.autograd.grad(run(x).log_softmax(1)[:, 0].sum(), x)
 
     what = f"{count} iterations of step_demo, batch of {size}, against forward and input gradient"
-    yield pair(f"{what} of the network as written ({name})", lambda: step(network, query), lambda: bare(network.module), rounds)
-    yield pair(f"{what} of the network as it runs here ({name})", lambda: step(network, query), lambda: bare(network), rounds)
+    yield pair(
+        f"{what} of the network as written ({name})", lambda: step(network, query), lambda: bare(network.module), rounds
+    )
+    yield pair(
+        f"{what} of the network as it runs here ({name})", lambda: step(network, query), lambda: bare(network), rounds
+    )
     what = "forward and input gradient by runtime.compile=true against without"
     yield pair(f"{what}, batch of {size} ({name})", lambda: bare(network, compiled=True), lambda: bare(network), rounds)
     one, areas = query_of(network, 1), [0.02, 0.05, 0.1, 0.2]
@@ -217,10 +239,16 @@ def perturbation(name: str, network: Network, rounds: int) -> Iterator[Row]:
     )
 
 
-def whole_run(network: Network, rounds: int) -> Row:
+def whole_run(network: VideoModel, rounds: int) -> Row:
     """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
     clips, batch, steps = 4, 4, 8
-    overrides = ["model=r3d_18", "model.weights=random", "method=integrated_gradients", f"method.steps={steps}", "target=predicted"]
+    overrides = [
+        "model=r3d_18",
+        "model.weights=random",
+        "method=integrated_gradients",
+        f"method.steps={steps}",
+        "target=predicted",
+    ]
     overrides += [f"dataset.clips={clips}", f"runtime.clips={batch}", f"runtime.max_batch={batch}"]
     frames = query_of(network, batch).frames
 
@@ -235,10 +263,15 @@ def whole_run(network: Network, rounds: int) -> Row:
         for _ in range(clips // batch):
             passes(network, frames, steps)
 
-    return pair(f"whole run, pictures included, against its network passes (r3d_18, {clips} clips, {steps} steps)", run, bare, rounds)
+    return pair(
+        f"whole run, pictures included, against its network passes (r3d_18, {clips} clips, {steps} steps)",
+        run,
+        bare,
+        rounds,
+    )
 
 
-def passes(network: Network, frames: Tensor, steps: int) -> None:
+def passes(network: VideoModel, frames: Tensor, steps: int) -> None:
     """What integrated gradients cannot do without: probabilities, `steps` forward and backward, two for completeness."""
     with torch.no_grad():
         for _ in range(3):
@@ -249,7 +282,7 @@ def passes(network: Network, frames: Tensor, steps: int) -> None:
 
 
 # What `--only` can name: rows of one network, given IG steps and curve points that fit its cost.
-GROUPS: dict[str, Callable[[str, Network, int, int, int], Iterator[Row]]] = {
+GROUPS: dict[str, Callable[[str, VideoModel, int, int, int], Iterator[Row]]] = {
     "captum": lambda name, network, rounds, ig, curve: against_captum(name, network, rounds, ig),
     "curves": lambda name, network, rounds, ig, curve: iter([deletion_insertion(name, network, rounds, curve)]),
     "osa": lambda name, network, rounds, ig, curve: iter([captum_occlusion(name, network, rounds)]),
@@ -261,22 +294,27 @@ GROUPS: dict[str, Callable[[str, Network, int, int, int], Iterator[Row]]] = {
 def measured(only: list[str], rounds: int) -> Iterator[Row]:
     """Measures all pairs of all networks, one after the other."""
     r3d = vidattr.load_model("r3d_18", weights="random", max_batch=4)
-    for name, network, ig_steps, curve_steps in (("light R(2+1)D, 10×112²", light(), 25, 28), ("r3d_18, 16×112²", r3d, 4, 7)):
+    for name, network, ig_steps, curve_steps in (
+        ("light R(2+1)D, 10×112²", light(), 25, 28),
+        ("r3d_18, 16×112²", r3d, 4, 7),
+    ):
         for group in only:
             if group in GROUPS and (group != "perturbation" or network is not r3d):
                 yield from GROUPS[group](name, network, rounds, ig_steps, curve_steps)
     if "perturbation" in only:
-        yield from perturbation("r2plus1d_18, 16×112²", vidattr.load_model("r2plus1d_18", weights="random", max_batch=2), rounds)
+        yield from perturbation(
+            "r2plus1d_18, 16×112²", vidattr.load_model("r2plus1d_18", weights="random", max_batch=2), rounds
+        )
     if "run" in only:
         yield whole_run(r3d, rounds)
 
 
-def light() -> Network:
+def light() -> VideoModel:
     """The light R(2+1)D with random weights: speed does not ask what a network knows."""
     torch.manual_seed(0)
     view = compose.part("model", "ucf101_r2plus1d_light", {"input": {"size": [112, 112]}}).input
     classes = tuple(f"class {k}" for k in range(101))
-    network = Network(R2Plus1DLight(101), view, classes, layer="conv3", memory_format=torch.channels_last_3d)
+    network = VideoModel(R2Plus1DLight(101), view, classes, layer="conv3", memory_format=torch.channels_last_3d)
     return Runtime(max_batch=4).resident(network)
 
 
@@ -285,7 +323,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="how often each pair is measured")
     parser.add_argument("--json", action="store_true", help="print for programs")
-    parser.add_argument("--only", nargs="+", choices=[*GROUPS, "run"], default=[*GROUPS, "run"], help="which groups of pairs")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*GROUPS, "run"], default=[*GROUPS, "run"], help="which groups of pairs"
+    )
     arguments = parser.parse_args()
     rows: list[Row] = []
     for row in measured(arguments.only, arguments.rounds):
@@ -297,7 +337,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"device": device, "torch": torch.__version__, "peak_gib": peak, "rows": rows}, indent=2))
     else:
-        print(f"{device}, torch {torch.__version__}, peak memory {peak:.1f} GiB; a ratio below 1 means that vidattr is faster")
+        print(
+            f"{device}, torch {torch.__version__}, peak memory {peak:.1f} GiB; a ratio below 1 means that vidattr is faster"
+        )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
     PYTHONPATH=src python scripts/bench_gpu.py [--out FILE] [--seconds S] [--quick] [--device cuda|cpu] [--tiny]
 
-In order: the device; every method on a small clip, the device against the network in float64 on the CPU; peak rates of copies and matrix
-products; each target with its plain loop, its share of the peak and its memory; a profile of the worst; bare passes by batch size. The file
-is written anew after every number, so that a run that is cut short still counts. A section that fails is recorded, and the next one goes
-on. It needs neither captum nor files: weights are random, for speed does not ask what a network knows.
+In order: the device; every method on a small clip, the device against the network in float64 on the CPU; peak rates of
+    copies and matrix
+products; each target with its plain loop, its share of the peak and its memory; a profile of the worst; bare passes by
+batch size. The file is written anew after every number, so that a run that is cut short still counts. A section that
+fails is recorded, and the next one goes on. It needs neither captum nor files: weights are random, for speed does not
+ask what a network knows.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from vidattr.config import compose
 from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.models.timesformer import TimeSformer, network_of
 from vidattr.protocols import Method
@@ -101,10 +103,15 @@ R50 = [
     Target("r3d_50", "deletion_insertion", 30),
 ]
 STEP = [Target("r2plus1d_18", "step", 1.0, 35)]
-R18 = [dataclasses.replace(target, network="r3d_18", goal=None, paper=None) for target in R50 if target.what != "saliency_tubes"]
+R18 = [
+    dataclasses.replace(target, network="r3d_18", goal=None, paper=None)
+    for target in R50
+    if target.what != "saliency_tubes"
+]
 STEP_TF32 = 2.5  # milliseconds of one clip and iteration
 TINY = {
-    target.what: dataclasses.replace(target, network="tiny", fields={"stride": 16} if "os" in target.what else {}) for target in R50 + STEP
+    target.what: dataclasses.replace(target, network="tiny", fields={"stride": 16} if "os" in target.what else {})
+    for target in R50 + STEP
 }
 
 
@@ -140,7 +147,7 @@ class Bench:
         self.end = time.monotonic() + seconds
         self.found: dict[str, Any] = {"command": sys.argv[1:], "sections": {}, "failed": {}}
         self.peak: dict[str, float] = {}  # measured operations a second of a matrix product, by precision
-        self.networks: dict[str, Network] = {}
+        self.networks: dict[str, VideoModel] = {}
 
     def save(self) -> None:
         """Writes what there is, whole or not at all."""
@@ -160,7 +167,11 @@ class Bench:
                 for row in work():
                     rows.append(row)
                     self.save()
-                    print(f"[{name}] " + "  ".join(f"{key}={shown(value)}" for key, value in row.items() if key != "table"), flush=True)
+                    print(
+                        f"[{name}] "
+                        + "  ".join(f"{key}={shown(value)}" for key, value in row.items() if key != "table"),
+                        flush=True,
+                    )
         except Cut:
             self.found["failed"][name] = f"cut after {time.monotonic() - start:.0f} s: no time left"
         except Exception:
@@ -195,23 +206,33 @@ class Bench:
             "first_ms": first * 1e3,
         }
 
-    def network(self, name: str, precision: Precision, batch: int) -> Network:
+    def network(self, name: str, precision: Precision, batch: int) -> VideoModel:
         """Loads a network once, and sets it to a precision and a batch size."""
         if name not in self.networks:
             torch.manual_seed(0)
             fields: Row = {"input": SMALL} if name == "tiny" else {"weights": "random"}
             model = compose.part("model", "tiny_r2plus1d" if name == "tiny" else name, fields)
             self.networks[name] = model.load()
-        return Runtime(device=Device(self.device.type), max_batch=batch, precision=precision).resident(self.networks[name])
+        return Runtime(device=Device(self.device.type), max_batch=batch, precision=precision).resident(
+            self.networks[name]
+        )
 
     # -- sections, in their order ------------------------------------------------------------------------------------
 
     def describe(self) -> Iterator[Row]:
         """Says on what all of this was measured."""
         name = torch.cuda.get_device_name() if self.cuda else platform.processor() or platform.machine()
-        row: Row = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version()}
+        row: Row = {
+            "device": name,
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "python": platform.python_version(),
+        }
         if self.cuda:
-            row |= {"gib": torch.cuda.get_device_properties(0).total_memory / 2**30, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+            row |= {
+                "gib": torch.cuda.get_device_properties(0).total_memory / 2**30,
+                "cudnn": torch.backends.cudnn.version(),
+            }  # type: ignore[no-untyped-call]
         yield row | {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "triton": has("triton")}
 
     def correctness(self) -> Iterator[Row]:
@@ -224,7 +245,7 @@ class Bench:
                 self.found["failed"][f"correctness of {name}"] = traceback.format_exc()
                 yield {"method": name, "error": f"{type(error).__name__}: {error}"}
 
-    def agreement(self, make: Callable[[], Network], method: Method) -> Row:
+    def agreement(self, make: Callable[[], VideoModel], method: Method) -> Row:
         """Returns how far the device's maps are from float64's, as a share of their largest value, and how alike they rank voxels."""
         exact = make()
         clips = moving(exact, 1 if self.tiny else 2)
@@ -235,7 +256,11 @@ class Bench:
             exact.module.register_forward_hook(lambda _module, _inputs, logits: logits.float())
         wanted = method(exact, clips).map.double()
         row: Row = {}
-        for precision in (Precision.float32, Precision.tf32, Precision.bfloat16) if self.cuda else (Precision.float32, Precision.bfloat16):
+        for precision in (
+            (Precision.float32, Precision.tf32, Precision.bfloat16)
+            if self.cuda
+            else (Precision.float32, Precision.bfloat16)
+        ):
             network = Runtime(device=Device(self.device.type), precision=precision).resident(make())
             found = method(network, on(self.device, clips)).map.double().cpu()
             row[precision.value] = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
@@ -266,7 +291,10 @@ class Bench:
         for name in names:
             for precision in self.precisions():
                 network = self.network(name, precision, max(sizes))
-                once, clip = self.flops(lambda n=network: forward(n, query_of(n, 1).frames)), query_of(network, 1).frames  # type: ignore[misc]
+                once, clip = (
+                    self.flops(lambda n=network: forward(n, query_of(n, 1).frames)),
+                    query_of(network, 1).frames,
+                )  # type: ignore[misc]
                 for size in sizes:
                     for layout in (torch.contiguous_format, torch.channels_last_3d):
                         network.module.to(memory_format=layout)
@@ -274,8 +302,16 @@ class Bench:
                         network.fold()
                         frames = clip.expand(size, -1, -1, -1, -1).contiguous()
                         timed = self.clock(lambda n=network, x=frames: forward(n, x), 0.2)  # type: ignore[misc]
-                        row: Row = {"network": name, "precision": precision.value, "batch": size, "layout": str(layout)[6:]}
-                        row |= {"ms_per_clip": timed["ms"] / size, "share_of_peak": self.share(once * size, timed["ms"], precision)}
+                        row: Row = {
+                            "network": name,
+                            "precision": precision.value,
+                            "batch": size,
+                            "layout": str(layout)[6:],
+                        }
+                        row |= {
+                            "ms_per_clip": timed["ms"] / size,
+                            "share_of_peak": self.share(once * size, timed["ms"], precision),
+                        }
                         if size >= 8 or self.tiny:
                             both = self.clock(lambda n=network, x=frames: gradient(n, x), 0.2)  # type: ignore[misc]
                             row["ms_per_clip_with_gradient"] = both["ms"] / size
@@ -294,18 +330,29 @@ class Bench:
             before = self.memory()
             timed = within_memory(network, lambda w=work: self.clock(w))  # type: ignore[misc]
             per = timed["ms"] / units
-            row: Row = {"target": target.title, "precision": precision.value, "ms": per, "goal_ms": goal, "paper_ms": target.paper}
-            row |= {"reached": None if goal is None else per <= goal, "spread_ms": timed["spread_ms"] / units, "rounds": timed["rounds"]}
+            row: Row = {
+                "target": target.title,
+                "precision": precision.value,
+                "ms": per,
+                "goal_ms": goal,
+                "paper_ms": target.paper,
+            }
+            row |= {
+                "reached": None if goal is None else per <= goal,
+                "spread_ms": timed["spread_ms"] / units,
+                "rounds": timed["rounds"],
+            }
             row |= {"max_batch": network.max_batch, "extra_gib": self.memory() - before, "waits": self.waits(work)}
             flops = self.flops(work)
             row |= {"tflop": flops / 1e12 / units, "share_of_peak": self.share(flops, timed["ms"], precision)}
             loop = self.loop(target, self.network(target.network, Precision.tf32, 1))
             yield row | {"plain_loop_ms": loop, "times_as_fast": loop / per}
 
-    def work(self, target: Target, network: Network) -> tuple[Work, int]:
+    def work(self, target: Target, network: VideoModel) -> tuple[Work, int]:
         """Returns what is timed, and how many clips, or clips × iterations, it is."""
         if target.what == "step":
-            # Cores from the start: what an iteration costs once it has all its terms. Four ratios a clip, as `step` has.
+            # Cores from the start: what an iteration costs once it has all its terms. Four ratios a clip, as `step`
+            # has.
             count, areas = 2 if self.tiny else 10, [0.02, 0.05, 0.1, 0.2]
             fields: Row = {"core_kernel": [3, 11, 11], "seed_sigma": 5.0} if self.tiny else {}
             method = vidattr.load_method("step_demo", iterations=count, core_start=0, areas=areas, **fields)
@@ -314,13 +361,15 @@ class Bench:
         query = moving(network, 1)
         if target.what == "deletion_insertion":
             metric = compose.part("metric", "deletion_insertion", {})
-            maps = torch.rand(1, 1, *query.frames.shape[2:], generator=torch.Generator().manual_seed(1)).to(network.device)
+            maps = torch.rand(1, 1, *query.frames.shape[2:], generator=torch.Generator().manual_seed(1)).to(
+                network.device
+            )
             empty: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * query.frames.shape[2]
             return (lambda: metric(network, query, [Truth("clip", "", "clip", empty, None)], maps)), 1
         method = vidattr.load_method(target.what, **target.fields)
         return (lambda: method(network, dataclasses.replace(query, memo={}))), 1  # without what an earlier call kept
 
-    def loop(self, target: Target, network: Network) -> float:
+    def loop(self, target: Target, network: VideoModel) -> float:
         """Returns the milliseconds of the plain way: the network as written, one clip a pass, TF32, masks made on the host.
 
         Of many equal passes twelve are timed and the time is scaled.
@@ -347,7 +396,11 @@ class Bench:
         if target.what in ("grad_cam", "saliency_tubes", "step"):
             return float(self.clock(backward, 0.5)["ms"])
         if target.what == "aosa_approx":
-            return float(self.clock(lambda: tubes(getattr(vidattr.load_method("aosa_approx", **target.fields), "anchors", 196)), 0.5)["ms"])
+            return float(
+                self.clock(
+                    lambda: tubes(getattr(vidattr.load_method("aosa_approx", **target.fields), "anchors", 196)), 0.5
+                )["ms"]
+            )
         if target.what == "deletion_insertion":
             count, work = 58, occluded
         else:
@@ -377,7 +430,12 @@ class Bench:
         own = "self_device_time_total" if self.cuda else "self_cpu_time_total"
         events_by_time = sorted(events, key=lambda event: -float(getattr(event, own, 0)))
         total = sum(float(getattr(event, own, 0)) for event in events) / 1e6
-        yield {"target": worst["target"], "precision": worst["precision"], "wall_ms": wall * 1e3, "busy_share": total / wall}
+        yield {
+            "target": worst["target"],
+            "precision": worst["precision"],
+            "wall_ms": wall * 1e3,
+            "busy_share": total / wall,
+        }
         for event in events_by_time[:25]:
             yield {"name": event.key[:90], "ms": float(getattr(event, own, 0)) / 1e3, "calls": event.count}
 
@@ -433,7 +491,11 @@ class Bench:
         main, step, more = ([*TINY.values()], [], []) if self.tiny else (R50, STEP, R18)
         for precision in self.precisions():
             rows = main + step
-            self.section(f"targets in {precision.value}", (40 if quick else 70) * room, lambda r=rows, p=precision: self.targets(r, p))  # type: ignore[misc]
+            self.section(
+                f"targets in {precision.value}",
+                (40 if quick else 70) * room,
+                lambda r=rows, p=precision: self.targets(r, p),
+            )  # type: ignore[misc]
         self.section("profile", 20 * room, self.profile)
         if not quick:
             self.section("bare passes", 60 * room, self.bare)
@@ -458,9 +520,9 @@ def alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def tiny_network() -> Network:
+def tiny_network() -> VideoModel:
     """The network in the package, on the CPU, on small clips."""
-    network: Network = tiny_model().load()
+    network: VideoModel = tiny_model().load()
     return network
 
 
@@ -470,7 +532,7 @@ def tiny_model() -> Any:
     return compose.part("model", "tiny_r2plus1d", {"input": SMALL})
 
 
-def tiny_transformer() -> Network:
+def tiny_transformer() -> VideoModel:
     """A TimeSformer of two narrow blocks, the same each time."""
     torch.manual_seed(0)
     view = tiny_network().view
@@ -486,19 +548,23 @@ def short(name: str) -> Method:
     own = {field: getattr(method, field) for field in SHORT if hasattr(method, field)}
     # A field of the same name may mean something else, and without a core loss there is no kernel to shorten.
     fields = {
-        field: SHORT[field] for field, value in own.items() if value != [] and (value is None or type(value) in (type(SHORT[field]), float))
+        field: SHORT[field]
+        for field, value in own.items()
+        if value != [] and (value is None or type(value) in (type(SHORT[field]), float))
     }
     short: Method = dataclasses.replace(method, **fields)  # type: ignore[type-var]
     return short
 
 
-def query_of(network: Network, clips: int) -> Query:
+def query_of(network: VideoModel, clips: int) -> Query:
     """Makes seeded noise clips of the network's own size."""
     frames = torch.randn(clips, 3, network.view.frames, *network.view.size, generator=torch.Generator().manual_seed(0))
-    return Query(frames.to(network.device), torch.zeros(clips, dtype=torch.int64, device=network.device), tuple(range(clips)))
+    return Query(
+        frames.to(network.device), torch.zeros(clips, dtype=torch.int64, device=network.device), tuple(range(clips))
+    )
 
 
-def moving(network: Network, clips: int) -> Query:
+def moving(network: VideoModel, clips: int) -> Query:
     """Makes clips of whole grey levels, a blurred pattern that drifts: optical flow has something to follow, and no level to round."""
     query = query_of(network, clips)
     pattern = torch.nn.functional.avg_pool2d(query.frames[:, :, 0].cpu(), 9, 1, 4) * 400 + 128
@@ -513,12 +579,12 @@ def on(device: torch.device, query: Query) -> Query:
 
 
 @torch.no_grad()
-def forward(network: Network, frames: Tensor) -> Tensor:
+def forward(network: VideoModel, frames: Tensor) -> Tensor:
     """One pass."""
     return network(frames)
 
 
-def gradient(network: Network, frames: Tensor) -> Tensor:
+def gradient(network: VideoModel, frames: Tensor) -> Tensor:
     """One pass and the gradient of its input."""
     leaf = frames.clone().requires_grad_()
     return torch.autograd.grad(network(leaf)[:, 0].sum(), leaf)[0]

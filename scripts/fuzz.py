@@ -2,8 +2,9 @@
 
     python scripts/fuzz.py [--times N] [--only KIND ...] [--seed FIRST] [--count N] [--keep FOLDER] [--direct]
 
-An input is decided by its kind and seed (`fuzz_inputs.py`): `--only checkpoints --seed 17 --count 1` makes number 17 again. Commands run in
-one worker process, which is replaced where it dies or does not answer. What is found is kept in a folder, and the exit code is 1.
+An input is decided by its kind and seed (`fuzz_inputs.py`): `--only checkpoints --seed 17 --count 1` makes number 17
+again. Commands run in one worker process, which is replaced where it dies or does not answer. What is found is kept in
+a folder, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from fuzz_inputs import MAKERS, STORED, Task, make
 COUNTS = {"videos": 200, "images": 200, "annotations": 200, "checkpoints": 150, "stored": 60, "commands": 150}
 BATCH = 40  # clips that one command reads
 PATIENCE = 240  # seconds without an answer: it hangs; much, for a busy machine may need one of them to import a library
-MEMORY = 24 * 2**30  # bytes of address space: who asks for what a header promises gets an error, and not the machine's memory
+MEMORY = (
+    24 * 2**30
+)  # bytes of address space: who asks for what a header promises gets an error, and not the machine's memory
 QUICK = [
     "method=center",
     "target=predicted",
@@ -59,7 +62,8 @@ class Finding:
         return f"{self.how}: {self.task.kind} {self.task.seed}: {self.detail}\n    again: {again}"
 
 
-# -- the worker: runs what it is told, and says how it ended --------------------------------------------------------------------
+# -- the worker: runs what it is told, and says how it ended
+# --------------------------------------------------------------------
 
 
 def serve() -> None:
@@ -81,7 +85,9 @@ def command(arguments: Sequence[str]) -> dict[str, Any]:
     from vidattr.cli import main
 
     sys.argv = ["vidattr", *arguments]
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))  # as a terminal's
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace")
+    )  # as a terminal's
     code: Any = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -124,7 +130,8 @@ def call(load: Sequence[Any]) -> dict[str, Any]:
     return {"code": code, "out": "", "err": err}
 
 
-# -- the driver ------------------------------------------------------------------------------------------------------------------
+# -- the driver
+# ------------------------------------------------------------------------------------------------------------------
 
 
 class Worker:
@@ -190,7 +197,11 @@ def judged(task: Task, answer: dict[str, Any] | str) -> Finding | None:
     if isinstance(answer["code"], str) or answer["code"] not in (0, 1, 2):
         last = str(answer["code"]).strip().splitlines()
         where = re.findall(r'File "[^"]*?(\w+/\w+\.py)", line (\d+)', str(answer["code"]))
-        return Finding(task, "traceback", (last[-1][:300] if last else "") + (f" at {where[-1][0]}:{where[-1][1]}" if where else ""))
+        return Finding(
+            task,
+            "traceback",
+            (last[-1][:300] if last else "") + (f" at {where[-1][0]}:{where[-1][1]}" if where else ""),
+        )
     text = answer["err"] + answer["out"]
     if "Traceback (most recent call last)" in text:
         return Finding(task, "traceback", text[text.index("Traceback") :][-600:])
@@ -204,7 +215,9 @@ def judged(task: Task, answer: dict[str, Any] | str) -> Finding | None:
 def read_together(worker: Worker, tasks: list[Task], folder: Path) -> Iterator[Finding]:
     """Runs one command over clips that lie in one folder; where it ends badly, over each alone, so that the culprit is named."""
     clips = folder / "clips"
-    whole = dataclasses.replace(tasks[0], arguments=["run", "dataset=clips", f"dataset.root={clips}", f"paths.out={folder}/out", *QUICK])
+    whole = dataclasses.replace(
+        tasks[0], arguments=["run", "dataset=clips", f"dataset.root={clips}", f"paths.out={folder}/out", *QUICK]
+    )
     found = judged(whole, answer := worker.ask(whole)) or lost(whole, answer, len(tasks))
     if found is None:
         return
@@ -214,14 +227,18 @@ def read_together(worker: Worker, tasks: list[Task], folder: Path) -> Iterator[F
             base = os.path.join(os.fsencode(own), b"clips")
             os.mkdir(base)
             os.rename(os.fsencode(task.path), moved := os.path.join(base, os.path.basename(os.fsencode(task.path))))
-            one = dataclasses.replace(task, arguments=["run", "dataset=clips", f"dataset.root={own}/clips", f"paths.out={own}/out", *QUICK])
+            one = dataclasses.replace(
+                task, arguments=["run", "dataset=clips", f"dataset.root={own}/clips", f"paths.out={own}/out", *QUICK]
+            )
             fault = judged(one, worker.ask(one))
             os.rename(moved, os.fsencode(task.path))
         if fault is not None:
             alone.append(fault)
             yield fault
     if not alone:
-        yield dataclasses.replace(found, detail=f"{found.detail} (of {len(tasks)} clips from here on together, and none of them alone)")
+        yield dataclasses.replace(
+            found, detail=f"{found.detail} (of {len(tasks)} clips from here on together, and none of them alone)"
+        )
 
 
 def lost(task: Task, answer: dict[str, Any] | str, clips: int) -> Finding | None:
@@ -234,11 +251,18 @@ def lost(task: Task, answer: dict[str, Any] | str, clips: int) -> Finding | None
     except ValueError:
         return Finding(task, "lost", f"no report: {answer['out'][-300:]}")
     said = row["written"] + row["failed"]
-    # A name that is not seen as a clip (no suffix of one, hidden) is neither; the numbers may differ by these, never by half.
-    return Finding(task, "lost", f"{clips} clips, but {row['written']} written and {row['failed']} failed") if said < 0.6 * clips else None
+    # A name that is not seen as a clip (no suffix of one, hidden) is neither; the numbers may differ by these, never by
+    # half.
+    return (
+        Finding(task, "lost", f"{clips} clips, but {row['written']} written and {row['failed']} failed")
+        if said < 0.6 * clips
+        else None
+    )
 
 
-def fuzz(kind: str, seeds: Sequence[int], folder: Path, worker: Worker, *, direct: bool, keep: Path | None = None) -> Iterator[Finding]:
+def fuzz(
+    kind: str, seeds: Sequence[int], folder: Path, worker: Worker, *, direct: bool, keep: Path | None = None
+) -> Iterator[Finding]:
     """Makes the inputs of a kind and runs what reads them.
 
     Args:
@@ -246,7 +270,8 @@ def fuzz(kind: str, seeds: Sequence[int], folder: Path, worker: Worker, *, direc
         seeds: Of the inputs.
         folder: Where they are made.
         worker: Runs the commands.
-        direct: Whether what can be loaded without the command line mostly is (four of five): a command line costs a tenth of a second.
+        direct: Whether what can be loaded without the command line mostly is (four of five): a command line costs a
+            tenth of a second.
         keep: Where an input that is found is copied.
     """
     if kind == "stored":
@@ -288,7 +313,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, help="how many of each kind")
     parser.add_argument("--keep", type=Path, help="folder for the files that were found")
-    parser.add_argument("--direct", action="store_true", help="load most files without the command line, as the test does")
+    parser.add_argument(
+        "--direct", action="store_true", help="load most files without the command line, as the test does"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -304,7 +331,12 @@ def main() -> None:
             count = arguments.count or COUNTS[kind] * arguments.times
             start, faults = time.monotonic(), 0
             for found in fuzz(
-                kind, range(arguments.seed, arguments.seed + count), folder, worker, direct=arguments.direct, keep=arguments.keep
+                kind,
+                range(arguments.seed, arguments.seed + count),
+                folder,
+                worker,
+                direct=arguments.direct,
+                keep=arguments.keep,
             ):
                 print(found, flush=True)
                 faults += 1

@@ -1,8 +1,8 @@
 """Hostile inputs, each decided by its kind and seed alone.
 
-Damaged and made-up videos, images, annotations, checkpoints, stored runs and command lines. An input is a function of a `random.Random`,
-made in a folder of its own. None of them is dangerous to a program that only reads it: what is named in them (hosts, commands, paths)
-does not exist.
+Damaged and made-up videos, images, annotations, checkpoints, stored runs and command lines. An input is a function of a
+`random.Random`, made in a folder of its own. None of them is dangerous to a program that only reads it: what is named
+in them (hosts, commands, paths) does not exist.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Task:
     load: list[Any] = field(default_factory=list)
 
 
-# -- bytes and text ------------------------------------------------------------------------------------------------------
+# -- bytes and text
+# ------------------------------------------------------------------------------------------------------
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -100,7 +101,26 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 ODD = [
-    *("", " ", "inf", "-inf", "nan", "1e400", "-1", "0", "1.5", "²", "٣", "9" * 400, "9" * 5000, "true", "None", "null", "[]", "{}"),
+    *(
+        "",
+        " ",
+        "inf",
+        "-inf",
+        "nan",
+        "1e400",
+        "-1",
+        "0",
+        "1.5",
+        "²",
+        "٣",
+        "9" * 400,
+        "9" * 5000,
+        "true",
+        "None",
+        "null",
+        "[]",
+        "{}",
+    ),
     *(
         "../../etc/passwd",
         "/dev/null",
@@ -167,7 +187,8 @@ def odd_text(text: str, rng: random.Random) -> bytes:
     return damaged(data, rng) if rng.random() < 0.3 else data
 
 
-# -- videos and images -----------------------------------------------------------------------------------------------------
+# -- videos and images
+# -----------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -183,7 +204,11 @@ def video(suffix: str) -> bytes:
         stream: Any = container.add_stream(VIDEOS[suffix], rate=Fraction(25))
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         for k in range(10):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(frames[0], 3 * k, 1)), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(frames[0], 3 * k, 1)), format="rgb24")
+                )
+            )
         container.mux(stream.encode(None))
     return bytes(buffer.getvalue())
 
@@ -234,7 +259,9 @@ MADE_VIDEOS: list[Callable[[], bytes]] = [
     lambda: b"",
     lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://host.invalid/x.ts\n#EXT-X-ENDLIST\n",
     lambda: b"ffconcat version 1.0\nfile /etc/passwd\nfile x.mp4\n",
-    lambda: b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    lambda: (
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    ),
     lambda: b"<?xml version='1.0'?><MPD><Period><BaseURL>http://host.invalid/</BaseURL></Period></MPD>",
     lambda: b"YUV4MPEG2 W100000 H100000 F25:1 Ip A1:1 C420\nFRAME\n",
     lambda: b"YUV4MPEG2 W64 H48 F0:0 Ip A1:1 C420\nFRAME\n" + b"\0" * 4608,
@@ -304,7 +331,9 @@ def make_video(rng: random.Random, seed: int, folder: Path) -> Task:
     """Makes one video of a folder of clips."""
     suffix = rng.choice(list(VIDEOS))
     odd = rng.random() < 0.15
-    name = (rng.choice(NAMES) if odd else b"clip") + f"{seed}.{rng.choice(list(VIDEOS)) if rng.random() < 0.1 else suffix}".encode()
+    name = (
+        rng.choice(NAMES) if odd else b"clip"
+    ) + f"{seed}.{rng.choice(list(VIDEOS)) if rng.random() < 0.1 else suffix}".encode()
     path = os.path.join(os.fsencode(folder), name)
     what = rng.random()
     if what < 0.06:
@@ -319,7 +348,9 @@ def make_image(rng: random.Random, seed: int, folder: Path) -> Task:
     """Makes one folder of three frames, of which one is bad, or of the bad one alone."""
     suffix = rng.choice(IMAGES)
     odd = rng.random() < 0.1
-    clip = Path(os.fsdecode(os.path.join(os.fsencode(folder), (rng.choice(NAMES) if odd else b"frames") + str(seed).encode())))
+    clip = Path(
+        os.fsdecode(os.path.join(os.fsencode(folder), (rng.choice(NAMES) if odd else b"frames") + str(seed).encode()))
+    )
     clip.mkdir()
     for k in range(1, 4):
         (clip / f"{k:06d}.{suffix}").write_bytes(image(suffix))
@@ -329,7 +360,12 @@ def make_image(rng: random.Random, seed: int, folder: Path) -> Task:
         bad.unlink()
         odd_entry(os.fsencode(bad), rng)
     elif what < 0.16:
-        bad.rename(clip / os.fsdecode(rng.choice(NAMES)[:200] + rng.choice(("", "2", "9" * 30, "٣")).encode() + f".{suffix}".encode()))
+        bad.rename(
+            clip
+            / os.fsdecode(
+                rng.choice(NAMES)[:200] + rng.choice(("", "2", "9" * 30, "٣")).encode() + f".{suffix}".encode()
+            )
+        )
     else:
         bad.write_bytes(rng.choice(MADE_IMAGES)() if what < 0.35 else damaged(image(suffix), rng))
     if rng.random() < 0.3:  # nothing but the bad frame
@@ -338,12 +374,29 @@ def make_image(rng: random.Random, seed: int, folder: Path) -> Task:
     return Task("images", seed, path=str(clip))
 
 
-# -- annotations -------------------------------------------------------------------------------------------------------------
+# -- annotations
+# -------------------------------------------------------------------------------------------------------------
 
 
 def tubes(rng: random.Random) -> Any:
     """Returns annotations as `pyannot.pkl` holds them, some values of which are wrong."""
-    odd: list[Any] = [None, -1, 0, 10**9, 2**70, 1.5, float("inf"), float("nan"), "x", b"x", [], {}, True, np.array(3), np.zeros((0, 4))]
+    odd: list[Any] = [
+        None,
+        -1,
+        0,
+        10**9,
+        2**70,
+        1.5,
+        float("inf"),
+        float("nan"),
+        "x",
+        b"x",
+        [],
+        {},
+        True,
+        np.array(3),
+        np.zeros((0, 4)),
+    ]
     boxes: list[Any] = [
         np.full((3, 4), 7, np.uint8),
         np.full((3, 4), np.nan),
@@ -353,7 +406,10 @@ def tubes(rng: random.Random) -> Any:
     ]
     tube: Any = {"sf": 0, "ef": 3, "label": 1, "boxes": np.full((3, 4), 9, np.uint8)}
     video: Any = {"numf": 24, "label": 1, "annotations": [tube]}
-    whole: Any = {"Biking/v_Biking_g01_c01": video, "Biking/v_Biking_g01_c02": {"numf": 9, "label": 1, "annotations": []}}
+    whole: Any = {
+        "Biking/v_Biking_g01_c01": video,
+        "Biking/v_Biking_g01_c02": {"numf": 9, "label": 1, "annotations": []},
+    }
     for _ in range(rng.choice((1, 1, 2))):
         target = rng.choice((tube, tube, video, whole))
         target[rng.choice([*target, rng.choice(ODD[:20])])] = rng.choice(odd + boxes)
@@ -368,7 +424,19 @@ def matlab(rng: random.Random) -> bytes:
 
     if rng.random() < 0.6:
         return damaged((UCF / "annotations" / "finalAnnots.mat").read_bytes(), rng)
-    odd: list[Any] = ["x", -1, 10**9, 1.5, np.inf, np.nan, np.zeros((0, 4)), np.zeros((3, 3)), np.array(["a", 1], object), True, 1 + 2j]
+    odd: list[Any] = [
+        "x",
+        -1,
+        10**9,
+        1.5,
+        np.inf,
+        np.nan,
+        np.zeros((0, 4)),
+        np.zeros((3, 3)),
+        np.array(["a", 1], object),
+        True,
+        1 + 2j,
+    ]
     tube: dict[str, Any] = {"sf": 1, "ef": 3, "boxes": np.full((3, 4), 9, np.uint8)}
     entry: dict[str, Any] = {"name": "Biking/v_Biking_g01_c01", "num_imgs": 24, "tubes": [tube]}
     target = rng.choice((tube, entry))
@@ -391,7 +459,12 @@ def make_annotation(rng: random.Random, seed: int, folder: Path) -> Task:
 
     def ucf(file: Path) -> Task:
         fields = {"root": str(UCF), "annotations": str(file)}
-        return Task("annotations", seed, [*run, "dataset=ucf101_24", *overrides("dataset", fields)], load=["ucf101_24.UCF24", fields])
+        return Task(
+            "annotations",
+            seed,
+            [*run, "dataset=ucf101_24", *overrides("dataset", fields)],
+            load=["ucf101_24.UCF24", fields],
+        )
 
     kind = rng.randrange(7)
     if kind <= 1:
@@ -408,12 +481,19 @@ def make_annotation(rng: random.Random, seed: int, folder: Path) -> Task:
         file = own / "list.csv"
         file.write_bytes(odd_text((KINETICS / "annotations" / "kinetics-400_val.csv").read_text(), rng))
         fields = {"root": str(KINETICS), "annotations": str(file)}
-        return Task("annotations", seed, [*run, "dataset=kinetics400", *overrides("dataset", fields)], load=["kinetics.Kinetics", fields])
+        return Task(
+            "annotations",
+            seed,
+            [*run, "dataset=kinetics400", *overrides("dataset", fields)],
+            load=["kinetics.Kinetics", fields],
+        )
     if kind == 4:
         file = own / "testlist.txt"
         file.write_bytes(odd_text((UCF / "annotations" / "testlist01.txt").read_text(), rng))
         fields = {"root": str(UCF), "split": str(file)}
-        return Task("annotations", seed, [*run, "dataset=ucf101", *overrides("dataset", fields)], load=["ucf101.UCF101", fields])
+        return Task(
+            "annotations", seed, [*run, "dataset=ucf101", *overrides("dataset", fields)], load=["ucf101.UCF101", fields]
+        )
     if kind == 5:
         epic = (TEST_DATA / "epic55" / "annotations" / "EPIC_noun_classes.csv").read_text()
         suffix, text = rng.choice(
@@ -425,7 +505,9 @@ def make_annotation(rng: random.Random, seed: int, folder: Path) -> Task:
     file = own / "dataset" / "mine.yaml"
     file.parent.mkdir()
     file.write_bytes(odd_text(YAML.replace("${paths.data}/clips", str(folder)), rng))
-    return Task("annotations", seed, ["run", "--dry-run", "--quiet", "method=center", "dataset=mine", "--add-configs", str(own)])
+    return Task(
+        "annotations", seed, ["run", "--dry-run", "--quiet", "method=center", "dataset=mine", "--add-configs", str(own)]
+    )
 
 
 def overrides(role: str, fields: dict[str, str]) -> list[str]:
@@ -433,7 +515,8 @@ def overrides(role: str, fields: dict[str, str]) -> list[str]:
     return [f"{role}.{name}='{value}'" for name, value in fields.items()]
 
 
-# -- checkpoints -------------------------------------------------------------------------------------------------------------
+# -- checkpoints
+# -------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -479,7 +562,12 @@ def crafted(rng: random.Random) -> tuple[str, bytes]:
             torch.zeros(3, dtype=torch.bool),
             torch.zeros(3, dtype=torch.complex64),
         ),
-        *(torch.full((3,), float("nan")), torch.zeros(1).expand(10**9), torch.empty(3, device="meta"), torch.eye(3).to_sparse()),
+        *(
+            torch.full((3,), float("nan")),
+            torch.zeros(1).expand(10**9),
+            torch.empty(3, device="meta"),
+            torch.eye(3).to_sparse(),
+        ),
         *(
             torch.eye(3).to_sparse_csr(),
             torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
@@ -513,7 +601,9 @@ def crafted(rng: random.Random) -> tuple[str, bytes]:
     elif how == 3:
         state = {
             "state_dict": state,
-            "class_names": rng.choice([*odd, ["a", 1], ["a", "a", "b", "c"], ["x"] * 10**5, [[]], ["\ud800"] * 4, ["a\nb"] * 4]),
+            "class_names": rng.choice(
+                [*odd, ["a", 1], ["a", "a", "b", "c"], ["x"] * 10**5, [[]], ["\ud800"] * 4, ["a\nb"] * 4]
+            ),
         }
     elif how == 4:
         state = {"state_dict": rng.choice(odd), "model": rng.choice(odd)}
@@ -540,13 +630,18 @@ def odd_safetensors(rng: random.Random) -> bytes:
     from safetensors.torch import save
 
     tensor: dict[str, Any] = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
-    tensor[rng.choice(list(tensor))] = rng.choice((None, "x", [], [2**62, 4], [-1], [0, 2**63], [16, 0], "F8_E5M2", "BOOL", {}, [2, "a"]))
+    tensor[rng.choice(list(tensor))] = rng.choice(
+        (None, "x", [], [2**62, 4], [-1], [0, 2**63], [16, 0], "F8_E5M2", "BOOL", {}, [2, "a"])
+    )
     header: Any = {
         rng.choice(("a", "", "fc.weight")): tensor,
         "__metadata__": {"class_names": rng.choice(("[", "3", '["a", 1]', "null", "{}", "[[[" * 5000))},
     }
     if rng.random() < 0.4:
-        return save(weights(), {"class_names": rng.choice(("[", "3", "{}", '["a"]', '"x"', "[1, 2, 3, 4]", "1e999", "[" * 10**5))})
+        return save(
+            weights(),
+            {"class_names": rng.choice(("[", "3", "{}", '["a"]', '"x"', "[1, 2, 3, 4]", "1e999", "[" * 10**5))},
+        )
     text = json.dumps(header).encode() if rng.random() < 0.8 else b"[" * 10**5
     return struct.pack("<Q", rng.choice((len(text), len(text) + 5, 2**63, 2**40, 0))) + text + b"\0" * 16
 
@@ -593,14 +688,26 @@ def hugging(rng: random.Random, own: Path) -> None:
         "patch_size": 16,
         "num_frames": 4,
     }
-    config |= {"tubelet_size": 2, "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 24}
+    config |= {
+        "tubelet_size": 2,
+        "hidden_size": 24,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+        "intermediate_size": 24,
+    }
     config |= {"id2label": {str(k): f"c{k}" for k in range(3)}}
     processor: Any = {
         "image_processor_type": "VideoMAEImageProcessor",
         "size": {"shortest_edge": 32},
         "crop_size": {"height": 32, "width": 32},
     }
-    processor |= {"do_center_crop": True, "do_rescale": True, "rescale_factor": 1 / 255, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor |= {
+        "do_center_crop": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     target = rng.choice((config, processor))
     target[rng.choice(list(target))] = rng.choice(odd)
     for name, content in (("config.json", config), ("preprocessor_config.json", processor)):
@@ -630,7 +737,9 @@ def make_checkpoint(rng: random.Random, seed: int, folder: Path) -> Task:
     file = own / f"weights.{suffix}"
     file.write_bytes(data)
     fields = {"weights": str(file)}
-    return Task("checkpoints", seed, run_with("model=tiny_r2plus1d", fields), load=["tiny_r2plus1d.TinyR2Plus1D", fields])
+    return Task(
+        "checkpoints", seed, run_with("model=tiny_r2plus1d", fields), load=["tiny_r2plus1d.TinyR2Plus1D", fields]
+    )
 
 
 @cache
@@ -649,11 +758,20 @@ def whole_checkpoint(suffix: str) -> bytes:
 
 def run_with(model: str, fields: dict[str, str]) -> list[str]:
     """Returns the command that loads a network and explains one clip with it."""
-    quick = ["method=center", "limit=1", "target=predicted", "dataset.clips=1", "render.gif=false", "render.mp4=false", "--quiet"]
+    quick = [
+        "method=center",
+        "limit=1",
+        "target=predicted",
+        "dataset.clips=1",
+        "render.gif=false",
+        "render.mp4=false",
+        "--quiet",
+    ]
     return ["run", model, *overrides("model", fields), *quick]
 
 
-# -- stored runs -------------------------------------------------------------------------------------------------------------
+# -- stored runs
+# -------------------------------------------------------------------------------------------------------------
 
 STORED = [
     "dataset.clips=1",
@@ -694,17 +812,48 @@ def make_stored(rng: random.Random, seed: int, folder: Path) -> Task:
     return Task("stored", seed, [verb, *quiet, *metric, f"paths.out={own}/visual_res"])
 
 
-# -- command lines -----------------------------------------------------------------------------------------------------------
+# -- command lines
+# -----------------------------------------------------------------------------------------------------------
 
 COMMANDS: list[list[str]] = [
     ["run", "--dry-run", "dataset.clips=2", "method=grad_cam", "limit=1", "seed=3"],
-    ["run", "--dry-run", "dataset.clips=2", "method=step", "method.areas=[0.1,0.2]", "runtime.max_batch=4", "target=label"],
+    [
+        "run",
+        "--dry-run",
+        "dataset.clips=2",
+        "method=step",
+        "method.areas=[0.1,0.2]",
+        "runtime.max_batch=4",
+        "target=label",
+    ],
     ["run", "--dry-run", "dataset.clips=2", "method=gradient,grad_cam", "--shard", "1/2", "--json"],
-    ["run", "--dry-run", "dataset.clips=2", "model=tiny_r2plus1d", "model.input.size=[32,32]", "model.input.mean=[0.1,0.2,0.3]"],
-    ["run", "--dry-run", "dataset.clips=2", "method=aosa", "method.stride=8", "save_label=x", "runtime.precision=float32"],
+    [
+        "run",
+        "--dry-run",
+        "dataset.clips=2",
+        "model=tiny_r2plus1d",
+        "model.input.size=[32,32]",
+        "model.input.mean=[0.1,0.2,0.3]",
+    ],
+    [
+        "run",
+        "--dry-run",
+        "dataset.clips=2",
+        "method=aosa",
+        "method.stride=8",
+        "save_label=x",
+        "runtime.precision=float32",
+    ],
     ["run", "--dry-run", "dataset=clips", "dataset.root=.", "render.colormap=jet", "paths.out=visual_res"],
     ["run", "--dry-run", "dataset=clips", "dataset.files=[a.mp4,b.mp4]", "runtime.workers=2"],
-    ["run", "--dry-run", "dataset.clips=2", "model=custom", "model.target=package.module:builder", "model.arguments={k:4}"],
+    [
+        "run",
+        "--dry-run",
+        "dataset.clips=2",
+        "model=custom",
+        "model.target=package.module:builder",
+        "model.arguments={k:4}",
+    ],
     ["run", "--dry-run", "dataset.clips=2", "--add-configs", "mine", "--config-dir", "theirs"],
     ["config", "show", "method=rise", "method.masks=10", "metric=s_pt", "--json"],
     ["config", "show", "metric=deletion_insertion", "metric.steps=28", "method=osa", "method.score=prob"],
@@ -844,7 +993,9 @@ def make_command(rng: random.Random, seed: int, folder: Path) -> Task:
         elif how == 4:
             words.append(rng.choice(KEYS) + "=" + rng.choice(VALUES))
         elif how == 5:
-            words.append(rng.choice(("~", "+", "++", "")) + rng.choice(KEYS) + rng.choice(("", "=", "=" + rng.choice(VALUES))))
+            words.append(
+                rng.choice(("~", "+", "++", "")) + rng.choice(KEYS) + rng.choice(("", "=", "=" + rng.choice(VALUES)))
+            )
         elif how == 6:
             words += [rng.choice(FLAGS), rng.choice(VALUES)]
         elif how == 7 and len(words) > 3:

@@ -1,7 +1,7 @@
 """Measures how often a table's 95 % interval covers the true mean, by simulation: the table of docs/STATISTICS.md.
 
-Scores in [0, 1] with a known mean are drawn for C videos of one to five clips each; the clips of a video are alike. The share of
-trials whose interval holds the mean is the coverage, ± 0.5 % for 2000 trials of a coverage of 95 %.
+Scores in [0, 1] with a known mean are drawn for C videos of one to five clips each; the clips of a video are alike. The
+share of trials whose interval holds the mean is the coverage, ± 0.5 % for 2000 trials of a coverage of 95 %.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python scripts/kill.py [--kills 100] [--verbs run,evaluate,explain,render,train] [--seed 0]
 
-Every verb is run undisturbed once, which gives the bytes to compare with and the time in which to kill. Then it is started,
-killed (SIGKILL) at a random moment, started again over what it left, and so on; whenever it ends before it is killed, and at
-last without a kill, its files are compared: the same names and the same bytes, but for who made a run and when (run.json,
-`made_by`) and how long an epoch took (`seconds` of a training log), and nothing left over.
+Every verb is run undisturbed once, which gives the bytes to compare with and the time in which to kill. Then it is
+started, killed (SIGKILL) at a random moment, started again over what it left, and so on; whenever it ends before it is
+killed, and at last without a kill, its files are compared: the same names and the same bytes, but for who made a run
+and when (run.json, `made_by`) and how long an epoch took (`seconds` of a training log), and nothing left over.
 """
 
 from __future__ import annotations
@@ -27,13 +27,27 @@ from pathlib import Path
 
 VIDEO = Path(__file__).resolve().parent.parent / "test_data/ucf101_24/UCF-101/Biking/v_Biking_g01_c01.avi"
 BASE = (
-    *("method=gradient,integrated_gradients", "dataset.clips=8", "dataset.frames=16", "dataset.size=64", "model.weights=random"),
+    *(
+        "method=gradient,integrated_gradients",
+        "dataset.clips=8",
+        "dataset.frames=16",
+        "dataset.size=64",
+        "model.weights=random",
+    ),
     *("runtime.clips=2", "runtime.workers=1", "runtime.device=cpu", "save_label=x", "--quiet"),
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
     "run": ("run", *BASE),
     "evaluate": ("evaluate", "metric=s_pt,flicker", *BASE),
-    "explain": ("explain", str(VIDEO), "method=gradient", "model.weights=random", "runtime.device=cpu", "save_label=x", "--quiet"),
+    "explain": (
+        "explain",
+        str(VIDEO),
+        "method=gradient",
+        "model.weights=random",
+        "runtime.device=cpu",
+        "save_label=x",
+        "--quiet",
+    ),
     "render": ("render", "render.gif=false", *BASE),
     "train": (),
 }
@@ -69,7 +83,7 @@ def _train(folder: Path) -> None:
 
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
     from vidattr.training.train import Recipe, train
-    from vidattr.video.preprocessing import View
+    from vidattr.video.preprocessing import Preprocessing
 
     clips = {
         "_target_": "vidattr.datasets.synthetic.Synthetic",
@@ -80,7 +94,7 @@ def _train(folder: Path) -> None:
         "clips": 16,
     }
     recipe = Recipe(train={"a": clips}, epochs=4, batch=8, lr=0.01)
-    model = TinyR2Plus1D("random", input=View(frames=8, size=[32, 32], mean=[0.4] * 3, std=[0.25] * 3))
+    model = TinyR2Plus1D("random", input=Preprocessing(frames=8, size=[32, 32], mean=[0.4] * 3, std=[0.25] * 3))
     train(recipe, model, device=torch.device("cpu"), out=folder / "visual_res", quiet=True)
 
 
@@ -94,7 +108,10 @@ def contents(folder: Path) -> dict[str, bytes]:
         if path.name == "run.json":
             content = json.dumps(json.loads(content)["identity"]).encode()
         elif path.parent.name == "visual_res" and path.suffix == ".csv":
-            lines = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(content.decode().splitlines())]
+            lines = [
+                {k: v for k, v in row.items() if k != "seconds"}
+                for row in csv.DictReader(content.decode().splitlines())
+            ]
             content = json.dumps(lines).encode()
         found[str(path.relative_to(folder))] = content
     return found
@@ -131,7 +148,9 @@ def start(context: multiprocessing.context.ForkServerContext, folder: Path, verb
     return killed
 
 
-def disturb(context: multiprocessing.context.ForkServerContext, verb: str, kills: int, seed: int, work: Path) -> Outcome:
+def disturb(
+    context: multiprocessing.context.ForkServerContext, verb: str, kills: int, seed: int, work: Path
+) -> Outcome:
     """Kills one verb so many times and returns what was wrong."""
     base, undisturbed, killed = (work / f"{verb}-{name}" for name in ("base", "undisturbed", "killed"))
     base.mkdir()

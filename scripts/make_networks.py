@@ -1,7 +1,8 @@
 """Writes docs/NETWORKS.md: what the networks are, which method works on which, and what each costs, all of it by running.
 
 python scripts/make_networks.py            # sizes, methods, compilation, half precision: some minutes
-python scripts/make_networks.py --measure  # adds seconds and memory of each network at its own size, where they are not yet there
+python scripts/make_networks.py --measure  # adds seconds and memory of each network at its own size, where they are not
+yet there
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from small_networks import (
     refusal,
     untrained_network,
 )
-from vidattr.models.network.network import Network
-from vidattr.video.preprocessing import View
+from vidattr.models.network.network import VideoModel
+from vidattr.video.preprocessing import Preprocessing
 
 CHILD = CONFIGS.parent / "scripts" / "measure_network.py"
 DOCS = CONFIGS.parent / "docs" / "NETWORKS.md"
@@ -55,12 +56,12 @@ class Published:
     source: str
     parameters: float | None = None
     gmac: float | None = None
-    view: View | None = None  # None: the config's
+    view: Preprocessing | None = None  # None: the config's
     outputs: int | None = None
 
 
 _TORCHVISION = "torchvision's description of its weights"
-_LONG = View(frames=16, size=[224, 224])
+_LONG = Preprocessing(frames=16, size=[224, 224])
 _HARA = "counted for the networks that AOSA explains"
 _SLOWFAST = "mmaction2; Feichtenhofer et al., table 2"
 _TIMESFORMER = "Bertasius et al., of Something-Something's classes; mmaction2"
@@ -76,7 +77,9 @@ PUBLISHED = {
     "hara_r2plus1d_18": Published(_HARA, 33.3, 8.5, outputs=101),
     "r3d_50": Published(_HARA, 46.4, 10.1, outputs=101),
     "r2plus1d_50": Published(_HARA, 46.4, 10.5, outputs=101),
-    "i3d": Published("Carreira and Zisserman, table 1: 25 M in two streams; 27.8 counted for 16 frames", 12.5, 27.8, _LONG),
+    "i3d": Published(
+        "Carreira and Zisserman, table 1: 25 M in two streams; 27.8 counted for 16 frames", 12.5, 27.8, _LONG
+    ),
     "mfnet": Published("Chen et al., table 2", 8.0, 11.1),
     "tsm_r50": Published("Lin et al., table 2", 24.3, 33),
     "slowfast_r50_4x16": Published(_SLOWFAST, 34.5, 36.1),
@@ -87,11 +90,11 @@ PUBLISHED = {
     "timesformer_facebook": Published(_TIMESFORMER, 121.4, 196, outputs=174),
     "vgg16lstm": Published(_VGG, gmac=247.5),
     "vgg16lstm_finetuned": Published(_VGG, gmac=247.5),
-    "resnet50lstm": Published("8 frames of ResNet-50's 4.09", gmac=32.7, view=View(frames=8, size=[224, 224])),
+    "resnet50lstm": Published("8 frames of ResNet-50's 4.09", gmac=32.7, view=Preprocessing(frames=8, size=[224, 224])),
 }
 
 
-def sized(name: str, of: View | None = None) -> tuple[Network, float, float]:
+def sized(name: str, of: Preprocessing | None = None) -> tuple[VideoModel, float, float]:
     """Returns a network without storage, its millions of parameters, and the GMAC of one clip, at the config's size or another."""
     view = {} if of is None else {"frames": of.frames, "size": of.size}
     with nullcontext() if name in WITH_FILE else torch.device("meta"):
@@ -99,7 +102,11 @@ def sized(name: str, of: View | None = None) -> tuple[Network, float, float]:
     network.module.to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.module(torch.empty(1, 3, network.view.frames, *network.view.size, device="meta"))
-    return network, sum(parameter.numel() for parameter in network.module.parameters()) / 1e6, counter.get_total_flops() / 2e9
+    return (
+        network,
+        sum(parameter.numel() for parameter in network.module.parameters()) / 1e6,
+        counter.get_total_flops() / 2e9,
+    )
 
 
 def sizes() -> Table:
@@ -111,7 +118,9 @@ def sizes() -> Table:
         theirs, cost = (str(number) if number else "-" for number in (said.parameters, said.gmac))
         outputs = len(network.classes)
         if said.outputs:
-            theirs += f" with {said.outputs} classes: ours {parameters - (outputs - said.outputs) * width(network) / 1e6:.1f}"
+            theirs += (
+                f" with {said.outputs} classes: ours {parameters - (outputs - said.outputs) * width(network) / 1e6:.1f}"
+            )
         if said.view:
             cost += f" at {clip_size(said.view)}: ours {sized(name, said.view)[2]:.2f}"
         clip = clip_size(network.view)
@@ -119,7 +128,7 @@ def sizes() -> Table:
     return rows
 
 
-def width(network: Network) -> int:
+def width(network: VideoModel) -> int:
     """Returns the parameters of one class: those of a row of the head, and its bias."""
     head = [parameter for parameter in network.module.parameters() if len(parameter) == len(network.classes)]
     return sum(parameter[0].numel() for parameter in head)
@@ -132,7 +141,10 @@ def defined(group: Mapping[str, Small], reasons: list[str]) -> Table:
         network = small.make()
         clip = query(network)
         columns.append([_mark(refusal(name, network, clip), reasons) for name in METHODS])
-    return [["method", *group], *([f"`{name}`", *marks] for name, marks in zip(METHODS, zip(*columns, strict=True), strict=True))]
+    return [
+        ["method", *group],
+        *([f"`{name}`", *marks] for name, marks in zip(METHODS, zip(*columns, strict=True), strict=True)),
+    ]
 
 
 def _mark(reason: str | None, reasons: list[str]) -> str:
@@ -143,7 +155,7 @@ def _mark(reason: str | None, reasons: list[str]) -> str:
     return f"no ({reasons.index(reason) + 1})"
 
 
-def captured(network: Network, clip: Tensor) -> str | None:
+def captured(network: VideoModel, clip: Tensor) -> str | None:
     """Returns None where torch.compile captures the network as one graph that gives the same logits, or why it does not."""
     torch._dynamo.reset()
     with torch.no_grad():
@@ -156,7 +168,7 @@ def captured(network: Network, clip: Tensor) -> str | None:
     return None
 
 
-def halved(network: Network, clip: Tensor) -> tuple[float, float]:
+def halved(network: VideoModel, clip: Tensor) -> tuple[float, float]:
     """Returns what bfloat16 changes: the largest difference of a logit, in shares of the largest, and the cosine to float32's."""
     with torch.no_grad():
         exact = network(clip)
@@ -175,7 +187,9 @@ def statements() -> Table:
         reason = captured(network, clip)
         difference, cosine = halved(network, clip)
         others = ", ".join(other for other in small.stands_for if other != name) or "-"
-        rows.append([f"`{name}`", others, "yes" if reason is None else f"no: {reason}", f"{difference:.2%}", f"{cosine:.4f}"])
+        rows.append(
+            [f"`{name}`", others, "yes" if reason is None else f"no: {reason}", f"{difference:.2%}", f"{cosine:.4f}"]
+        )
     return rows
 
 
@@ -268,8 +282,17 @@ def measured_rows(names: Sequence[str], before: Table) -> Iterator[Table]:
 def main() -> None:
     """Makes the page, or measures and adds to it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="add seconds and memory; saved after each network, what is there is kept")
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="MODEL", help="with --measure: these networks alone")
+    parser.add_argument(
+        "--measure", action="store_true", help="add seconds and memory; saved after each network, what is there is kept"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=MODELS,
+        default=MODELS,
+        metavar="MODEL",
+        help="with --measure: these networks alone",
+    )
     arguments = parser.parse_args()
     text = DOCS.read_text("utf-8") if DOCS.exists() or arguments.measure else ""
     before = cells(text, MEASURED)

@@ -14,7 +14,7 @@ import torch
 
 import vidattr
 from vidattr.config import compose
-from vidattr.methods.occlusion.tubes import Tubing, tubes
+from vidattr.methods.occlusion.tubes import TubeOptions, tubes
 from vidattr.protocols import Dataset
 from vidattr.render import drawing as draw
 from vidattr.render.pictures import Render, overlay
@@ -23,7 +23,14 @@ from vidattr.types import Pixels, Query
 from vidattr.video.decode import read
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images"
-COLOURS = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233)]  # Okabe and Ito's
+COLOURS = [
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (230, 159, 0),
+    (86, 180, 233),
+]  # Okabe and Ito's
 TILE, FRAMES = 150, 8
 
 
@@ -34,7 +41,7 @@ def tubes_picture() -> Pixels:
     sample = read(clip, network.view)
     frames = upload(network.view, network.device, [sample])
     query = Query(frames, torch.tensor([network.classes.index(clip.label)]), (clip_seed(0, clip.id),))
-    found = tubes(query, network.view, Tubing())
+    found = tubes(query, network.view, TubeOptions())
     table = found.rectangles[0].long()
     centre = (table[..., [0, 2]] + table[..., [1, 3]]).float() / 2
     alive = (table[..., 1] > 0).all(1)
@@ -57,7 +64,9 @@ def tubes_picture() -> Pixels:
         map = vidattr.load_method(name)(network, query).map[0].numpy()
         rows.append((name, draw.enlarge(overlay(sample.pixels, map, Render())[picked], TILE)))
     gutter = 150
-    page = draw.sheet(draw.MARGIN + len(rows) * (TILE + draw.GAP) + draw.MARGIN, gutter + FRAMES * (TILE + draw.GAP) + draw.MARGIN)
+    page = draw.sheet(
+        draw.MARGIN + len(rows) * (TILE + draw.GAP) + draw.MARGIN, gutter + FRAMES * (TILE + draw.GAP) + draw.MARGIN
+    )
     for r, (name, tiles) in enumerate(rows):
         y = draw.MARGIN + r * (TILE + draw.GAP)
         draw.text(page, draw.MARGIN, y + TILE // 2, name, draw.BODY, bold=True)

@@ -2,8 +2,8 @@
 
     python scripts/make_test_data.py [FOLDER]
 
-A disc of the class's colour moves over a dark ramp; its box is known. Everything is computed, nothing is drawn at random,
-and the result is kept in `test_data/`. Only the bytes of the videos depend on the encoder's version.
+A disc of the class's colour moves over a dark ramp; its box is known. Everything is computed, nothing is drawn at
+random, and the result is kept in `test_data/`. Only the bytes of the videos depend on the encoder's version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 Image = NDArray[np.uint8]
-COLOURS = {"Biking": (230, 60, 50), "CliffDiving": (60, 200, 90), "playing guitar": (80, 120, 240), "riding a bike": (240, 200, 60)}
+COLOURS = {
+    "Biking": (230, 60, 50),
+    "CliffDiving": (60, 200, 90),
+    "playing guitar": (80, 120, 240),
+    "riding a bike": (240, 200, 60),
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ def ucf101_24(root: Path) -> None:
         "Biking/v_Biking_g01_c01": [(one["Biking"], 1, 24)],
         "Biking/v_Biking_g01_c02": [(one["Biking"], 5, 20), (second, 9, 24)],
         "CliffDiving/v_CliffDiving_g01_c01": [(one["CliffDiving"], 7, 18)],
-        "CliffDiving/v_CliffDiving_g02_c01": [(Disc(COLOURS["CliffDiving"], start=(1.1, 0.2), step=(-0.02, 0.02)), 1, 12)],
+        "CliffDiving/v_CliffDiving_g02_c01": [
+            (Disc(COLOURS["CliffDiving"], start=(1.1, 0.2), step=(-0.02, 0.02)), 1, 12)
+        ],
         "CliffDiving/v_CliffDiving_g03_c01": [(one["CliffDiving"], 3, 22)],
     }
     for name, tubes in clips.items():
@@ -116,7 +123,9 @@ def ucf101_24(root: Path) -> None:
 
         if "g03" in name:
             numbers = [*range(6, 21), 25]
-            write_frames(root / "rgb-images" / name, {f"{Path(name).name}.{n:04d}.jpg": frame(n, 160, 120) for n in numbers})
+            write_frames(
+                root / "rgb-images" / name, {f"{Path(name).name}.{n:04d}.jpg": frame(n, 160, 120) for n in numbers}
+            )
         elif "g02" in name:  # re-encoded at another size than the boxes', as some real files are
             write_video(root / "UCF-101" / f"{name}.mp4", [frame(n, 170, 128) for n in range(1, 25)], "mpeg4")
         else:
@@ -139,13 +148,17 @@ def ucf101_24(root: Path) -> None:
     }
     (annotations / "pyannot.pkl").write_bytes(pickle.dumps(content, protocol=2))
     _write_mat(annotations / "finalAnnots.mat", content)
-    (annotations / "testlist01.txt").write_text("".join(f"{name}.avi\n" for name in clips if "Biking" in name or "g02" in name))
+    (annotations / "testlist01.txt").write_text(
+        "".join(f"{name}.avi\n" for name in clips if "Biking" in name or "g02" in name)
+    )
 
 
 def _write_mat(path: Path, content: dict[str, Any]) -> None:
     annot = np.empty((1, len(content)), dtype=[("num_imgs", "O"), ("name", "O"), ("tubes", "O")])
     for i, (name, entry) in enumerate(content.items()):
-        tubes = np.empty((1, len(entry["annotations"])), dtype=[("ef", "O"), ("sf", "O"), ("class", "O"), ("boxes", "O")])
+        tubes = np.empty(
+            (1, len(entry["annotations"])), dtype=[("ef", "O"), ("sf", "O"), ("class", "O"), ("boxes", "O")]
+        )
         for k, tube in enumerate(entry["annotations"]):
             # Here frames and classes count from 1, and the last frame is inclusive.
             tubes[0, k] = (np.uint8(tube["ef"]), np.uint8(tube["sf"] + 1), np.uint8(tube["label"] + 1), tube["boxes"])
@@ -158,8 +171,14 @@ def _write_mat(path: Path, content: dict[str, Any]) -> None:
 def kinetics400(root: Path) -> None:
     """Two videos in class folders and one folder of frames; the CSV file lists one clip more, which is not there."""
     guitar, bike = (Disc(COLOURS[label]) for label in ("playing guitar", "riding a bike"))
-    write_video(root / "videos/playing guitar/drawn_disc0.mp4", [draw([guitar], n, 170, 128) for n in range(20)], "libx264")
-    write_video(root / "videos/riding a bike/drawn-disc1_000012_000022.mp4", [draw([bike], n, 128, 128) for n in range(20)], "libx264")
+    write_video(
+        root / "videos/playing guitar/drawn_disc0.mp4", [draw([guitar], n, 170, 128) for n in range(20)], "libx264"
+    )
+    write_video(
+        root / "videos/riding a bike/drawn-disc1_000012_000022.mp4",
+        [draw([bike], n, 128, 128) for n in range(20)],
+        "libx264",
+    )
     frames = {f"{n + 1:09d}.png": draw([guitar], n, 86, 64) for n in range(8)}
     write_frames(root / "sampled_frames/playing guitar-drawn_disc2_5_10", frames)
     rows = [
@@ -186,14 +205,32 @@ def epic55(root: Path) -> None:
             boxes[number] = [(round(y - r), round(x - r), round(2 * r), round(2 * r))]
         times = [f"00:{n // 3600:02d}:{n // 60 % 60:02d}.{n % 60 * 100 // 60:02d}" for n in (start, stop)]
         actions.append(
-            (uid, video[:3], video, f"{verb} {noun}", *times, start, stop, verb, verb_class, noun, noun_class, [noun], [noun_class])
+            (
+                uid,
+                video[:3],
+                video,
+                f"{verb} {noun}",
+                *times,
+                start,
+                stop,
+                verb,
+                verb_class,
+                noun,
+                noun_class,
+                [noun],
+                [noun_class],
+            )
         )
         valid.append((uid, video, noun, noun_class, verb, start, stop, boxes))
     header = "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame,verb,verb_class,noun,noun_class"
     annotations = root / "annotations"
     write_csv(annotations / "EPIC_train_action_labels.csv", f"{header},all_nouns,all_noun_classes", actions)
-    write_csv(annotations / "EPIC_noun_classes.csv", "noun_id,class_key,nouns", [(s[1], s[0], [s[0]]) for s in segments])
-    write_csv(annotations / "EPIC_verb_classes.csv", "verb_id,class_key,verbs", [(s[3], s[2], [s[2]]) for s in segments])
+    write_csv(
+        annotations / "EPIC_noun_classes.csv", "noun_id,class_key,nouns", [(s[1], s[0], [s[0]]) for s in segments]
+    )
+    write_csv(
+        annotations / "EPIC_verb_classes.csv", "verb_id,class_key,verbs", [(s[3], s[2], [s[2]]) for s in segments]
+    )
     header = "seg_id,video_id,noun,noun_label,verb,start_frame,stop_frame,bounding_boxes"
     write_csv(annotations / "Valid_seg_top20_100_val.csv", header, valid)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from small_networks import clip_size, query, untrained_network
 from vidattr.config.runtime import Runtime
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 
 HEADING = ["model", "clip", "device", "forward, s", "peak, GiB", "forward and input gradient, s", "peak, GiB"]
 ROUNDS = 3
@@ -52,16 +52,16 @@ def _memory() -> int:
 
 
 @torch.no_grad()
-def _forward(network: Network, clip: Tensor) -> None:
+def _forward(network: VideoModel, clip: Tensor) -> None:
     network(clip)
 
 
-def _gradient(network: Network, clip: Tensor) -> None:
+def _gradient(network: VideoModel, clip: Tensor) -> None:
     frames = clip.clone().requires_grad_()
     torch.autograd.grad(network(frames)[:, 0].sum(), frames)
 
 
-def _seconds(work: Callable[[Network, Tensor], None], network: Network, clip: Tensor) -> float:
+def _seconds(work: Callable[[VideoModel, Tensor], None], network: VideoModel, clip: Tensor) -> float:
     start = time.perf_counter()
     work(network, clip)
     if torch.cuda.is_available():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from small_networks import config
-from vidattr.video.preprocessing import Geometry, View
+from vidattr.video.preprocessing import Geometry, Preprocessing
 from vidattr.video.sampling import sample
 
 
@@ -17,8 +17,10 @@ class Original:
         models: The models of `configs/model` that it is the original of.
         pixels: How a frame is resized and cropped.
         frames: Which frames are taken, and what becomes of a video that is too short.
-        levels: The largest difference to ours in grey levels, on real frames of four sizes (tests/test_preprocessing.py).
-        long: The frames that it takes of a video of 300 frames, 30 a second, from 0; None: it takes them at random, or all.
+        levels: The largest difference to ours in grey levels, on real frames of four sizes
+            (tests/test_preprocessing.py).
+        long: The frames that it takes of a video of 300 frames, 30 a second, from 0; None: it takes them at random, or
+            all.
         short: Of 25 frames; None: it has no answer, or draws.
     """
 
@@ -37,7 +39,16 @@ def _steps(first: int, step: int, count: int) -> list[int]:
 _LAST = 24
 ORIGINALS = (
     Original(
-        ("hara_r3d_18", "hara_r2plus1d_18", "r3d_34", "r3d_50", "r3d_101", "r2plus1d_34", "r2plus1d_50", "r2plus1d_101"),
+        (
+            "hara_r3d_18",
+            "hara_r2plus1d_18",
+            "r3d_34",
+            "r3d_50",
+            "r3d_101",
+            "r2plus1d_34",
+            "r2plus1d_50",
+            "r2plus1d_101",
+        ),
         "3D-ResNets: Pillow bilinear, short side 112; centre 112², half to even",
         "16, its centre crop in time; begun again (its test: windows of 16 from 0, averaged)",
         0.0,
@@ -152,13 +163,15 @@ ORIGINALS = (
 )
 
 
-def ours(view: View) -> str:
+def ours(view: Preprocessing) -> str:
     """Returns what a view does to a video, in the words of its options."""
     height, width = view.size
     side = view.resize or [min(view.size)]
     resized = f"{side[0]} × {side[1]}" if len(side) == 2 else f"short side {side[0]} ({view.long_side.value})"
     pixels = (
-        f"{resized}, crop {height} × {width} ({view.crop_at.value})" if view.geometry is Geometry.crop else f"squash {height} × {width}"
+        f"{resized}, crop {height} × {width} ({view.crop_at.value})"
+        if view.geometry is Geometry.crop
+        else f"squash {height} × {width}"
     )
     return f"{view.resample.value}: {pixels}; {view.taken}"
 
@@ -171,12 +184,22 @@ def apart(found: list[int], expected: list[int] | None) -> str:
 def seen() -> list[list[str]]:
     """Returns a row for each original, the heading first."""
     rows = [
-        ["model", "the original's pixels", "its frames; of a short video", "ours", "grey levels apart", "frames apart, of 300", "of 25"]
+        [
+            "model",
+            "the original's pixels",
+            "its frames; of a short video",
+            "ours",
+            "grey levels apart",
+            "frames apart, of 300",
+            "of 25",
+        ]
     ]
     for original in ORIGINALS:
         views = [config("model", name).input for name in original.models]
         assert all(view == views[0] for view in views), original.models
-        frames = [apart(sample(n, views[0], 30.0), expected) for n, expected in ((300, original.long), (25, original.short))]
+        frames = [
+            apart(sample(n, views[0], 30.0), expected) for n, expected in ((300, original.long), (25, original.short))
+        ]
         names = ", ".join(f"`{name}`" for name in original.models)
         rows.append([names, original.pixels, original.frames, ours(views[0]), f"{original.levels:.1f}", *frames])
     return rows

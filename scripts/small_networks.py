@@ -21,16 +21,18 @@ from vidattr.errors import ConfigError
 from vidattr.models import huggingface, timesformer
 from vidattr.models.c3d_light import C3DLight
 from vidattr.models.lrcn import LRCN
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.torchvision_video import unfold_mvit
 from vidattr.models.weights.checkpoint import anonymous, untrained
 from vidattr.protocols import Method
 from vidattr.types import Query
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-METHODS = [path.stem for path in sorted((CONFIGS / "method").glob("*.yaml")) if not path.stem.endswith(("_demo", "_tcsvt"))]
+METHODS = [
+    path.stem for path in sorted((CONFIGS / "method").glob("*.yaml")) if not path.stem.endswith(("_demo", "_tcsvt"))
+]
 """Of a class all variants but the profiles of released code, which differ in numbers only."""
 
 
@@ -47,10 +49,11 @@ class Small:
 
     Attributes:
         make: Makes it.
-        stands_for: The models of `configs/model` that are built alike: itself, and those of more layers or of another release.
+        stands_for: The models of `configs/model` that are built alike: itself, and those of more layers or of another
+            release.
     """
 
-    make: Callable[[], Network]
+    make: Callable[[], VideoModel]
     stands_for: tuple[str, ...]
 
 
@@ -61,15 +64,15 @@ def config(role: str, name: str, **fields: Any) -> Any:
     return build(node, f"{role}={name}")
 
 
-def untrained_network(name: str, **view: Any) -> Network:
+def untrained_network(name: str, **view: Any) -> VideoModel:
     """Returns a model of `configs/model` with random weights, with some of its `input` changed."""
     if name not in WITH_FILE:
-        network: Network = config("model", name, weights="random", input=view).load()
+        network: VideoModel = config("model", name, weights="random", input=view).load()
         return network
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         torch.save(untrained(WITH_FILE[name]).state_dict(), weights)
-        stored: Network = config("model", name, weights=str(weights), input=view).load()
+        stored: VideoModel = config("model", name, weights=str(weights), input=view).load()
         return stored
 
 
@@ -77,14 +80,14 @@ def _small(name: str, frames: int, side: int, *like: str) -> Small:
     return Small(lambda: untrained_network(name, frames=frames, size=[side, side]), (name, *like))
 
 
-def _s3d() -> Network:
+def _s3d() -> VideoModel:
     network = untrained_network("s3d")
     network.module.get_submodule("avgpool").kernel_size = (1, 2, 2)  # type: ignore[assignment]  # not 2 × 7 × 7, which takes 14 × 224²
     network.view = dataclasses.replace(network.view, frames=8, size=[64, 64])
     return network
 
 
-def _mvit() -> Network:
+def _mvit() -> VideoModel:
     """One block of each stage, of fewer channels."""
     blocks = [
         MSBlockConfig(heads, channels, channels * (2 if heads < 8 else 1), [3] * 3, [3] * 3, [1, q, q], [1, kv, kv])
@@ -92,18 +95,24 @@ def _mvit() -> Network:
     ]
     options = {"residual_pool": True, "residual_with_cls_embed": False, "rel_pos_embed": True, "proj_after_attn": True}
     module = untrained(lambda: MViT((64, 64), 4, blocks, num_classes=10, **options))
-    view = View(frames=4, size=[64, 64])
-    return Network(module, view, anonymous(10), layer="blocks.3.norm1", unfold=unfold_mvit(view))
+    view = Preprocessing(frames=4, size=[64, 64])
+    return VideoModel(module, view, anonymous(10), layer="blocks.3.norm1", unfold=unfold_mvit(view))
 
 
-def _timesformer() -> Network:
+def _timesformer() -> VideoModel:
     module = untrained(lambda: timesformer.TimeSformer((4, 2, 2), 10, width=32, depth=2, heads=4))
-    return timesformer.network_of(module, View(frames=4, size=[32, 32]), anonymous(10))
+    return timesformer.network_of(module, Preprocessing(frames=4, size=[32, 32]), anonymous(10))
 
 
 _SIZES = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "num_labels": 10}
 _IMAGE = {"image_size": 32, "num_frames": 4, "intermediate_size": 48}
-_POOLER = {"mlp_ratio": 2, "num_pooler_layers": 1, "pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+_POOLER = {
+    "mlp_ratio": 2,
+    "num_pooler_layers": 1,
+    "pred_hidden_size": 24,
+    "pred_num_attention_heads": 2,
+    "pred_num_hidden_layers": 1,
+}
 _TRANSFORMERS: dict[str, dict[str, Any]] = {
     "timesformer": {**_IMAGE, "patch_size": 16},
     "videomae": {**_IMAGE, "patch_size": 16, "tubelet_size": 2, "use_mean_pooling": True},
@@ -112,11 +121,11 @@ _TRANSFORMERS: dict[str, dict[str, Any]] = {
 }
 
 
-def _transformers(kind: str) -> Network:
+def _transformers(kind: str) -> VideoModel:
     library: Any = importlib.import_module("transformers")  # seconds, and not everyone has it
     settings = library.AutoConfig.for_model(kind, **_SIZES, **_TRANSFORMERS[kind])
     model = untrained(lambda: library.AutoModelForVideoClassification.from_config(settings))
-    return huggingface.network_of(huggingface.Clips(model), View(frames=4, size=[32, 32]), anonymous(10))
+    return huggingface.network_of(huggingface.Clips(model), Preprocessing(frames=4, size=[32, 32]), anonymous(10))
 
 
 _HARA = tuple(f"{kind}_{depth}" for kind in ("r3d", "r2plus1d") for depth in (34, 50, 101))
@@ -150,20 +159,22 @@ SMALL = CONVOLUTIONAL | RECURRENT | ATTENTIVE
 """By the name of the smallest model of each kind."""
 
 
-def query(network: Network) -> Query:
+def query(network: VideoModel) -> Query:
     """Returns one clip of noise, as the network takes it."""
     view = network.view
-    pixels = torch.randint(256, (1, view.frames, *view.size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        256, (1, view.frames, *view.size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     return Query(view.normalise(pixels), torch.tensor([1]), (0,))
 
 
-def clip_size(view: View) -> str:
+def clip_size(view: Preprocessing) -> str:
     """Returns the size of a clip for people: 16 × 112²."""
     height, width = view.size
     return f"{view.frames} × {height}²" if height == width else f"{view.frames} × {height} × {width}"
 
 
-def quick(name: str, network: Network) -> Method:
+def quick(name: str, network: VideoModel) -> Method:
     """Returns a method that takes few passes: whether it is defined does not depend on how many."""
     side = min(network.view.size)
     fields: dict[str, Any] = {"steps": 2, "n": 2, "masks": 2, "cells_t": 2, "cells_h": 2, "cells_w": 2}
@@ -176,7 +187,7 @@ def quick(name: str, network: Network) -> Method:
     return method
 
 
-def refusal(name: str, network: Network, clip: Query) -> str | None:
+def refusal(name: str, network: VideoModel, clip: Query) -> str | None:
     """Explains a clip and returns None, or why the method is not defined for this network.
 
     Raises:

@@ -30,7 +30,13 @@ def i3d_shapes(classes: int) -> Shapes:
     for row in table.split("/"):
         block, *numbers = row.split()
         inputs, b0, b1a, b1b, b2a, b2b, b3b = map(int, numbers)
-        units = {"b0": (inputs, b0, 1), "b1a": (inputs, b1a, 1), "b1b": (b1a, b1b, 3), "b2a": (inputs, b2a, 1), "b2b": (b2a, b2b, 3)}
+        units = {
+            "b0": (inputs, b0, 1),
+            "b1a": (inputs, b1a, 1),
+            "b1b": (b1a, b1b, 3),
+            "b2a": (inputs, b2a, 1),
+            "b2b": (b2a, b2b, 3),
+        }
         for branch, sizes in (units | {"b3b": (inputs, b3b, 1)}).items():
             shapes |= unit(f"Mixed_{block}.{branch}", *sizes)
     return shapes | {"logits.conv3d.weight": (classes, 1024, 1, 1, 1), "logits.conv3d.bias": (classes,)}
@@ -38,7 +44,14 @@ def i3d_shapes(classes: int) -> Shapes:
 
 def li_i3d_shapes(classes: int) -> Shapes:
     """model_def/i3d.py of shinkyo0513's repository, which is src/i3dpt.py of hassony2/kinetics_i3d_pytorch."""
-    branches = {"b0": "branch_0", "b1a": "branch_1.0", "b1b": "branch_1.1", "b2a": "branch_2.0", "b2b": "branch_2.1", "b3b": "branch_3.1"}
+    branches = {
+        "b0": "branch_0",
+        "b1a": "branch_1.0",
+        "b1b": "branch_1.1",
+        "b2a": "branch_2.0",
+        "b2b": "branch_2.1",
+        "b3b": "branch_3.1",
+    }
     shapes: Shapes = {}
     for name, shape in i3d_shapes(classes).items():
         first, *rest = name.replace("logits.", "conv3d_0c_1x1.").replace(".bn.", ".batch3d.").split(".")
@@ -49,7 +62,15 @@ def li_i3d_shapes(classes: int) -> Shapes:
 def hara_shapes(kind: str, depth: int, classes: int) -> Shapes:
     """models/resnet.py and models/resnet2p1d.py of kenshohara/3D-ResNets-PyTorch."""
     # The channels between space and time, worked out by hand from the formula.
-    between = {(64, 64): 144, (64, 128): 230, (128, 128): 288, (128, 256): 460, (256, 256): 576, (256, 512): 921, (512, 512): 1152}
+    between = {
+        (64, 64): 144,
+        (64, 128): 230,
+        (128, 128): 288,
+        (128, 256): 460,
+        (256, 256): 576,
+        (256, 512): 921,
+        (512, 512): 1152,
+    }
 
     def conv3(where: str, number: int, inputs: int, outputs: int) -> Shapes:
         if kind == "r3d":
@@ -72,7 +93,9 @@ def hara_shapes(kind: str, depth: int, classes: int) -> Shapes:
         for block in range(count):
             where, outputs = f"layer{stage}.{block}.", width * expansion
             if expansion == 4:
-                shapes |= conv1(where, 1, inputs, width) | conv3(where, 2, width, width) | conv1(where, 3, width, outputs)
+                shapes |= (
+                    conv1(where, 1, inputs, width) | conv3(where, 2, width, width) | conv1(where, 3, width, outputs)
+                )
             else:
                 shapes |= conv3(where, 1, inputs, width) | conv3(where, 2, width, width)
             if block == 0 and inputs != outputs:
@@ -91,10 +114,14 @@ def mfnet_shapes(classes: int) -> Shapes:
     for stage, width, count in ((2, 96, 3), (3, 192, 4), (4, 384, 6), (5, 768, 3)):
         for block in range(1, count + 1):
             where = f"conv{stage}.B{block:02d}."
-            shapes |= unit(f"{where}conv_i1", inputs, width // 4, 1, 1, 1) | unit(f"{where}conv_i2", width // 4, inputs, 1, 1, 1)
+            shapes |= unit(f"{where}conv_i1", inputs, width // 4, 1, 1, 1) | unit(
+                f"{where}conv_i2", width // 4, inputs, 1, 1, 1
+            )
             shapes |= unit(f"{where}conv_m1", inputs, width, 3, 3, 3, groups=16)
             if block == 1:
-                shapes |= unit(f"{where}conv_m2", width, width, 1, 1, 1) | unit(f"{where}conv_w1", inputs, width, 1, 1, 1)
+                shapes |= unit(f"{where}conv_m2", width, width, 1, 1, 1) | unit(
+                    f"{where}conv_w1", inputs, width, 1, 1, 1
+                )
             else:
                 shapes |= unit(f"{where}conv_m2", width, width, 1, 3, 3, groups=16)
             inputs = width

@@ -11,7 +11,9 @@ State = dict[str, Tensor]
 
 def bn(state: State, name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
     shape = (-1, *[1] * (x.ndim - 2))
-    mean, var, weight, bias = (state[f"{name}.{key}"].view(shape) for key in ("running_mean", "running_var", "weight", "bias"))
+    mean, var, weight, bias = (
+        state[f"{name}.{key}"].view(shape) for key in ("running_mean", "running_var", "weight", "bias")
+    )
     return (x - mean) / (var + eps).sqrt() * weight + bias
 
 
@@ -34,7 +36,11 @@ def hara_twin(state: State, frames: Tensor) -> tuple[Tensor, Tensor]:
             y = layer(where, 3, y)
         else:
             y = layer(where, 2, layer(where, 1, x, stride, stride).relu())
-        shortcut = unit(f"{where}downsample.0", f"{where}downsample.1", x, stride) if f"{where}downsample.0.weight" in state else x
+        shortcut = (
+            unit(f"{where}downsample.0", f"{where}downsample.1", x, stride)
+            if f"{where}downsample.0.weight" in state
+            else x
+        )
         x = (y + shortcut).relu()
     return x, linear(x.mean((2, 3, 4)), state["fc.weight"], state["fc.bias"])
 

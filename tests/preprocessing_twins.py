@@ -40,7 +40,9 @@ def preset(weights: Any) -> Twin:
 
 def tsm(frame: Frame) -> Tensor:
     """GroupScale(256), GroupCenterCrop(224), ToTorchFormatTensor, GroupNormalize."""
-    picture = transforms.CenterCrop(224)(transforms.Resize(256, transforms.InterpolationMode.BILINEAR)(Image.fromarray(frame)))
+    picture = transforms.CenterCrop(224)(
+        transforms.Resize(256, transforms.InterpolationMode.BILINEAR)(Image.fromarray(frame))
+    )
     return normalised(torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255, *IMAGENET)
 
 
@@ -69,7 +71,9 @@ def mmaction2(short: int, crop: int, mean: list[float], std: list[float]) -> Twi
         scale = short / min(h, w)
         resized = cv2.resize(frame, (int(w * scale + 0.5), int(h * scale + 0.5)), interpolation=cv2.INTER_LINEAR)
         top, left = (resized.shape[0] - crop) // 2, (resized.shape[1] - crop) // 2
-        return normalised(torch.from_numpy(resized[top : top + crop, left : left + crop]).permute(2, 0, 1).float(), mean, std)
+        return normalised(
+            torch.from_numpy(resized[top : top + crop, left : left + crop]).permute(2, 0, 1).float(), mean, std
+        )
 
     return twin
 
@@ -119,14 +123,28 @@ def transformers_processor(module: str, name: str, **settings: Any) -> tuple[Twi
     processor = getattr(importlib.import_module(f"transformers.models.{module}"), name)(**settings)
 
     def twin(frame: Frame) -> Tensor:
-        found: Tensor = processor([frame], return_tensors="pt")["pixel_values_videos" if name.startswith("VJEPA2") else "pixel_values"]
+        found: Tensor = processor([frame], return_tensors="pt")[
+            "pixel_values_videos" if name.startswith("VJEPA2") else "pixel_values"
+        ]
         return found.reshape(-1, *found.shape[-3:])[0].float()
 
     return twin, processor.to_dict()
 
 
 TWINS: dict[str, Twin] = {
-    **dict.fromkeys(("hara_r3d_18", "hara_r2plus1d_18", "r3d_34", "r3d_50", "r3d_101", "r2plus1d_34", "r2plus1d_50", "r2plus1d_101"), hara),
+    **dict.fromkeys(
+        (
+            "hara_r3d_18",
+            "hara_r2plus1d_18",
+            "r3d_34",
+            "r3d_50",
+            "r3d_101",
+            "r2plus1d_34",
+            "r2plus1d_50",
+            "r2plus1d_101",
+        ),
+        hara,
+    ),
     "r3d_18": preset(released.R3D_18_Weights.KINETICS400_V1),
     "mc3_18": preset(released.MC3_18_Weights.KINETICS400_V1),
     "r2plus1d_18": preset(released.R2Plus1D_18_Weights.KINETICS400_V1),
@@ -135,7 +153,10 @@ TWINS: dict[str, Twin] = {
     "swin3d_t": preset(released.Swin3D_T_Weights.KINETICS400_V1),
     "i3d": deepmind,
     "tsm_r50": tsm,
-    **dict.fromkeys(("slowfast_r50_4x16", "slowfast_r50_8x8"), mmaction2(256, 256, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])),
+    **dict.fromkeys(
+        ("slowfast_r50_4x16", "slowfast_r50_8x8"),
+        mmaction2(256, 256, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
+    ),
     **dict.fromkeys(("slowfast_r50_4x16_pyslowfast", "slowfast_r50_8x8_pyslowfast"), facebook(256)),
     "timesformer": mmaction2(224, 224, [127.5] * 3, [127.5] * 3),
     "timesformer_facebook": facebook(224),

@@ -27,12 +27,16 @@ def test_maps_find_the_object_that_decides_and_leave_it_when_the_background_does
     found = spatial(vidattr, model, "synthetic")
     for method in ("grad_cam", "integrated_gradients"):
         for baseline in ("random", "center"):
-            assert found[method]["low"] > found[baseline]["high"], f"{method} and {baseline}: {found[method]}, {found[baseline]}"
+            assert found[method]["low"] > found[baseline]["high"], (
+                f"{method} and {baseline}: {found[method]}, {found[baseline]}"
+            )
         assert found[method]["p"] < 0.01
     assert found["random"]["low"] <= found["chance"]["value"] <= found["random"]["high"]
     texture = spatial(vidattr, model, "synthetic_texture")
     for method in ("grad_cam", "integrated_gradients"):
-        assert texture[method]["high"] < found[method]["low"], f"{method} still follows the object: {texture[method]}, {found[method]}"
+        assert texture[method]["high"] < found[method]["low"], (
+            f"{method} still follows the object: {texture[method]}, {found[method]}"
+        )
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from vidattr.methods.occlusion.aosa_approx import AOSAApprox, Refine, Relu
 from vidattr.methods.occlusion.conditional_fill import mean_field
 from vidattr.methods.occlusion.occlude import Aggregate, Fill
 from vidattr.methods.shared.steps import Score
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur as blur
 
@@ -76,7 +76,9 @@ def test_map_of_a_linear_network_is_a_sum_of_box_sums() -> None:
 
 def test_linearising_a_linear_network_again_changes_nothing() -> None:
     model, query = toys.network(toys.Linear(SIZE), size=SIZE), moving()
-    once, again = (AOSAApprox(stride=2, relu=Relu.none, score=Score.logit, refine=refine)(model, query) for refine in Refine)
+    once, again = (
+        AOSAApprox(stride=2, relu=Relu.none, score=Score.logit, refine=refine)(model, query) for refine in Refine
+    )
     assert outlying(once.extras["drops"]).any()
     close(again.map, once.map)
 
@@ -90,7 +92,7 @@ def outlying(drops: Tensor) -> Tensor:
     return torch.from_numpy((drops.numpy() > third + reach) | (drops.numpy() < first - reach))
 
 
-def literal_gradient(model: Network, clip: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def literal_gradient(model: VideoModel, clip: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     leaf = clip.clone().requires_grad_()
     f = model(leaf[None]).softmax(1)[0, y]
     f.backward()
@@ -158,7 +160,9 @@ def test_outlying_groups_are_predicted_from_the_most_extreme_one(relu: Relu) -> 
 
 @pytest.mark.parametrize(("refine", "times"), [(Refine.none, 1), (Refine.tukey, 3)])
 @pytest.mark.parametrize("stride", [2, 6])
-def test_passes_do_not_depend_on_the_number_of_tubes(stride: int, refine: Refine, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_do_not_depend_on_the_number_of_tubes(
+    stride: int, refine: Refine, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counting, backward, grad = toys.Counting(toys.Curved()), [], torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda y, x, **kwargs: backward.append(len(x)) or grad(y, x, **kwargs))
     method = AOSAApprox(stride=stride, refine=refine)

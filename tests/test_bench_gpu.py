@@ -29,9 +29,13 @@ def numbers(bench: bench_gpu.Bench) -> dict[str, Any]:
     return found
 
 
-def test_every_section_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_section_runs_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "numbers.json"
-    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--device", "cpu", "--tiny", "--seconds", "600", "--out", str(out)])
+    monkeypatch.setattr(
+        sys, "argv", ["bench_gpu.py", "--device", "cpu", "--tiny", "--seconds", "600", "--out", str(out)]
+    )
     with pytest.raises(SystemExit) as left:
         bench_gpu.main()
     found = json.loads(out.read_text())
@@ -45,7 +49,11 @@ def test_every_section_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for precision in ("bfloat16", "tf32"):
         rows = sections[f"targets in {precision}"]
         assert {row["target"].split()[1] for row in rows} == set(bench_gpu.TINY)
-        assert all(math.isfinite(row[name]) and row[name] > 0 for row in rows for name in ("ms", "tflop", "share_of_peak", "times_as_fast"))
+        assert all(
+            math.isfinite(row[name]) and row[name] > 0
+            for row in rows
+            for name in ("ms", "tflop", "share_of_peak", "times_as_fast")
+        )
     assert sections["profile"][0]["busy_share"] > 0
     assert len(sections["profile"]) > 5
     assert {row["layout"] for row in sections["bare passes"]} == {"contiguous_format", "channels_last_3d"}

@@ -21,7 +21,9 @@ from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, locat
 
 def small(classes: int = 3) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, classes))
+    return nn.Sequential(
+        nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, classes)
+    )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -57,7 +59,9 @@ def test_every_format_gives_the_same_weights_and_names(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "class_names": names}, tmp_path / "w.bin")
     torch.save({"state_dict": state, "class_names": names}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     save_file(state, tmp_path / "w.safetensors", metadata={"class_names": json.dumps(names)})
-    np.savez(tmp_path / "w.npz", allow_pickle=False, class_names=np.array(names), **{k: v.numpy() for k, v in state.items()})
+    np.savez(
+        tmp_path / "w.npz", allow_pickle=False, class_names=np.array(names), **{k: v.numpy() for k, v in state.items()}
+    )
     for file in ("w.bin", "old.pth", "w.safetensors", "w.npz"):
         checkpoint = read(tmp_path / file)
         assert same(dict(sorted(checkpoint.state.items())), dict(sorted(state.items()))), file
@@ -74,7 +78,9 @@ class Malicious:
         return (Path.touch, (self.victim,))
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))])
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
+)
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, write: Callable[[Any, Path], None]) -> None:
     victim = tmp_path / "executed"
     write({"state_dict": {"weight": Malicious(victim)}}, tmp_path / "weights.pth")
@@ -95,7 +101,9 @@ def test_code_in_an_npz_is_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_a_whole_network_is_refused_by_the_name_of_its_class(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "weights.pth")
-    with pytest.raises(ConfigError, match=r"it holds torch\.nn\.modules\.linear\.Linear.*\n.*\n.*save the weights alone"):
+    with pytest.raises(
+        ConfigError, match=r"it holds torch\.nn\.modules\.linear\.Linear.*\n.*\n.*save the weights alone"
+    ):
         read(tmp_path / "weights.pth")
 
 
@@ -131,11 +139,19 @@ def test_an_npz_with_a_flipped_byte_is_damaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer.*\n.*git lfs pull"),
+        (
+            "a.pth",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "Git LFS pointer.*\n.*git lfs pull",
+        ),
         ("a.safetensors", b"\n<!DOCTYPE html><html>404</html>", "web page.*\n.*download it again"),
         ("a.pth", b"no torch file" * 20, "was not loaded: it holds something other than weights"),
         ("a.npz", b"no archive", "it is no archive"),
-        ("a.onnx", b"\x08\x07", "unknown kind.*\n.*ends in .pth, .pt, .bin, .tar, .ckpt, .pyth, .pkl, .safetensors, .npz"),
+        (
+            "a.onnx",
+            b"\x08\x07",
+            "unknown kind.*\n.*ends in .pth, .pt, .bin, .tar, .ckpt, .pyth, .pkl, .safetensors, .npz",
+        ),
     ],
 )
 def test_a_file_that_is_no_checkpoint_says_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -212,7 +228,10 @@ def test_a_misfit_lists_every_kind_and_touches_nothing() -> None:
 
 def test_another_network_is_named_by_its_parts_and_long_lists_are_counted() -> None:
     state = {f"encoder.{k}.weight": torch.ones(1) for k in range(14)} | {"decoder.weight": torch.ones(1)}
-    with pytest.raises(ConfigError, match=r"unexpected \(15\): encoder\.0\.weight.* and 5 more\n(.*\n)*.*with the parts encoder, decoder"):
+    with pytest.raises(
+        ConfigError,
+        match=r"unexpected \(15\): encoder\.0\.weight.* and 5 more\n(.*\n)*.*with the parts encoder, decoder",
+    ):
         fill(small(), loaded(state))
 
 
@@ -260,7 +279,9 @@ def nested(depth: int) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_no_network_has_is_named_and_never_followed(content: Any, message: str, zipped: bool, tmp_path: Path) -> None:
+def test_what_no_network_has_is_named_and_never_followed(
+    content: Any, message: str, zipped: bool, tmp_path: Path
+) -> None:
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path / "w.pth")

@@ -8,12 +8,12 @@ from torch import nn
 from torchvision.models.video import S3D_Weights, r3d_18
 
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.resnet3d import Hara3DResNet
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.weights.class_names import class_names, shipped
 from vidattr.run.batches import class_index
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}
 
@@ -76,7 +76,9 @@ def test_names_are_read_from_text_and_from_the_tables_of_epic_kitchens(tmp_path:
         "noun_id,class_key,nouns\n0,tap,\"['tap', 'nozzle']\"\n1,pan:dust,['dustpan']\n", "utf-8"
     )
     assert class_names(str(tmp_path / "EPIC_noun_classes.csv"), 2) == ("tap", "pan:dust")
-    (tmp_path / "EPIC_100_verb_classes.csv").write_text("id,key,instances,category\n0,take,['take'],retrieve\n", "utf-8")
+    (tmp_path / "EPIC_100_verb_classes.csv").write_text(
+        "id,key,instances,category\n0,take,['take'],retrieve\n", "utf-8"
+    )
     assert class_names(str(tmp_path / "EPIC_100_verb_classes.csv"), 1) == ("take",)
 
 
@@ -84,7 +86,11 @@ def test_names_are_read_from_text_and_from_the_tables_of_epic_kitchens(tmp_path:
     ("name", "text", "message"),
     [
         ("bad.csv", "noun_id,noun\n0,tap\n", r"has the columns noun_id, noun\n.*class_key, key"),
-        ("gap.csv", "noun_id,class_key\n0,tap\n2,pan\n", r"numbers its classes otherwise: 2 of them, from 0 to 2, and 1 is not"),
+        (
+            "gap.csv",
+            "noun_id,class_key\n0,tap\n2,pan\n",
+            r"numbers its classes otherwise: 2 of them, from 0 to 2, and 1 is not",
+        ),
         ("empty.csv", "", r"has the columns \(none\)"),
         ("few.txt", "ant\n", r"names 1 classes\n.*2 names"),
     ],
@@ -115,12 +121,12 @@ def test_what_is_no_list_and_no_text_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_class_is_selected_by_its_name_or_its_index(dataset: str, name: str, index: int) -> None:
-    assert class_index(Network(nn.Identity(), View(), shipped(dataset)), name) == index
+    assert class_index(VideoModel(nn.Identity(), Preprocessing(), shipped(dataset)), name) == index
 
 
 def test_a_name_that_is_nearly_right_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean playing guitar"):
-        class_index(Network(nn.Identity(), View(), shipped("kinetics400")), "playing gitar")
+        class_index(VideoModel(nn.Identity(), Preprocessing(), shipped("kinetics400")), "playing gitar")
 
 
 FILES = {
@@ -136,7 +142,8 @@ FILES = {
     "generic.csv": "id,name\n1,Diving\n0,Biking\n2,Golf Swing\n",
     "bare.csv": '0,Biking\n1,Diving\n2,"Golf Swing"\n',
     "EPIC_verb_classes.csv": "verb_id,class_key,verbs\n0,Biking,[]\n1,Diving,[]\n2,Golf Swing,[]\n",
-    # Kinetics' training clips, as 3D-ResNets number their labels: in the order of first appearance, not of the alphabet.
+    # Kinetics' training clips, as 3D-ResNets number their labels: in the order of first appearance, not of the
+    # alphabet.
     "train.csv": "label,youtube_id,time_start\nBiking,a,1\nDiving,b,2\nBiking,c,3\nGolf Swing,d,4\n",
 }
 
@@ -194,6 +201,8 @@ def test_a_list_names_the_outputs_of_any_network(tmp_path: Path) -> None:
     torch.save(r3d_18(num_classes=101).state_dict(), tmp_path / "w.pth")
     weights = str(tmp_path / "w.pth")
     assert TorchvisionResNet(Architecture.r3d_18, weights=weights).load().classes[0] == "class 0"
-    assert TorchvisionResNet(Architecture.r3d_18, weights=weights, classes="ucf101").load().classes[0] == "ApplyEyeMakeup"
+    assert (
+        TorchvisionResNet(Architecture.r3d_18, weights=weights, classes="ucf101").load().classes[0] == "ApplyEyeMakeup"
+    )
     with pytest.raises(ConfigError, match=r"kinetics400 names 400 classes\n.*101 names(.|\n)*model\.classes=null"):
         TorchvisionResNet(Architecture.r3d_18, weights=weights, classes="kinetics400").load()

@@ -15,7 +15,9 @@ from conftest import ROOT, Command
 @pytest.mark.parametrize("role", ["methods", "models", "datasets", "metrics"])
 def test_everything_listed_says_what_it_is_and_where_it_is_from(vidattr: Command, role: str) -> None:
     rows = json.loads(vidattr("list", role, "--json").out)
-    assert {row["name"] for row in rows} == {path.stem for path in (ROOT / "configs" / role.removesuffix("s")).glob("*.yaml")}
+    assert {row["name"] for row in rows} == {
+        path.stem for path in (ROOT / "configs" / role.removesuffix("s")).glob("*.yaml")
+    }
     assert all(row["summary"] and row["source"] for row in rows)
     text = vidattr("list", role).out
     assert all(row["name"] in text for row in rows)
@@ -85,9 +87,12 @@ def frames(folder: Path, count: int, height: int, width: int, channels: int = 3)
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "height", "width", "channels"), [("one", 1, 48, 64, 3), ("wide", 20, 40, 160, 3), ("grey", 9, 64, 64, 1)]
+    ("name", "count", "height", "width", "channels"),
+    [("one", 1, 48, 64, 3), ("wide", 20, 40, 160, 3), ("grey", 9, 64, 64, 1)],
 )
-def test_explain_takes_odd_videos(vidattr: Command, tmp_path: Path, name: str, count: int, height: int, width: int, channels: int) -> None:
+def test_explain_takes_odd_videos(
+    vidattr: Command, tmp_path: Path, name: str, count: int, height: int, width: int, channels: int
+) -> None:
     path = frames(tmp_path / "a folder, with 'signs' = here" / name, count, height, width, channels)
     found = vidattr("explain", str(path), "method=grad_cam,gradient", "--quiet", "--json")
     assert found.code == 0, found.err

@@ -64,7 +64,9 @@ def test_the_top_level_has_a_schema(name: str, values: list[Any]) -> None:
         with pytest.raises(ConfigError, match=f"{name}="):
             made(Settings, {name: value}, "")
             pytest.fail(f"{name}={value!r} was accepted")
-    found = made(Settings, {"seed": "3", "target": 3, "save_label": 1.5}, "", typed={"target": "003", "save_label": "1.50"})
+    found = made(
+        Settings, {"seed": "3", "target": 3, "save_label": 1.5}, "", typed={"target": "003", "save_label": "1.50"}
+    )
     assert found == Settings(seed=3, target="003", save_label="1.50")
 
 
@@ -91,7 +93,9 @@ def test_every_command_holds_to_it(override: str, words: list[str]) -> None:
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("value", ["null", "[]", "[grad_cam]", "{a:1}", "3", "true", "nan", "''", "../x", "/x", "./grad_cam", "grad_cam,"])
+@pytest.mark.parametrize(
+    "value", ["null", "[]", "[grad_cam]", "{a:1}", "3", "true", "nan", "''", "../x", "/x", "./grad_cam", "grad_cam,"]
+)
 def test_a_role_is_one_name(value: str) -> None:
     message = refused(f"method={value}")
     assert "method" in message
@@ -99,13 +103,16 @@ def test_a_role_is_one_name(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["~method", "~dataset", "~paths", "~method=grad_cam", "~method.score", "~model.input", "~model.input.size"]
+    "override",
+    ["~method", "~dataset", "~paths", "~method=grad_cam", "~method.score", "~model.input", "~model.input.size"],
 )
 def test_nothing_can_be_taken_away(override: str) -> None:
     assert override.partition("=")[0].rpartition("~")[2].rpartition(".")[2] in refused(override)
 
 
-@pytest.mark.parametrize("value", ["${nosuch}", "${oc.env:NO_SUCH_VARIABLE}", "${no_resolver:1}", "???", "${target}", "${oc.decode:1}"])
+@pytest.mark.parametrize(
+    "value", ["${nosuch}", "${oc.env:NO_SUCH_VARIABLE}", "${no_resolver:1}", "???", "${target}", "${oc.decode:1}"]
+)
 def test_an_interpolation_of_nothing_is_named(value: str) -> None:
     assert "target" in refused(f"target={value}")
 
@@ -168,7 +175,9 @@ TEXTS = [
 @pytest.mark.parametrize("first", range(0, len(TEXTS), 4))
 def test_a_plain_text_is_taken_as_it_was_typed(first: int) -> None:
     target, root, weights, data = texts = TEXTS[first : first + 4]
-    (cell,) = cells([f"target={target}", f"dataset.root={root}", f"model.weights={weights}", f"paths.data={data}", "dataset=clips"])
+    (cell,) = cells(
+        [f"target={target}", f"dataset.root={root}", f"model.weights={weights}", f"paths.data={data}", "dataset=clips"]
+    )
     assert [cell.config.target, cell.dataset.root, cell.model.weights, cell.config.paths.data] == texts  # type: ignore[attr-defined]
 
 
@@ -176,7 +185,9 @@ def test_a_plain_text_is_taken_as_it_was_typed(first: int) -> None:
 def test_what_may_mean_two_things_shows_the_quoted_form(text: str) -> None:
     message = refused(f"target={text}")
     remedy = message.partition("quote a text: ")[2]
-    (typed,) = subprocess.run(["sh", "-c", f"printf '%s\\0' {remedy}"], capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    (typed,) = subprocess.run(
+        ["sh", "-c", f"printf '%s\\0' {remedy}"], capture_output=True, text=True, check=True
+    ).stdout.split("\0")[:-1]
     (cell,) = cells([typed])
     assert cell.config.target == text
 
@@ -193,10 +204,16 @@ def test_any_text_survives_its_quotes() -> None:
 
 def test_parts_of_sweeps_and_lists_are_texts_too() -> None:
     found = point(
-        "target=petting animal (not cat),disc,视频", "dataset.classes=[petting animal (not cat), 视频,b]", "method=gradient,grad_cam"
+        "target=petting animal (not cat),disc,视频",
+        "dataset.classes=[petting animal (not cat), 视频,b]",
+        "method=gradient,grad_cam",
     )
     assert len(found) == 6
-    assert [one[0][0] for one in found[::2]] == ["++target='petting animal (not cat)'", "++target=disc", "++target='视频'"]
+    assert [one[0][0] for one in found[::2]] == [
+        "++target='petting animal (not cat)'",
+        "++target=disc",
+        "++target='视频'",
+    ]
     assert found[0][1][0] == "++dataset.classes=['petting animal (not cat)','视频',b]"
 
 
@@ -228,7 +245,9 @@ def test_the_home_folder_is_expanded_where_a_path_is_meant(tmp_path: Path, monke
 def test_arguments_of_a_builder_are_a_mapping_on_the_command_line(arguments: str) -> None:
     (cell,) = cells(["model=custom", "model.target=torch.nn:Linear", f"model.arguments={arguments}"])
     assert cell.model.arguments["in_features"] == 4  # type: ignore[attr-defined]
-    (cell,) = cells(["model=custom", "model.target=torch.nn:Linear", "model.arguments.in_features=4", "+model.arguments.bias=false"])
+    (cell,) = cells(
+        ["model=custom", "model.target=torch.nn:Linear", "model.arguments.in_features=4", "+model.arguments.bias=false"]
+    )
     assert cell.model.arguments == {"in_features": 4, "bias": False}  # type: ignore[attr-defined]
 
 
@@ -331,7 +350,9 @@ def test_training_is_checked_before_anything_is_loaded(override: str, word: str)
         training([override])
 
 
-@pytest.mark.parametrize("shard", ["²/³", "١/٢", "0/1", "2/1", "1", "1/", "a/b", "-1/2", "+1/2", "1_0/2_0", f"{'9' * 5000}/1", ""])
+@pytest.mark.parametrize(
+    "shard", ["²/³", "١/٢", "0/1", "2/1", "1", "1/", "a/b", "-1/2", "+1/2", "1_0/2_0", f"{'9' * 5000}/1", ""]
+)
 def test_a_shard_is_two_numbers(vidattr: Command, shard: str) -> None:
     found = vidattr("run", "--shard", shard, "--dry-run")
     assert (found.code, "i/n" in found.err) == (2, True)
@@ -350,9 +371,13 @@ def test_where_no_file_can_be_made_nothing_starts(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "gone", "loop"]
 
 
-@pytest.mark.parametrize("verb", [["run"], ["run", "--dry-run"], ["evaluate"], ["table"], ["render"], ["explain", "clip"]])
+@pytest.mark.parametrize(
+    "verb", [["run"], ["run", "--dry-run"], ["evaluate"], ["table"], ["render"], ["explain", "clip"]]
+)
 @pytest.mark.parametrize("out", ["file", "loop"])
-def test_every_verb_that_writes_looks_at_the_folder_first(vidattr: Command, tmp_path: Path, verb: list[str], out: str) -> None:
+def test_every_verb_that_writes_looks_at_the_folder_first(
+    vidattr: Command, tmp_path: Path, verb: list[str], out: str
+) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "clip").mkdir()
@@ -452,7 +477,9 @@ def test_a_group_of_the_users_own_sets_keys_of_the_whole_configuration(tmp_path:
     assert "seed=many" in refused("+experiment=bad", add=[tmp_path])
 
 
-def test_code_in_the_current_folder_runs_only_where_it_is_named(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_the_current_folder_runs_only_where_it_is_named(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
     for name in ("colorama", "json", "mine_to_see"):
         (tmp_path / f"{name}.py").write_text(
@@ -478,7 +505,15 @@ def test_code_in_the_current_folder_runs_only_where_it_is_named(vidattr: Command
 
 
 def test_explain_takes_files_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["${seed}.mp4", "a'b\\", "${", "x, y (1) [2] {3}.mp4", "a=b", '视频 "q".mp4', os.fsdecode(b"latin-\xe9.mp4")]
+    names = [
+        "${seed}.mp4",
+        "a'b\\",
+        "${",
+        "x, y (1) [2] {3}.mp4",
+        "a=b",
+        '视频 "q".mp4',
+        os.fsdecode(b"latin-\xe9.mp4"),
+    ]
     monkeypatch.chdir(tmp_path)
     for name in names:
         (tmp_path / name).touch()
@@ -509,7 +544,9 @@ def test_the_top_of_run_yaml_and_its_schema_are_in_bijection() -> None:
 
 @pytest.mark.parametrize("size", ["[3,3]", "[1,1]", "[1,500]"])
 def test_a_size_that_the_network_does_not_take_is_said_once_for_all_clips(vidattr: Command, size: str) -> None:
-    found = vidattr("run", f"model.input.size={size}", "method=gradient", "dataset.clips=2", "dataset.frames=8", "--quiet")
+    found = vidattr(
+        "run", f"model.input.size={size}", "method=gradient", "dataset.clips=2", "dataset.frames=8", "--quiet"
+    )
     assert found.code == 2
     assert f"takes no clips of 16 × {size[1:-1].replace(',', ' × ')}" in found.err
 

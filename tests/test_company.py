@@ -15,7 +15,15 @@ from vidattr.render import gallery
 from vidattr.run import batches
 from vidattr.run.store import RunFolder
 
-BASE = ("dataset.clips=6", "model.weights=random", "render.gif=false", "render.mp4=false", "save_label=x", "--quiet", "target=predicted")
+BASE = (
+    "dataset.clips=6",
+    "model.weights=random",
+    "render.gif=false",
+    "render.mp4=false",
+    "save_label=x",
+    "--quiet",
+    "target=predicted",
+)
 
 
 def maps(folder: Path) -> dict[str, bytes]:
@@ -23,7 +31,9 @@ def maps(folder: Path) -> dict[str, bytes]:
 
 
 def errors(folder: Path) -> list[dict[str, str]]:
-    return [json.loads(text) for path in sorted(folder.rglob("errors*.jsonl")) for text in path.read_text().splitlines()]
+    return [
+        json.loads(text) for path in sorted(folder.rglob("errors*.jsonl")) for text in path.read_text().splitlines()
+    ]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *clips: str, error: Exception) -> None:
@@ -40,7 +50,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, *clips: str, error: Exception) -> N
 def test_shards_resumption_and_clips_that_fail_leave_no_trace_on_a_real_network(
     vidattr: Command, tmp_path: Path, real: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = ("model=ucf101_r2plus1d_light", f"model.weights={real}/weights/r2plus1d_light_ucf101.pth", "model.input.size=[48,48]")
+    network = (
+        "model=ucf101_r2plus1d_light",
+        f"model.weights={real}/weights/r2plus1d_light_ucf101.pth",
+        "model.input.size=[48,48]",
+    )
     few = ("dataset.clips=4", "runtime.clips=2", "save_label=x", "--quiet", "target=predicted")
     base = ("run", "method=gradient", *network, *few, "render.grid=false", "render.gif=false", "render.mp4=false")
     assert vidattr(*base, "paths.out=whole").code == 0
@@ -98,12 +112,16 @@ def test_whatever_reading_one_clip_raises_is_its_own_affair(
     assert ("traceback" in one) == (not isinstance(error, MemoryError))
 
 
-def raising(where: Callable[..., object], wrong: Callable[[torch.Tensor], torch.Tensor], error: Exception) -> Callable[..., object]:
+def raising(
+    where: Callable[..., object], wrong: Callable[[torch.Tensor], torch.Tensor], error: Exception
+) -> Callable[..., object]:
     """Wraps a network's or a method's call so that it raises for the clip that `wrong` picks out of the frames, in whatever batch."""
 
     def call(self, *arguments, **more):
         frames = next(
-            a if isinstance(a, torch.Tensor) else a.frames for a in arguments if isinstance(a, torch.Tensor) or hasattr(a, "frames")
+            a if isinstance(a, torch.Tensor) else a.frames
+            for a in arguments
+            if isinstance(a, torch.Tensor) or hasattr(a, "frames")
         )
         if wrong(frames).any():
             raise error
@@ -117,7 +135,7 @@ def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
     vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     from vidattr.methods.gradients.gradient import Gradient
-    from vidattr.models.network.network import Network
+    from vidattr.models.network.network import VideoModel
 
     assert vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=whole").code == 0
     undisturbed = maps(tmp_path / "whole")
@@ -134,7 +152,7 @@ def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
         vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=again")
     guilty = seen[0][2]
     wrong = lambda frames: (frames - guilty).flatten(1).abs().amax(1) == 0  # noqa: E731
-    owner, name = (Gradient, "__call__") if stage == "explain" else (Network, "probabilities")
+    owner, name = (Gradient, "__call__") if stage == "explain" else (VideoModel, "probabilities")
     monkeypatch.setattr(owner, name, raising(getattr(owner, name), wrong, ZeroDivisionError("by zero")))
     found = vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=out")
     assert found.code == 1
@@ -146,7 +164,9 @@ def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
     assert maps(tmp_path / "out") == {name: content for name, content in undisturbed.items() if name != one["clip"]}
 
 
-def test_a_method_that_never_works_shows_its_traceback_once(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_never_works_shows_its_traceback_once(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vidattr.methods.gradients.gradient import Gradient
 
     def broken(self, *arguments):
@@ -161,7 +181,9 @@ def test_a_method_that_never_works_shows_its_traceback_once(vidattr: Command, tm
     assert len(errors(tmp_path)) == 6
 
 
-def test_one_picture_that_cannot_be_drawn_costs_itself(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_picture_that_cannot_be_drawn_costs_itself(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = gallery.write
 
     def write(folder, scene, *arguments, **more):
@@ -180,7 +202,9 @@ def test_one_picture_that_cannot_be_drawn_costs_itself(vidattr: Command, tmp_pat
     monkeypatch.undo()
 
 
-def test_a_name_that_no_file_can_have_costs_one_clip(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_no_file_can_have_costs_one_clip(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = RunFolder.map_path
     monkeypatch.setattr(RunFolder, "map_path", lambda self, clip: real(self, clip if "0002" not in clip else "x" * 300))
     found = vidattr("run", "method=gradient", *BASE, "render.grid=false")

@@ -17,12 +17,12 @@ from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import ConfigError
 from vidattr.metrics.rerun.timing import Timing
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
 
 @pytest.fixture
-def compiled() -> Network:
+def compiled() -> VideoModel:
     return Runtime(device=Device.cpu, compile=True).resident(api.load_model("tiny_r2plus1d", device="cpu"))
 
 
@@ -30,14 +30,14 @@ def clips(count: int) -> Tensor:
     return toys.query(count, size=(3, 16, 64, 64), dtype=torch.float32).frames
 
 
-def answers(network: Network, frames: Tensor) -> tuple[Tensor, Tensor]:
+def answers(network: VideoModel, frames: Tensor) -> tuple[Tensor, Tensor]:
     frames = frames.clone().requires_grad_()
     logits = network(frames)
     return logits.detach(), torch.autograd.grad(logits[:, 1].sum(), frames)[0]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_passes_change_no_more_than_rounding_does(compiled: Network) -> None:
+def test_compiled_passes_change_no_more_than_rounding_does(compiled: VideoModel) -> None:
     plain = Runtime(device=Device.cpu).resident(api.load_model("tiny_r2plus1d", device="cpu"))
     for count in (2, 3, 1):  # a second size makes it compile once more
         frames = clips(count)
@@ -49,11 +49,16 @@ def test_compiled_passes_change_no_more_than_rounding_does(compiled: Network) ->
     with compiled.hooked(compiled.layer, lambda _module, _inputs, output: seen.append(output)):
         compiled(clips(1))
     assert len(seen) == 1  # a graph that was compiled without the hook would not call it
-    maps = [api.load_method("smoothgrad", n=4)(network, Query(clips(2), torch.tensor([1, 3]), (0, 1))).map for network in (compiled, plain)]
+    maps = [
+        api.load_method("smoothgrad", n=4)(network, Query(clips(2), torch.tensor([1, 3]), (0, 1))).map
+        for network in (compiled, plain)
+    ]
     torch.testing.assert_close(*maps, rtol=1e-3, atol=1e-4 * float(maps[1].abs().max()))
 
 
-def test_without_a_compiler_it_says_what_to_do(compiled: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_compiler_it_says_what_to_do(
+    compiled: VideoModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from torch._inductor import config
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

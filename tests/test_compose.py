@@ -25,7 +25,9 @@ def test_one_point_is_one_cell_with_its_objects_made() -> None:
 
 
 def test_lists_and_globs_span_a_grid_in_order() -> None:
-    found = cells(["method=glob(grad*,exclude=grad_cam_3d)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"])
+    found = cells(
+        ["method=glob(grad*,exclude=grad_cam_3d)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"]
+    )
     names = [(cell.names["method"], str(cell.method.score), cell.names["dataset"]) for cell in found]
     assert len(names) == len(set(names)) == 3 * 2 * 2
     assert names[:3] == [
@@ -90,7 +92,9 @@ def test_a_config_folder_without_run_yaml_is_refused(tmp_path: Path) -> None:
         config_dir(tmp_path)
 
 
-@pytest.mark.parametrize("target", ["vidattr.methods.cam.grad_cam.Nothing", "vidattr.nowhere.X", "os.path.join", "", "X"])
+@pytest.mark.parametrize(
+    "target", ["vidattr.methods.cam.grad_cam.Nothing", "vidattr.nowhere.X", "os.path.join", "", "X"]
+)
 def test_a_target_that_is_no_dataclass_is_refused(target: str) -> None:
     with pytest.raises(ConfigError):
         build({"_target_": target}, "method=mine")

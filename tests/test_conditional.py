@@ -8,9 +8,9 @@ from torch import Tensor
 
 import toys
 from vidattr.methods.occlusion.conditional_fill import draw, mean_field
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
-WIDE = View(mean=[0.5] * 3, std=[1e-3] * 3)  # values of −500 … 500: nothing is clipped
+WIDE = Preprocessing(mean=[0.5] * 3, std=[1e-3] * 3)  # values of −500 … 500: nothing is clipped
 
 
 def generators(*seeds: int) -> list[torch.Generator]:
@@ -20,7 +20,9 @@ def generators(*seeds: int) -> list[torch.Generator]:
 def patches(plane: Tensor, top: int, left: int, height: int, width: int, extent: int) -> Tensor:
     """The shifted patches (n, height, width) of the paper, the original left out; all must lie within the image."""
     reach = range(-extent, extent + 1)
-    cut = [plane[top + a : top + a + height, left + b : left + b + width] for a in reach for b in reach if (a, b) != (0, 0)]
+    cut = [
+        plane[top + a : top + a + height, left + b : left + b + width] for a in reach for b in reach if (a, b) != (0, 0)
+    ]
     return torch.stack(cut)
 
 
@@ -44,7 +46,9 @@ def test_mean_at_the_border_is_that_of_the_neighbours_within(size: tuple[int, in
     H, W = size
     for y in range(H):
         for x in range(W):
-            box = [(i, j) for i in range(H) for j in range(W) if max(abs(i - y), abs(j - x)) <= extent and (i, j) != (y, x)]
+            box = [
+                (i, j) for i in range(H) for j in range(W) if max(abs(i - y), abs(j - x)) <= extent and (i, j) != (y, x)
+            ]
             expected = torch.stack([frames[..., i, j] for i, j in box]).mean(0) if box else frames[..., y, x]
             torch.testing.assert_close(found[..., y, x], expected, rtol=1e-12, atol=1e-12)
 
@@ -84,7 +88,7 @@ def test_a_clip_is_drawn_from_its_own_seed() -> None:
 
 
 def test_draws_are_clipped_to_pixels_and_flat_frames_stay_flat() -> None:
-    view = View(mean=[0.4, 0.45, 0.5], std=[0.2, 0.25, 0.3])
+    view = Preprocessing(mean=[0.4, 0.45, 0.5], std=[0.2, 0.25, 0.3])
     found = draw(3 * toys.seeded(2, 3, 2, 6, 7), 2, generators(1, 2), 8, view)
     for c in range(3):
         black, white = -view.mean[c] / view.std[c], (1 - view.mean[c]) / view.std[c]

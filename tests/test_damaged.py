@@ -23,15 +23,20 @@ from vidattr.errors import ClipError
 from vidattr.types import Clip
 from vidattr.video import decoders
 from vidattr.video.decode import read
-from vidattr.video.preprocessing import Sampling, View
+from vidattr.video.preprocessing import Preprocessing, Sampling
 
-ALL = View(frames=24, size=[48, 64])
+ALL = Preprocessing(frames=24, size=[48, 64])
 LEVELS = [10 * i for i in range(1, 25)]
 ONE = (0.0, 0.0, 8.0, 8.0)
 
 
 def encode(
-    path: Path, levels: list[int] = LEVELS, codec: str = "mpeg4", matrix: list[int] | None = None, noise: int = 0, **options: str
+    path: Path,
+    levels: list[int] = LEVELS,
+    codec: str = "mpeg4",
+    matrix: list[int] | None = None,
+    noise: int = 0,
+    **options: str,
 ) -> Path:
     """A video whose brightness says which frame it is."""
     random = np.random.default_rng(0)
@@ -103,7 +108,10 @@ def test_boxes_and_segment_stay_on_their_frames_behind_a_bad_packet_of_reordered
     bad = next(p for p in packets(path) if not bytes(p)[4] & 0x60 and p.pts > 8 * p.duration)
     number = bad.pts // bad.duration + 1
     overwrite(path, bad.pos + 8, bytes(bad.size - 8))
-    found = read(Clip("a", path, boxes={number - 1: (ONE,), number: (ONE,), number + 1: (ONE, ONE)}, segment=(number + 1, 24)), ALL)
+    found = read(
+        Clip("a", path, boxes={number - 1: (ONE,), number: (ONE,), number + 1: (ONE, ONE)}, segment=(number + 1, 24)),
+        ALL,
+    )
     by_number = dict(zip(found.numbers, zip(found.boxes, found.segment or (), strict=True), strict=True))
     assert number not in by_number
     assert len(by_number) == 23
@@ -133,7 +141,9 @@ def test_a_source_that_must_be_whole_is_an_error_if_it_is_not(tmp_path: Path) ->
     assert "dataset.damaged=warn" in str(caught.value.remedy)
 
 
-def test_a_container_that_breaks_while_it_is_read_gives_what_came_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_that_breaks_while_it_is_read_gives_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "a.mp4")
     demuxed = av.container.InputContainer.demux
 
@@ -150,10 +160,14 @@ def test_a_container_that_breaks_while_it_is_read_gives_what_came_before(tmp_pat
                     raise av.InvalidDataError(1, "made to fail")
                 yield packet
 
-    monkeypatch.setattr(decoders, "_demuxed", lambda container, *rest, whole=decoders._demuxed: whole(Broken(container), *rest))
+    monkeypatch.setattr(
+        decoders, "_demuxed", lambda container, *rest, whole=decoders._demuxed: whole(Broken(container), *rest)
+    )
     found = read(Clip("a", path), ALL)
     assert sorted(set(found.numbers)) == list(range(1, 11))
-    assert found.warnings == ("10 of 24 frames decoded; the file breaks off; the container cannot be read to its end (made to fail)",)
+    assert found.warnings == (
+        "10 of 24 frames decoded; the file breaks off; the container cannot be read to its end (made to fail)",
+    )
 
 
 # A file that was cut off
@@ -179,7 +193,8 @@ def test_a_file_that_was_cut_off_says_how_much_is_there(
 
 
 @pytest.mark.parametrize(("suffix", "codec", "options", "skipped", "shift", "left"), [
-    ("mp4", "libx264", {}, 0, 5, 19), ("mov", "mpeg4", {}, 0, 5, 19),  # hidden by an edit list, as packets and before they become some
+    # hidden by an edit list, as packets and before they become some
+    ("mp4", "libx264", {}, 0, 5, 19), ("mov", "mpeg4", {}, 0, 5, 19),
     ("mkv", "libx264", {"x264-params": "open-gop=1:keyint=8:min-keyint=8"}, 8, 0, 16), ("ts", "libx264", {"g": "8"}, 3, 0, 16),
     ("mkv", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16"}, 0, 0, 24),  # with packets that are never shown
     ("mp4", "libx264", {"x264-params": "tff=1"}, 0, 0, 24),
@@ -192,12 +207,14 @@ def test_what_is_hidden_or_was_cut_out_of_another_file_is_no_damage(
         stream = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         coded = [
-            p for level in LEVELS for p in stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24"))
+            p
+            for level in LEVELS
+            for p in stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24"))
         ]
         for packet in [*coded, *stream.encode(None)][skipped:]:
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
             container.mux(packet)
-    found = read(Clip("a", path), View(frames=left, size=[48, 64]))
+    found = read(Clip("a", path), Preprocessing(frames=left, size=[48, 64]))
     assert found.warnings == ()
     assert found.numbers == tuple(range(1, left + 1))
     assert found.pixels.mean((1, 2, 3)) == pytest.approx(LEVELS[-left:], abs=5.5)
@@ -207,7 +224,7 @@ def test_what_is_hidden_or_was_cut_out_of_another_file_is_no_damage(
 def test_no_real_clip_is_said_to_be_damaged_and_each_is_when_it_is(real: Path, tmp_path: Path) -> None:
     videos = [*sorted((real / "ucf101_24/UCF-101").glob("*/*.*")), *sorted((real / "kinetics400/videos").glob("*/*"))]
     videos += sorted((real / "odd").glob("*.avi"))
-    view = View(frames=2, size=[24, 32])
+    view = Preprocessing(frames=2, size=[24, 32])
     assert {path.name: said for path in videos if (said := read(Clip("a", path), view).warnings)} == {}
     avi, raw, mkv = (next(path for path in videos if path.suffix == suffix) for suffix in (".avi", ".mp4", ".mkv"))
     for number, path in enumerate([*[path for path in videos if path.suffix == ".avi"][:4], raw]):
@@ -223,7 +240,9 @@ def test_no_real_clip_is_said_to_be_damaged_and_each_is_when_it_is(real: Path, t
         cut(copy, 60)
         found = read(Clip("a", copy), view)
         about = "" if path is avi else "about "
-        assert found.warnings[0].startswith(f"{reference(copy)} of {about}{len(packets(path))} frames decoded; the file breaks off")
+        assert found.warnings[0].startswith(
+            f"{reference(copy)} of {about}{len(packets(path))} frames decoded; the file breaks off"
+        )
 
 
 # As a player shows it
@@ -249,7 +268,7 @@ def test_a_display_matrix_turns_and_mirrors_as_a_player_does(tmp_path: Path, nam
     path = encode(tmp_path / "a.mp4", [0] * 3, matrix=[a * UNIT, b * UNIT, 0, c * UNIT, d * UNIT, 0, 0, 0, 1 << 30])
     height, width = (64, 48) if turned else (48, 64)
     box = (corner[1] * width / 2, corner[0] * height / 2, (corner[1] + 1) * width / 2, (corner[0] + 1) * height / 2)
-    found = read(Clip("a", path, boxes={2: (box,)}), View(frames=1, size=[height, width]))
+    found = read(Clip("a", path, boxes={2: (box,)}), Preprocessing(frames=1, size=[height, width]))
     assert found.boxes == ((box,),)
     rows, columns = np.nonzero(found.pixels[0, :, :, 0] > 120)
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == pytest.approx(box, abs=1)
@@ -258,7 +277,7 @@ def test_a_display_matrix_turns_and_mirrors_as_a_player_does(tmp_path: Path, nam
 def test_any_other_angle_is_turned_on_the_same_canvas(tmp_path: Path) -> None:
     sine = round(UNIT * 0.5**0.5)
     path = encode(tmp_path / "a.mp4", [0] * 3, matrix=[sine, sine, 0, -sine, sine, 0, 0, 0, 1 << 30])
-    pixels = read(Clip("a", path), View(frames=1, size=[48, 64])).pixels[0, :, :, 0]
+    pixels = read(Clip("a", path), Preprocessing(frames=1, size=[48, 64])).pixels[0, :, :, 0]
     assert pixels[0, 0] < 10  # nothing comes to lie there
     assert pixels[8, 32] > 120  # the upper left has become the top
     assert pixels[24, 52] < 60
@@ -280,7 +299,9 @@ def with_cover(path: Path, codec: str, video: bool) -> Path:
         container.mux([*sound.encode(silence), *sound.encode(None)])
         for stream in streams:
             for level in LEVELS:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")))
+                container.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24"))
+                )
             container.mux(stream.encode(None))
     return path
 
@@ -301,8 +322,12 @@ def test_the_video_beside_a_cover_picture_is_read(tmp_path: Path) -> None:
 # Names
 
 
-@pytest.mark.parametrize("name", ["http:/host/x.mp4", "pipe:0.mp4", "concat:a.mp4|b.mp4", "rtsp:/host/%02d.mp4", "file:x.mp4"])
-def test_a_name_that_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["http:/host/x.mp4", "pipe:0.mp4", "concat:a.mp4|b.mp4", "rtsp:/host/%02d.mp4", "file:x.mp4"]
+)
+def test_a_name_that_looks_like_an_address_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -331,11 +356,11 @@ def test_bytes_in_a_name_that_are_not_utf8_are_read_and_spelled_out_in_errors(tm
         for number in (1, 2):
             cv2.imwrite(str(tmp_path / "x.png"), np.full((8, 8, 3), 10 * number, np.uint8))
             (tmp_path / "x.png").rename(path / os.fsdecode(b"\xff%d.png" % number))
-    assert read(Clip("a", path), View(frames=2)).numbers
+    assert read(Clip("a", path), Preprocessing(frames=2)).numbers
     for file in path.iterdir() if path.is_dir() else [path]:
         file.write_bytes(b"")
     with pytest.raises(ClipError, match=r"caf\\udce9\.mp4") as caught:
-        read(Clip("a", path), View(frames=2))
+        read(Clip("a", path), Preprocessing(frames=2))
     str(caught.value).encode()
 
 
@@ -347,16 +372,23 @@ def picture(path: Path, level: int) -> None:
 
 
 def test_time_stamps_are_ordered_by_value(tmp_path: Path) -> None:
-    names = ["1305031102.175304", "1305031102.211214", "1305031102.9", "1305031103.05", "1305031103.1", "1305031111.000001"]
+    names = [
+        "1305031102.175304",
+        "1305031102.211214",
+        "1305031102.9",
+        "1305031103.05",
+        "1305031103.1",
+        "1305031111.000001",
+    ]
     for level, name in enumerate(names, start=1):
         picture(tmp_path / f"{name}.png", 10 * level)
-    found = read(Clip("a", tmp_path, boxes={2: (ONE,)}), View(frames=6))
+    found = read(Clip("a", tmp_path, boxes={2: (ONE,)}), Preprocessing(frames=6))
     assert found.numbers == (1, 2, 3, 4, 5, 6)
     assert found.pixels.mean((1, 2, 3)).tolist() == [10, 20, 30, 40, 50, 60]
     assert found.warnings == ("its frames are named by time: numbered from 1 in this order, for boxes and segment too",)
     picture(tmp_path / "1305031102.9000.png", 1)
     with pytest.raises(ClipError, match="are of the same time"):
-        read(Clip("a", tmp_path), View(frames=6))
+        read(Clip("a", tmp_path), Preprocessing(frames=6))
 
 
 @pytest.mark.parametrize(("names", "numbers"), [
@@ -364,10 +396,12 @@ def test_time_stamps_are_ordered_by_value(tmp_path: Path) -> None:
     (["0.9", "1.10", "1.9"], (1, 2, 3)),  # seconds
     (["a1.5", "a1.10"], (5, 10)),
 ])  # fmt: skip
-def test_only_names_that_are_times_are_taken_for_times(tmp_path: Path, names: list[str], numbers: tuple[int, ...]) -> None:
+def test_only_names_that_are_times_are_taken_for_times(
+    tmp_path: Path, names: list[str], numbers: tuple[int, ...]
+) -> None:
     for level, name in enumerate(names):
         picture(tmp_path / f"{name}.png", level)
-    found = read(Clip("a", tmp_path), View(frames=len(names)))
+    found = read(Clip("a", tmp_path), Preprocessing(frames=len(names)))
     assert found.numbers == numbers
     assert found.pixels.mean((1, 2, 3)).tolist() == list(range(len(names)))
 
@@ -377,13 +411,15 @@ def test_frames_that_count_from_another_number_than_the_boxes_are_an_error_or_co
         picture(tmp_path / f"{number:05d}.png", 10 * number)
     boxes = {1: (ONE,), 4: (ONE, ONE)}
     for clip in (Clip("a", tmp_path, boxes=boxes), Clip("a", tmp_path, segment=(2, 3))):
-        with pytest.raises(ClipError, match=r"00000\.png is frame 0, and its frames are said to count from 1.*dataset\.first_frame=0"):
-            read(clip, View(frames=4))
-    found = read(Clip("a", tmp_path, boxes=boxes, first_frame=0), View(frames=4, size=[8, 8]))
+        with pytest.raises(
+            ClipError, match=r"00000\.png is frame 0, and its frames are said to count from 1.*dataset\.first_frame=0"
+        ):
+            read(clip, Preprocessing(frames=4))
+    found = read(Clip("a", tmp_path, boxes=boxes, first_frame=0), Preprocessing(frames=4, size=[8, 8]))
     assert found.numbers == (1, 2, 3, 4)
     assert [len(one) for one in found.boxes] == [1, 0, 0, 2]
-    assert read(Clip("a", tmp_path), View(frames=4)).numbers == (0, 1, 2, 3)  # no box, no doubt
-    assert read(Clip("a", tmp_path, boxes=boxes, first_frame=-4), View(frames=4)).numbers == (5, 6, 7, 8)
+    assert read(Clip("a", tmp_path), Preprocessing(frames=4)).numbers == (0, 1, 2, 3)  # no box, no doubt
+    assert read(Clip("a", tmp_path, boxes=boxes, first_frame=-4), Preprocessing(frames=4)).numbers == (5, 6, 7, 8)
 
 
 def deep(suffix: str, values: np.ndarray, bits: int | None = None) -> bytes:
@@ -403,7 +439,7 @@ def test_the_bit_depth_of_16_bit_pictures_is_what_the_file_says_or_is_remarked(
 ) -> None:
     for number, value in enumerate((top // 2, top), start=1):
         (tmp_path / f"{number}{suffix}").write_bytes(deep(suffix, np.full((8, 8), value), bits))
-    found = read(Clip("a", tmp_path, intact=True), View(frames=2))
+    found = read(Clip("a", tmp_path, intact=True), Preprocessing(frames=2))
     assert found.pixels.max() == shown
     assert found.pixels[0].max() == pytest.approx(shown / 2, abs=1)
     assert bool(found.warnings) == said
@@ -447,7 +483,9 @@ MADE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", [*MADE, "socket"])
-def test_what_is_no_frame_among_frames_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_what_is_no_frame_among_frames_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     make, message = MADE.get(kind, (_socket, "2.png: No such device or address"))
     for number in (1, 3, 4):
@@ -455,15 +493,15 @@ def test_what_is_no_frame_among_frames_is_left_out_and_said(tmp_path: Path, monk
     make(tmp_path / "2.png")
     if kind == "folder":
         return  # a folder of this name is none of the frames: see the datasets
-    found = read(Clip("a", tmp_path), View(frames=4))
+    found = read(Clip("a", tmp_path), Preprocessing(frames=4))
     assert sorted(set(found.numbers)) == [1, 3, 4]
     assert found.warnings[0].startswith(f"3 of 4 frames decoded; {message}")
     with pytest.raises(ClipError, match="damaged"):
-        read(Clip("a", tmp_path, intact=True), View(frames=4))
+        read(Clip("a", tmp_path, intact=True), Preprocessing(frames=4))
     for number in (1, 3, 4):
         (tmp_path / f"{number}.png").unlink()
     with pytest.raises(ClipError, match=f"no frames; {message}"):
-        read(Clip("a", tmp_path), View(frames=4))
+        read(Clip("a", tmp_path), Preprocessing(frames=4))
 
 
 def test_a_picture_of_any_format_that_promises_a_billion_pixels_is_refused_at_once(tmp_path: Path) -> None:
@@ -482,7 +520,9 @@ for file in sys.argv[1:]:
         print("MAX_IMAGE_PIXELS" in str(error))
 """
     files = [str(tmp_path / "1.jpg"), str(tmp_path / "1.bmp")]
-    done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *files], capture_output=True, text=True, timeout=300, check=True
+    )
     assert done.stdout.split() == ["True", "True"]
 
 
@@ -497,7 +537,9 @@ def test_a_pipe_or_device_as_a_clip_is_named_at_once(tmp_path: Path) -> None:
         read(Clip("a", tmp_path / "c.mp4"), ALL)
 
 
-def test_whatever_a_file_does_to_a_decoder_is_an_error_of_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_file_does_to_a_decoder_is_an_error_of_its_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "a.mp4")
     for error in (MemoryError(), cv2.error("made to fail"), IndexError("made to fail")):
         monkeypatch.setattr(decoders, "_rgb", lambda _, error=error: (_ for _ in ()).throw(error))
@@ -512,7 +554,7 @@ def test_unreadable_frames_are_replaced_by_readable_ones_however_many(tmp_path: 
             (tmp_path / f"{number}.png").write_bytes(b"")
         else:
             picture(tmp_path / f"{number}.png", number)
-    found = read(Clip("a", tmp_path), View(frames=4), Sampling.uniform)
+    found = read(Clip("a", tmp_path), Preprocessing(frames=4), Sampling.uniform)
     assert all(number % 3 == 0 for number in found.numbers)
     assert found.pixels.mean((1, 2, 3)).tolist() == list(found.numbers)
     assert " and " in found.warnings[0]

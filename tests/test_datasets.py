@@ -22,7 +22,7 @@ from vidattr.datasets.ucf101_24 import CLASSES, UCF24
 from vidattr.errors import ClipError, ConfigError
 from vidattr.types import Index
 from vidattr.video.decode import read
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "test_data"
@@ -38,7 +38,9 @@ def made(name: str, **fields: Any) -> Any:
     whole.dataset.update(fields)
     cls = get_class(whole.dataset.pop("_target_"))
     assert list(whole.dataset) == [field.name for field in fields_of(cls)]
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.to_container(whole.dataset, resolve=True)))
+    return OmegaConf.to_object(
+        OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.to_container(whole.dataset, resolve=True))
+    )
 
 
 def labels(index: Index) -> dict[str, str]:
@@ -72,7 +74,9 @@ def test_an_empty_root_says_what_was_looked_for(name: str, tmp_path: Path) -> No
     assert caught.value.remedy == "dataset.root=FOLDER"
 
 
-@pytest.mark.parametrize(("name", "root"), [("ucf101_24", UCF), ("ucf101", UCF), ("kinetics400", KINETICS), ("clips", KINETICS)])
+@pytest.mark.parametrize(
+    ("name", "root"), [("ucf101_24", UCF), ("ucf101", UCF), ("kinetics400", KINETICS), ("clips", KINETICS)]
+)
 def test_ids_are_unique_sorted_and_safe_and_every_clip_reads(name: str, root: Path) -> None:
     index = made(name, root=str(root)).index()
     assert index.problems == ()
@@ -80,10 +84,12 @@ def test_ids_are_unique_sorted_and_safe_and_every_clip_reads(name: str, root: Pa
     assert ids == sorted(set(ids))
     assert ids == [safe(one) for one in ids]
     for clip in index.clips:
-        assert read(clip, View(frames=4, size=[32, 32])).pixels.std() > 1
+        assert read(clip, Preprocessing(frames=4, size=[32, 32])).pixels.std() > 1
 
 
-@pytest.mark.parametrize(("name", "root", "label"), [("ucf101_24", UCF, "Biking"), ("kinetics400", KINETICS, "playing guitar")])
+@pytest.mark.parametrize(
+    ("name", "root", "label"), [("ucf101_24", UCF, "Biking"), ("kinetics400", KINETICS, "playing guitar")]
+)
 def test_classes_are_chosen_by_name_whatever_the_spelling(name: str, root: Path, label: str) -> None:
     for spelling in (label, label.upper(), label.replace(" ", "_"), label.replace(" ", "")):
         index = made(name, root=str(root), classes=[spelling]).index()
@@ -133,13 +139,18 @@ def test_ucf101_24_boxes_sit_on_the_discs() -> None:
     colour = {"Biking": (230, 60, 50), "CliffDiving": (60, 200, 90)}
     seen = 0
     for clip in UCF24(str(UCF), annotations=str(UCF / "annotations/pyannot.pkl")).index().clips:
-        found = read(clip, View(frames=8, size=[120, 160], geometry=Geometry.letterbox))
+        found = read(clip, Preprocessing(frames=8, size=[120, 160], geometry=Geometry.letterbox))
         for pixels, boxes in zip(found.pixels, found.boxes, strict=True):
             near = np.abs(pixels.astype(int) - colour[clip.label]).max(2) < 60
             assert near.any() == bool(boxes)
             if boxes:
                 rows, columns = np.nonzero(near)
-                around = (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
+                around = (
+                    min(b[0] for b in boxes),
+                    min(b[1] for b in boxes),
+                    max(b[2] for b in boxes),
+                    max(b[3] for b in boxes),
+                )
                 assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == pytest.approx(around, abs=2.5)
                 seen += 1
     assert seen > 20
@@ -168,7 +179,9 @@ def test_a_split_names_what_is_missing(cls: Any, tmp_path: Path) -> None:
     assert [clip.id for clip in index.clips] == ["v_Biking_g01_c01", "v_Biking_g01_c02", "v_CliffDiving_g02_c01"]
     assert index.problems == ()
     split = tmp_path / "trainlist01.txt"
-    split.write_text("Biking/v_Biking_g01_c02.avi 3\nBiking/v_Biking_g25_c07.avi 3\n\nSkiing2/v_Skiing2_g01_c01.avi 9\n")
+    split.write_text(
+        "Biking/v_Biking_g01_c02.avi 3\nBiking/v_Biking_g25_c07.avi 3\n\nSkiing2/v_Skiing2_g01_c01.avi 9\n"
+    )
     index = cls(str(UCF), split=str(split)).index()
     assert [clip.id for clip in index.clips] == ["v_Biking_g01_c02"]
     assert [problem.clip for problem in index.problems] == ["v_Biking_g25_c07"]
@@ -179,11 +192,18 @@ def test_a_split_names_what_is_missing(cls: Any, tmp_path: Path) -> None:
 
 
 def content() -> dict[str, Any]:
-    tube = {"label": 2, "sf": 0, "ef": 2, "boxes": np.array([[200, 1, 100, 50], [201, 1, 100, 50]], np.uint8, order="F")}
+    tube = {
+        "label": 2,
+        "sf": 0,
+        "ef": 2,
+        "boxes": np.array([[200, 1, 100, 50], [201, 1, 100, 50]], np.uint8, order="F"),
+    }
     return {"Biking/v_Biking_g01_c01": {"numf": np.uint8(24), "label": 2, "annotations": [tube]}}
 
 
-@pytest.mark.parametrize(("protocol", "core"), [(2, b"_core"), (3, b"_core"), (4, b"_core"), (5, b"_core"), (2, b"core"), (3, b"core")])
+@pytest.mark.parametrize(
+    ("protocol", "core"), [(2, b"_core"), (3, b"_core"), (4, b"_core"), (5, b"_core"), (2, b"core"), (3, b"core")]
+)
 def test_annotations_pickled_by_any_numpy_are_read(protocol: int, core: bytes, tmp_path: Path) -> None:
     path = tmp_path / "pyannot.pkl"
     path.write_bytes(pickle.dumps(content(), protocol).replace(b"numpy._core", b"numpy." + core))
@@ -272,7 +292,11 @@ def test_kinetics_reports_what_has_no_label(tmp_path: Path) -> None:
     frames(tmp_path / "riding a bike-own2_1_10", 1)  # by its name
     frames(tmp_path / "holiday/beach", 1)
     index = kinetics(tmp_path)
-    assert labels(index) == {"drawn-disc1_12_22": "riding a bike", "own": "playing guitar", "own2_1_10": "riding a bike"}
+    assert labels(index) == {
+        "drawn-disc1_12_22": "riding a bike",
+        "own": "playing guitar",
+        "own2_1_10": "riding a bike",
+    }
     assert [problem.clip for problem in index.problems] == ["beach"]
     assert "unlabelled" in index.problems[0].message
 
@@ -330,7 +354,7 @@ def test_a_broken_video_is_a_clip_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "running/broken.mp4").write_bytes(b"not a video")
     (clip,) = Clips(str(tmp_path)).index().clips
     with pytest.raises(ClipError, match=r"broken\.mp4"):
-        read(clip, View())
+        read(clip, Preprocessing())
 
 
 # Real data
@@ -370,7 +394,7 @@ def test_all_real_annotations_agree_and_stay_inside_the_frame(real: Path) -> Non
 
 @pytest.mark.real
 def test_every_real_ucf101_24_clip_reads_with_boxes_where_annotated(real: Path) -> None:
-    view = View(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15)
+    view = Preprocessing(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15)
     for clip in made("ucf101_24", root=str(real / "ucf101_24")).index().clips:
         found = read(clip, view)
         assert found.pixels.shape == (10, 224, 224, 3)

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d
 import toys
 from vidattr.errors import ConfigError
 from vidattr.metrics.deletion_insertion import DeletionInsertion, Fill, Order, boundaries, rank
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query, Scores, Truth
 from vidattr.video.blur import rise_blur as blur
 
@@ -42,7 +42,7 @@ class Recorder(nn.Module):
         return torch.zeros(len(frames), 2, dtype=frames.dtype)
 
 
-def additive(max_batch: int = 8) -> tuple[Network, Tensor]:
+def additive(max_batch: int = 8) -> tuple[VideoModel, Tensor]:
     weight = torch.rand(SIZE[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weight *= 0.9 / weight.sum()
     return toys.network(Probability(weight, 0.05), size=SIZE, max_batch=max_batch), weight
@@ -53,7 +53,7 @@ def ones(clips: int = 1, first_seed: int = 0) -> Query:
     return Query(frames, torch.zeros(clips, dtype=torch.int64), tuple(range(first_seed, first_seed + clips)))
 
 
-def judge(metric: DeletionInsertion, model: Network, query: Query, maps: Tensor) -> Scores:
+def judge(metric: DeletionInsertion, model: VideoModel, query: Query, maps: Tensor) -> Scores:
     truth = [Truth(str(n), "", "", ((),), None) for n in range(len(query.seeds))]
     return metric(model, query, truth, maps)
 
@@ -77,9 +77,15 @@ def test_one_voxel_decides_and_the_two_extreme_rankings_have_the_two_extreme_are
     model = toys.network(Probability(weight, 0.01), size=SIZE)
     scores = judge(TO_ZERO, model, ones(), torch.stack([weight, -weight]).unsqueeze(1))
     half = 0.98 / 2 / 28
-    torch.testing.assert_close(scores.columns["deletion"][:, 0], torch.tensor([0.01 + half, 0.99 - half], dtype=torch.float64))
-    torch.testing.assert_close(scores.columns["insertion"][:, 0], torch.tensor([0.99 - half, 0.01 + half], dtype=torch.float64))
-    torch.testing.assert_close(scores.columns["over_all"][:, 0], torch.tensor([1.0, -1.0], dtype=torch.float64) * (0.98 - 2 * half))
+    torch.testing.assert_close(
+        scores.columns["deletion"][:, 0], torch.tensor([0.01 + half, 0.99 - half], dtype=torch.float64)
+    )
+    torch.testing.assert_close(
+        scores.columns["insertion"][:, 0], torch.tensor([0.99 - half, 0.01 + half], dtype=torch.float64)
+    )
+    torch.testing.assert_close(
+        scores.columns["over_all"][:, 0], torch.tensor([1.0, -1.0], dtype=torch.float64) * (0.98 - 2 * half)
+    )
 
 
 def test_an_additive_model_has_cumulative_sums_for_curves() -> None:
@@ -87,7 +93,9 @@ def test_an_additive_model_has_cumulative_sums_for_curves() -> None:
     scores = judge(TO_ZERO, model, ones(), torch.stack([weight, -weight]).unsqueeze(1))
     cuts = torch.tensor(boundaries(V, 28))
     for m, descending in ((0, True), (1, False)):
-        taken = torch.cat([torch.zeros(1, dtype=torch.float64), weight.flatten().sort(descending=descending).values.cumsum(0)])[cuts]
+        taken = torch.cat(
+            [torch.zeros(1, dtype=torch.float64), weight.flatten().sort(descending=descending).values.cumsum(0)]
+        )[cuts]
         torch.testing.assert_close(scores.curves["deletion"][m, 0], 0.95 - taken)
         torch.testing.assert_close(scores.curves["insertion"][m, 0], 0.05 + taken)
         area = (taken.sum() - taken[-1] / 2) / 28
@@ -125,7 +133,9 @@ FILLS = {
 
 
 @pytest.mark.parametrize("order", list(Order))
-@pytest.mark.parametrize(("deletion_fill", "insertion_base"), [(Fill.zero, Fill.blur), (Fill.blur, Fill.black), (Fill.black, Fill.black)])
+@pytest.mark.parametrize(
+    ("deletion_fill", "insertion_base"), [(Fill.zero, Fill.blur), (Fill.blur, Fill.black), (Fill.black, Fill.black)]
+)
 def test_against_a_plain_loop_of_one_forward_per_step(order: Order, deletion_fill: Fill, insertion_base: Fill) -> None:
     steps, M, N = 5, 2, 2
     model, query = toys.conv_net(), toys.query(N)
@@ -139,7 +149,9 @@ def test_against_a_plain_loop_of_one_forward_per_step(order: Order, deletion_fil
             for k in range(steps + 1):
                 taken = torch.zeros(toys.SIZE[1:], dtype=torch.bool)
                 for group, saliency in zip(
-                    taken if order is Order.per_frame else [taken], maps[m, n] if order is Order.per_frame else [maps[m, n]], strict=True
+                    taken if order is Order.per_frame else [taken],
+                    maps[m, n] if order is Order.per_frame else [maps[m, n]],
+                    strict=True,
                 ):
                     best = saliency.flatten().argsort(descending=True)[: k * saliency.numel() // steps]
                     group.view(-1)[best] = True
@@ -150,7 +162,9 @@ def test_against_a_plain_loop_of_one_forward_per_step(order: Order, deletion_fil
                 area = (sum(curve) - (curve[0] + curve[-1]) / 2) / steps
                 assert float(scores.columns[name][m, n]) == pytest.approx(area, abs=1e-6)
             ends = [curves["deletion"][0], curves["deletion"][-1], curves["insertion"][0]]
-            assert [float(scores.columns[name][m, n]) for name in ("f_clip", "f_deleted", "f_base")] == pytest.approx(ends, abs=1e-6)
+            assert [float(scores.columns[name][m, n]) for name in ("f_clip", "f_deleted", "f_base")] == pytest.approx(
+                ends, abs=1e-6
+            )
 
 
 def test_per_frame_every_frame_loses_the_same_share() -> None:
@@ -235,13 +249,17 @@ def test_blur_is_rises_kernel() -> None:
     assert (round(kernel.min(), 4), round(kernel.max(), 4)) == (0.0077, 0.0088)
     frames = toys.seeded(2, 3, 2, 9, 15)
     flat = frames.transpose(1, 2).reshape(-1, 1, 9, 15)
-    expected = conv2d(flat, torch.from_numpy(kernel).expand(1, 1, 11, 11), padding=5).view(2, 2, 3, 9, 15).transpose(1, 2)
+    expected = (
+        conv2d(flat, torch.from_numpy(kernel).expand(1, 1, 11, 11), padding=5).view(2, 2, 3, 9, 15).transpose(1, 2)
+    )
     torch.testing.assert_close(blur(frames), expected)
 
 
 @pytest.mark.usefixtures("no_host_copies")
 def test_nothing_leaves_the_device() -> None:
-    judge(DeletionInsertion(insertion_base=Fill.black), toys.conv_net(), toys.query(), toys.seeded(2, 3, *toys.SIZE[1:]))
+    judge(
+        DeletionInsertion(insertion_base=Fill.black), toys.conv_net(), toys.query(), toys.seeded(2, 3, *toys.SIZE[1:])
+    )
     judge(DeletionInsertion(), toys.conv_net(), toys.query(), toys.seeded(2, 3, *toys.SIZE[1:]))
 
 

@@ -1,7 +1,8 @@
 """What docs/RESULTS.md says of its tables is in them: every row that it names, and every number with a decimal point.
 
-What comes from elsewhere (a paper, a run that is not shown) says so in the same paragraph, in one fixed form that a reader of
-the page does not see and this test does: `<!-- not in a table: 0.489, 0.507, step_demo: Table II of the paper -->`.
+What comes from elsewhere (a paper, a run that is not shown) says so in the same paragraph, in one fixed form that a
+reader of the page does not see and this test does: `<!-- not in a table: 0.489, 0.507, step_demo: Table II of the paper
+-->`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,15 @@ UNDRAWN = [f"render.{name}=false" for name in ("grid", "gif", "mp4", "comparison
 
 
 def arguments(data: Path, *more: str) -> list[str]:
-    return ["dataset=clips", f"dataset.root={data}", "model=tiny_r2plus1d", "method=center", "target=predicted", *UNDRAWN, *more]
+    return [
+        "dataset=clips",
+        f"dataset.root={data}",
+        "model=tiny_r2plus1d",
+        "method=center",
+        "target=predicted",
+        *UNDRAWN,
+        *more,
+    ]
 
 
 def record(folder: Path) -> list[tuple[str, str]]:
@@ -60,19 +68,30 @@ def test_run_evaluate_and_explain_tell_both_numbers_and_keep_them(vidattr: Comma
     assert CUT in row["warnings"]["Biking-v_Biking_g01_c02"][0]
     assert row["notes"] == [NOTE]
     assert f"note: {NOTE}" in vidattr("run", *arguments(data, "--dry-run")).out
-    explained = vidattr("explain", str(data / "Biking/v_Biking_g01_c02.avi"), "model=tiny_r2plus1d", "method=center", *UNDRAWN, "--quiet")
+    explained = vidattr(
+        "explain",
+        str(data / "Biking/v_Biking_g01_c02.avi"),
+        "model=tiny_r2plus1d",
+        "method=center",
+        *UNDRAWN,
+        "--quiet",
+    )
     assert explained.code == 0
     assert CUT in explained.err
 
 
-def test_damaged_fail_makes_an_error_of_it_before_and_after_it_was_explained(vidattr: Command, data: Path, tmp_path: Path) -> None:
+def test_damaged_fail_makes_an_error_of_it_before_and_after_it_was_explained(
+    vidattr: Command, data: Path, tmp_path: Path
+) -> None:
     fail = arguments(data, "dataset.damaged=fail", "--quiet")
     ran = vidattr("run", *fail)
     assert ran.code == 1
     assert "1 written, 0 there before, 1 failed" in ran.out
     assert CUT in ran.err
     assert "dataset.damaged=warn" in ran.err
-    assert "1 written, 1 there before" in vidattr("run", *arguments(data, "--quiet")).out  # the same folder: no number changes
+    assert (
+        "1 written, 1 there before" in vidattr("run", *arguments(data, "--quiet")).out
+    )  # the same folder: no number changes
     assert "2 " in vidattr("evaluate", *arguments(data, "metric=flicker", "--quiet")).out
     for verb, more in (("run", []), ("evaluate", ["metric=flicker"])):
         again = vidattr(verb, *fail, *more)
@@ -84,7 +103,9 @@ def test_damaged_fail_makes_an_error_of_it_before_and_after_it_was_explained(vid
     assert record(tmp_path / "visual_res") == [("", NOTE)]
 
 
-def test_the_python_interface_and_training_tell_it_too(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_interface_and_training_tell_it_too(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from vidattr import load_model, read_clip
     from vidattr.training import train
 
@@ -96,7 +117,9 @@ def test_the_python_interface_and_training_tell_it_too(data: Path, tmp_path: Pat
     assert CUT in capsys.readouterr().err
 
 
-def test_shards_keep_files_of_their_own_and_a_whole_run_takes_them_over(vidattr: Command, data: Path, tmp_path: Path) -> None:
+def test_shards_keep_files_of_their_own_and_a_whole_run_takes_them_over(
+    vidattr: Command, data: Path, tmp_path: Path
+) -> None:
     for shard in ("1/2", "2/2"):
         assert vidattr("run", *arguments(data, "runtime.clips=1", "--quiet"), "--shard", shard).code == 0
     assert [path.name for path in sorted((tmp_path / "visual_res").rglob("warnings*"))] == [
@@ -109,12 +132,16 @@ def test_shards_keep_files_of_their_own_and_a_whole_run_takes_them_over(vidattr:
     assert [clip for clip, _ in record(tmp_path / "visual_res")] == ["", "Biking-v_Biking_g01_c02"]
 
 
-def test_a_doubt_is_on_disk_before_the_map_that_it_is_about(vidattr: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_doubt_is_on_disk_before_the_map_that_it_is_about(
+    vidattr: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vidattr.run.store import RunFolder
 
     seen: list[list[tuple[str, str]]] = []
     save = RunFolder.save
-    monkeypatch.setattr(RunFolder, "save", lambda folder, *rest: (seen.append(record(folder.path)), save(folder, *rest))[1])
+    monkeypatch.setattr(
+        RunFolder, "save", lambda folder, *rest: (seen.append(record(folder.path)), save(folder, *rest))[1]
+    )
     vidattr("run", *arguments(data, "--quiet"))
     assert len(seen) == 2
     assert all(("Biking-v_Biking_g01_c02" in dict(lines)) for lines in seen)

@@ -15,7 +15,9 @@ def pages_of(T: int) -> np.ndarray:
     """White pages with a textured picture, on which a coloured disc moves."""
     y, x = np.mgrid[:90, :120]
     pages = np.full((T, 110, 140, 3), 255, np.uint8)
-    pages[:, 10:100, 10:130] = np.stack([90 + 40 * np.sin(x / 15), 80 + 30 * np.cos(y / 20), 110 + x / 3], -1).astype(np.uint8)
+    pages[:, 10:100, 10:130] = np.stack([90 + 40 * np.sin(x / 15), 80 + 30 * np.cos(y / 20), 110 + x / 3], -1).astype(
+        np.uint8
+    )
     for t, page in enumerate(pages):
         cv2.circle(page, (30 + 15 * t, 50), 14, (240, 90, 40), -1)
     return pages

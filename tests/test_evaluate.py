@@ -37,7 +37,9 @@ def test_every_table_has_the_baselines_and_the_counts(vidattr: Command, tmp_path
     assert written == {".md", ".csv", ".tex", ".json"}
 
 
-def test_evaluate_computes_no_map_and_judges_nothing_twice(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_computes_no_map_and_judges_nothing_twice(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vidattr.metrics.spatial_pointing import SpatialPointing
 
     vidattr("run", "method=grad_cam", *PLAIN)
@@ -106,7 +108,9 @@ def test_several_metrics_in_one_go_with_curves_and_a_plot(vidattr: Command, tmp_
     assert found.code == 0, found.err
     tables = json.loads(found.out)
     assert len(tables) == 2
-    assert all({"gradient", "grad_cam", "random", "center"} <= {entry["row"] for entry in table["entries"]} for table in tables)
+    assert all(
+        {"gradient", "grad_cam", "random", "center"} <= {entry["row"] for entry in table["entries"]} for table in tables
+    )
     curves = list((tmp_path / "visual_res/grad_cam").rglob("scores/*.deletion.csv"))
     assert len(curves) == 1
     assert pd.read_csv(curves[0]).shape == (8, 1 + 29)
@@ -115,8 +119,12 @@ def test_several_metrics_in_one_go_with_curves_and_a_plot(vidattr: Command, tmp_
 
 def test_render_draws_anew_with_another_look_and_computes_nothing(vidattr: Command, tmp_path: Path) -> None:
     vidattr("run", "method=grad_cam", *SMALL, "render.gif=false", "render.mp4=false")
-    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*.*") if p.suffix in (".png", ".safetensors")}
-    found = vidattr("render", "method=grad_cam", *SMALL, "render.gif=false", "render.mp4=false", "render.colormap=viridis")
+    before = {
+        p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*.*") if p.suffix in (".png", ".safetensors")
+    }
+    found = vidattr(
+        "render", "method=grad_cam", *SMALL, "render.gif=false", "render.mp4=false", "render.colormap=viridis"
+    )
     assert found.code == 0, found.err
     for path, (time, content) in before.items():
         if path.suffix == ".safetensors":

@@ -19,7 +19,7 @@ from vidattr.methods.shared.steps import TimeUpsample, trilinear
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.mfnet import MFNet
 from vidattr.models.network.lstm import Activation, unrolled_lstm
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.tsm import TSM
 from vidattr.models.vgg16lstm import Average, Backbone, RecurrentCNN
@@ -145,8 +145,13 @@ class Branches(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(inplace=True))
         self.pool = nn.MaxPool3d((1, 2, 2))
-        self.body = nn.Sequential(nn.Conv3d(4, 4, (1, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(4), nn.ReLU(inplace=True))
-        self.left, self.right = nn.Conv3d(4, 3, 1), nn.Sequential(nn.AvgPool3d(3, 1, 1), nn.Conv3d(4, 2, (3, 1, 1), padding=(1, 0, 0)))
+        self.body = nn.Sequential(
+            nn.Conv3d(4, 4, (1, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(4), nn.ReLU(inplace=True)
+        )
+        self.left, self.right = (
+            nn.Conv3d(4, 3, 1),
+            nn.Sequential(nn.AvgPool3d(3, 1, 1), nn.Conv3d(4, 2, (3, 1, 1), padding=(1, 0, 0))),
+        )
         self.join = nn.Identity()
         self.head = nn.Conv3d(5, len(toys.CLASSES), 1)
         toys.reset(self)
@@ -175,7 +180,7 @@ def test_mass_is_kept_layer_by_layer(layer: str) -> None:
         torch.testing.assert_close(cam.sum((1, 2, 3)), expected, rtol=1e-12, atol=0)
 
 
-def two_layers(biased: bool) -> Network:
+def two_layers(biased: bool) -> VideoModel:
     module = toys.Stepwise()
     module.lstm = nn.LSTM(4, 6, num_layers=2, bias=biased, batch_first=True)
     return toys.network(toys.reset(module), layer="features", unfold=toys.unfold)
@@ -199,7 +204,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
-def test_the_network_answers_as_ever_while_it_is_traced(make: Callable[[], Network]) -> None:
+def test_the_network_answers_as_ever_while_it_is_traced(make: Callable[[], VideoModel]) -> None:
     model, frames = make(), toys.query().frames
     with Trace().over(model.module, frames):
         logits, _ = model.activations(frames)
@@ -224,7 +229,12 @@ def lstm_masses(module: toys.Stepwise, x: Tensor, y: int, sign: int, excited_ste
     states = []
     for frame in x:
         gates = cell.weight_ih_l0 @ frame + cell.bias_ih_l0 + cell.weight_hh_l0 @ h + cell.bias_hh_l0
-        i, f, g, o = gates[:H].sigmoid(), gates[H : 2 * H].sigmoid(), gates[2 * H : 3 * H].tanh(), gates[3 * H :].sigmoid()
+        i, f, g, o = (
+            gates[:H].sigmoid(),
+            gates[H : 2 * H].sigmoid(),
+            gates[2 * H : 3 * H].tanh(),
+            gates[3 * H :].sigmoid(),
+        )
         before, c = c, f * c + i * g
         h = o * c.tanh()
         states.append((i, f, g, o, before, c, h))
@@ -236,7 +246,9 @@ def lstm_masses(module: toys.Stepwise, x: Tensor, y: int, sign: int, excited_ste
         one[y] = float(s in excited_steps)
         p_h = shared(h, sign * module.fc.weight, one)
         p_c = from_later + p_h * o * (1 - c.tanh() ** 2)
-        p_gates = torch.cat([p_c * g * i * (1 - i), p_c * before * f * (1 - f), p_c * i * (1 - g**2), p_h * c.tanh() * o * (1 - o)])
+        p_gates = torch.cat(
+            [p_c * g * i * (1 - i), p_c * before * f * (1 - f), p_c * i * (1 - g**2), p_h * c.tanh() * o * (1 - o)]
+        )
         from_later = p_c * f
         found[s] = shared(x[s], cell.weight_ih_l0, p_gates)
     return found * len(excited_steps) / found.abs().sum()
@@ -256,7 +268,9 @@ def test_eb_r_is_its_equations_step_by_step(contrastive: bool, steps: Steps) -> 
         mass = lstm_masses(module, x, int(query.target[n]), 1, chosen)
         if contrastive:
             mass = mass - lstm_masses(module, x, int(query.target[n]), -1, chosen)
-        expected = (features / features.sum((2, 3), keepdim=True) * mass[:, :, None, None]).nan_to_num().sum(1).clamp(min=0)
+        expected = (
+            (features / features.sum((2, 3), keepdim=True) * mass[:, :, None, None]).nan_to_num().sum(1).clamp(min=0)
+        )
         assert expected.max() > 0
         torch.testing.assert_close(found[n], expected, rtol=1e-10, atol=1e-12)
 
@@ -301,7 +315,9 @@ class Unrolled(toys.Stepwise):
         rows = torch.cat([torch.arange(6) + 6 * gate for gate in (i, f, o, g)])
         lstm = self.lstm
         bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0)[rows]
-        steps = unrolled_lstm(x, lstm.weight_ih_l0[rows], bias, lstm.weight_hh_l0[rows], activation=Activation.tanh, truncated=False)
+        steps = unrolled_lstm(
+            x, lstm.weight_ih_l0[rows], bias, lstm.weight_hh_l0[rows], activation=Activation.tanh, truncated=False
+        )
         return self.fc(steps).softmax(2).mean(1).log()
 
 
@@ -323,7 +339,9 @@ class Relu(Unrolled):
         x = self.features(frames.transpose(1, 2).flatten(0, 1)).mean((2, 3)).view(len(frames), frames.shape[2], -1)
         lstm = self.lstm
         bias = lstm.bias_ih_l0 + lstm.bias_hh_l0
-        steps = unrolled_lstm(x, lstm.weight_ih_l0, bias, lstm.weight_hh_l0, activation=Activation.relu, truncated=self.truncated)
+        steps = unrolled_lstm(
+            x, lstm.weight_ih_l0, bias, lstm.weight_hh_l0, activation=Activation.relu, truncated=self.truncated
+        )
         return self.fc(steps).softmax(2).mean(1).log()
 
 
@@ -362,13 +380,17 @@ def test_a_step_has_the_mass_1_however_many_places_it_scores(frames: int, steps:
     expected = torch.ones(2, frames, dtype=torch.float64)
     if steps is Steps.last:
         expected[:, :-1] = 0
-    torch.testing.assert_close(cam.sum((2, 3)), expected, rtol=0.3, atol=0)  # what a place without a live unit would get is lost
+    torch.testing.assert_close(
+        cam.sum((2, 3)), expected, rtol=0.3, atol=0
+    )  # what a place without a live unit would get is lost
     torch.testing.assert_close(cam.sum((1, 2, 3)), expected.sum(1), rtol=1e-12, atol=0)
 
 
 def test_steps_are_repeated_or_joined_in_time() -> None:
     model, query = toys.conv_net(), toys.query(2)
-    linear, repeated = (ExcitationBackprop(time_upsample=time)(model, query) for time in (TimeUpsample.linear, TimeUpsample.repeat))
+    linear, repeated = (
+        ExcitationBackprop(time_upsample=time)(model, query) for time in (TimeUpsample.linear, TimeUpsample.repeat)
+    )
     cam = linear.extras["cam"]
     assert cam.shape == (2, 2, 3, 4)
     steps = trilinear(cam, (2, 6, 8)).float()  # in space only
@@ -423,7 +445,9 @@ class Around(toys.Stepwise):
             return (scores * scores.softmax(1)).sum(1)
         if self.kind == "last":
             return scores[:, -1]
-        return scores.mean(1) + (self.score(x).detach().mean(1) if self.kind != "score" else self.score(x.square()).mean(1))
+        return scores.mean(1) + (
+            self.score(x).detach().mean(1) if self.kind != "score" else self.score(x.square()).mean(1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -458,7 +482,9 @@ def test_a_network_that_scores_no_classes_is_refused() -> None:
     model = toys.network(toys.Pooled(2), layer="features")
     with pytest.raises(ConfigError, match="no rule for square"):
         ExcitationBackprop()(model, toys.query())
-    headless = toys.network(nn.Sequential(nn.Conv3d(3, 4, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten()).double(), layer="0")
+    headless = toys.network(
+        nn.Sequential(nn.Conv3d(3, 4, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten()).double(), layer="0"
+    )
     with pytest.raises(ConfigError, match="without a linear layer or convolution of 4 outputs"):
         ExcitationBackprop()(headless, toys.query())
 
@@ -469,8 +495,10 @@ def test_a_network_that_scores_no_classes_is_refused() -> None:
 # --- Networks of the papers ------------------------------------------------------------------------------------------
 
 
-def untrained(model: Any, frames: int) -> Network:
-    network: Network = replace(model, weights="random", input=replace(model.input, frames=frames, size=[32, 32])).load()
+def untrained(model: Any, frames: int) -> VideoModel:
+    network: VideoModel = replace(
+        model, weights="random", input=replace(model.input, frames=frames, size=[32, 32])
+    ).load()
     return network
 
 

@@ -35,7 +35,14 @@ from vidattr.types import Query
 
 SIZE = (3, 4, 8, 10)
 SMALL = ExtremalPerturbation(
-    areas=[0.3], iterations=6, seed_step=2, seed_sigma=2.0, smooth_sigma=None, reward_weight=30.0, area_growth=1.1, stop_window=None
+    areas=[0.3],
+    iterations=6,
+    seed_step=2,
+    seed_sigma=2.0,
+    smooth_sigma=None,
+    reward_weight=30.0,
+    area_growth=1.1,
+    stop_window=None,
 )
 CORES = {"core_kernel": [3, 5, 5], "core_stride": [1, 5, 5], "core_start": 1, "core_weight": 30.0}
 
@@ -53,7 +60,9 @@ def test_area_loss_and_gradient_are_those_of_sorting(area: float, rows: int) -> 
     ones = area_ones(area, 101)
     found, expected = area_loss(values, torch.tensor([ones]), shared_target)[0], sorted_loss(values[0], ones)
     assert found.item() == pytest.approx(expected.item(), abs=1e-12)
-    torch.testing.assert_close(*(torch.autograd.grad(loss, values)[0] for loss in (found, expected)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, values)[0] for loss in (found, expected)), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("ones", [1, 3, 5, 7, 8])
@@ -74,7 +83,9 @@ def test_values_a_rounding_error_apart_are_ties() -> None:
 
 def test_shuffled_ties_are_drawn_by_the_noise_and_the_rest_is_sorting() -> None:
     values = torch.tensor([[[0.5, 0.1, 0.5, 0.9, 0.5, 0.5]]])
-    draws = torch.stack([shuffled_target(values, torch.tensor([3]), toys.seeded(1, 1, 6, seed=seed)) for seed in range(40)])
+    draws = torch.stack(
+        [shuffled_target(values, torch.tensor([3]), toys.seeded(1, 1, 6, seed=seed)) for seed in range(40)]
+    )
     assert (draws.sum(-1) == 3).all()
     assert (draws[..., 3] == 1).all()
     assert (draws[..., 1] == 0).all()
@@ -120,7 +131,9 @@ def twin(method: ExtremalPerturbation, module: nn.Module, frames: Tensor, target
     for t in range(method.iterations):
         smooth = seeds
         if method.temporal_sigma is not None:
-            smooth = torch.einsum("ts,shw->thw", temporal_weights(T, method.temporal_sigma, Profile.code, seeds.detach()), seeds)
+            smooth = torch.einsum(
+                "ts,shw->thw", temporal_weights(T, method.temporal_sigma, Profile.code, seeds.detach()), seeds
+            )
         plane = literal(smooth, 2, 2.0, method.coldness)
         visible = plane[:, 2 : 2 + H, 2 : 2 + W]
         shown = literal_lookup(pyramid, visible)
@@ -138,7 +151,9 @@ def twin(method: ExtremalPerturbation, module: nn.Module, frames: Tensor, target
             c = (conv3d(plane[None, None], kernel[None, None], stride=method.core_stride) / kernel.sum()).flatten()
             top = min(len(c), math.ceil(area * plane.numel() / math.floor(0.5236 * math.prod(method.core_kernel))))
             full = grouped(c.detach(), top)
-            energy = energy + method.core_weight * ((full * (c - 1) ** 2).sum() / top + ((1 - full) * c**2).sum() / max(1, len(c) - top))
+            energy = energy + method.core_weight * (
+                (full * (c - 1) ** 2).sum() / top + ((1 - full) * c**2).sum() / max(1, len(c) - top)
+            )
         optimiser.zero_grad()
         energy.backward()
         optimiser.step()
@@ -182,7 +197,9 @@ def test_rewards(reward: Reward) -> None:
         Reward.contrastive: logits[:, 1] - logits[:, [0, 2]].amax(1),
     }[reward]
     frames = torch.ones(2, 3, 2, 4, 4, dtype=torch.float64)
-    probability, gradient = in_clip(toys.network(Says(), size=(3, 2, 4, 4)), frames, torch.tensor([1, 1]), REWARDS[reward])
+    probability, gradient = in_clip(
+        toys.network(Says(), size=(3, 2, 4, 4)), frames, torch.tensor([1, 1]), REWARDS[reward]
+    )
     torch.testing.assert_close(gradient.flatten(1).sum(1), expected)
     torch.testing.assert_close(probability, p[:, 1])
 
@@ -190,7 +207,14 @@ def test_rewards(reward: Reward) -> None:
 def test_a_clip_and_ratio_in_a_batch_get_what_they_get_alone() -> None:
     # Stops at different iterations, so that the batch shrinks; ties drawn by the clip's own seed.
     method = replace(
-        SMALL, areas=[0.1, 0.3, 0.6], iterations=40, ties=Ties.shuffle, late_from=None, stop_window=3, stop_tolerance=0.03, **CORES
+        SMALL,
+        areas=[0.1, 0.3, 0.6],
+        iterations=40,
+        ties=Ties.shuffle,
+        late_from=None,
+        stop_window=3,
+        stop_tolerance=0.03,
+        **CORES,
     )
     query = toys.query(3, size=SIZE)
     together = method(toys.conv_net(size=SIZE, max_batch=7), query)
@@ -201,7 +225,9 @@ def test_a_clip_and_ratio_in_a_batch_get_what_they_get_alone() -> None:
                 toys.conv_net(size=SIZE), Query(query.frames[[i]], query.target[[i]], query.seeds[i : i + 1])
             )
             for name, value in alone.extras.items():
-                torch.testing.assert_close(value[0, 0], together.extras[name][i, a], rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+                torch.testing.assert_close(
+                    value[0, 0], together.extras[name][i, a], rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+                )
 
 
 def test_what_is_stopped_early_stays_as_it_was_at_that_iteration() -> None:
@@ -269,14 +295,22 @@ def planted() -> tuple[Tensor, Tensor]:
     return torch.randn(1, 3, 5, 24, 24, generator=torch.Generator().manual_seed(0)), block
 
 
-PLANTED: dict[str, dict[str, object]] = {**VARIANTS, "gaussian": {"temporal_sigma": 0.7}, "step": {**CORES, "core_start": 20}}
+PLANTED: dict[str, dict[str, object]] = {
+    **VARIANTS,
+    "gaussian": {"temporal_sigma": 0.7},
+    "step": {**CORES, "core_start": 20},
+}
 
 
 @pytest.mark.parametrize("fields", PLANTED.values(), ids=PLANTED)
 def test_the_mask_of_the_right_area_covers_what_the_network_looks_at(fields: dict[str, object]) -> None:
     frames, block = planted()
-    method = replace(SMALL, areas=[0.18], iterations=60, seed_step=3, reward_weight=20.0, area_growth=1.0008668, **fields)
-    found = method(toys.network(Follower(frames[0], block), size=(3, 5, 24, 24)), Query(frames, torch.tensor([0]), (1,)))
+    method = replace(
+        SMALL, areas=[0.18], iterations=60, seed_step=3, reward_weight=20.0, area_growth=1.0008668, **fields
+    )
+    found = method(
+        toys.network(Follower(frames[0], block), size=(3, 5, 24, 24)), Query(frames, torch.tensor([0]), (1,))
+    )
     mask = found.extras["masks"][0, 0] > 0.5
     assert (mask & (block > 0)).sum() / (mask | (block > 0)).sum() >= 0.7
 
@@ -285,8 +319,18 @@ def test_the_mask_of_the_right_area_covers_what_the_network_looks_at(fields: dic
 def test_what_is_taken_away_is_what_the_network_looks_at(variant: Variant) -> None:
     frames, block = planted()
     # Fade: noise is gone with the least blur, and a mask that takes it away need not be more than a seventh.
-    method = replace(SMALL, areas=[0.18], iterations=60, seed_step=3, reward_weight=20.0, variant=variant, perturbation=Perturbation.fade)
-    found = method(toys.network(Follower(frames[0], block), size=(3, 5, 24, 24)), Query(frames, torch.tensor([0]), (1,)))
+    method = replace(
+        SMALL,
+        areas=[0.18],
+        iterations=60,
+        seed_step=3,
+        reward_weight=20.0,
+        variant=variant,
+        perturbation=Perturbation.fade,
+    )
+    found = method(
+        toys.network(Follower(frames[0], block), size=(3, 5, 24, 24)), Query(frames, torch.tensor([0]), (1,))
+    )
     inside, outside = (found.map[0][where].mean() for where in (block > 0, block == 0))
     assert inside > 4 * outside
     last = found.extras["probability"][0, 0, -1]

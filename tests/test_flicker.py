@@ -17,7 +17,9 @@ EMPTY: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * 4
 def judge(*maps: Tensor) -> list[float]:
     query = toys.query(1, size=(3, *maps[0].shape))
     found: list[float] = (
-        Flicker()(None, query, [Truth("clip", "", "clip", EMPTY, None)], torch.stack(maps)[:, None]).columns["flicker"][:, 0].tolist()
+        Flicker()(None, query, [Truth("clip", "", "clip", EMPTY, None)], torch.stack(maps)[:, None])
+        .columns["flicker"][:, 0]
+        .tolist()
     )
     return found
 

@@ -18,7 +18,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.occlusion import tubes as _tubes
 from vidattr.methods.occlusion.aosa import AOSA
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow, to_gray
-from vidattr.methods.occlusion.tubes import Tubing, tubes
+from vidattr.methods.occlusion.tubes import TubeOptions, tubes
 from vidattr.types import Query
 
 on_host = pytest.mark.parametrize("flow", [Flow.farneback, Flow.dis])
@@ -123,14 +123,18 @@ def test_raft_is_what_torchvision_says(raft_file: Path) -> None:
     before, after = (x.permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (pixels[0, :-1], pixels[0, 1:]))
     with torch.no_grad():
         expected = network(before, after)[-1]
-    torch.testing.assert_close(optical_flow(pixels, Flow.raft, Gray.rgb, str(raft_file))[0], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        optical_flow(pixels, Flow.raft, Gray.rgb, str(raft_file))[0], expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_raft_measures_in_pixels_of_the_clip(raft_file: Path) -> None:
     pixels = noise(1, 2, 32, 64, 3)
     wide = torch.nn.functional.interpolate(pixels[0].permute(0, 3, 1, 2).float(), (128, 128), mode="bilinear")
     at_128 = optical_flow(wide.round().byte().permute(0, 2, 3, 1)[None], Flow.raft, Gray.rgb, str(raft_file))[0]
-    expected = torch.nn.functional.interpolate(at_128, (32, 64), mode="bilinear") * torch.tensor([0.5, 0.25]).view(2, 1, 1)
+    expected = torch.nn.functional.interpolate(at_128, (32, 64), mode="bilinear") * torch.tensor([0.5, 0.25]).view(
+        2, 1, 1
+    )
     found = optical_flow(pixels, Flow.raft, Gray.rgb, str(raft_file))[0]
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
 
@@ -140,13 +144,13 @@ def test_raft_stays_on_the_device(raft_file: Path, no_host_copies: None) -> None
 
 
 def test_weights_and_raft_belong_together(tmp_path: Path, raft_file: Path) -> None:
-    Tubing(flow=Flow.raft, flow_weights=str(raft_file))
+    TubeOptions(flow=Flow.raft, flow_weights=str(raft_file))
     with pytest.raises(ConfigError, match=r"method.flow=raft with method.flow_weights=None"):
-        Tubing(flow=Flow.raft)
+        TubeOptions(flow=Flow.raft)
     with pytest.raises(ConfigError, match=r"method.flow=dis with method.flow_weights="):
-        Tubing(flow=Flow.dis, flow_weights=str(raft_file))
+        TubeOptions(flow=Flow.dis, flow_weights=str(raft_file))
     with pytest.raises(ConfigError, match="no such file"):
-        Tubing(flow=Flow.raft, flow_weights=str(tmp_path / "none.pth"))
+        TubeOptions(flow=Flow.raft, flow_weights=str(tmp_path / "none.pth"))
     other = tmp_path / "other.pth"
     torch.save({"fc.weight": torch.zeros(2, 2)}, other)
     with pytest.raises(ConfigError, match="holds no RAFT"):
@@ -165,7 +169,7 @@ def test_flow_is_computed_once_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
     AOSA()(model, query)
     AOSA(partners=0, stride=2)(model, query)
     assert calls == [Flow.farneback]
-    assert tubes(query, model.view, AOSA()) is tubes(query, model.view, Tubing())
+    assert tubes(query, model.view, AOSA()) is tubes(query, model.view, TubeOptions())
     AOSA(flow=Flow.dis)(model, query)
     assert calls == [Flow.farneback, Flow.dis]
     AOSA()(model, Query(query.frames, query.target, query.seeds))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import toys
 from vidattr.config.runtime import Device, Runtime
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.folded import Folded
 
 
@@ -96,5 +96,5 @@ def test_a_network_that_looks_at_its_input_is_left_as_it_is() -> None:
 
 
 def test_a_resident_network_is_folded() -> None:
-    model: Network = Runtime(device=Device.cpu).resident(toys.network(Residual()))
+    model: VideoModel = Runtime(device=Device.cpu).resident(toys.network(Residual()))
     assert isinstance(model.runs.bn1, nn.Identity)

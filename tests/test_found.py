@@ -28,7 +28,7 @@ from vidattr.errors import ConfigError, VidattrError
 from vidattr.render import drawing
 from vidattr.types import Index, Problem
 from vidattr.video.decode import read
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
 UCF = ROOT / "test_data/ucf101_24"
@@ -170,7 +170,9 @@ def test_a_clip_that_is_lost_is_a_problem_and_the_others_go_on(tmp_path: Path, n
 def test_a_root_that_may_not_be_read_or_holds_nothing_readable_says_what_was_left(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").symlink_to("nowhere")
     (tmp_path / "x.rmvb").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"(?s)no videos or folders.*x\.mp4 is a link to nothing.*for their suffix: x\.rmvb"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)no videos or folders.*x\.mp4 is a link to nothing.*for their suffix: x\.rmvb"
+    ):
         Clips(str(tmp_path)).index()
 
 
@@ -186,7 +188,14 @@ def test_names_are_safe_short_and_never_hidden() -> None:
         assert safe(name) == name
         assert len(f".{name}.masks.safetensors.{'h' * 64}-4194304.part.safetensors".encode()) < 255
     assert safe("y" * 120) == "y" * 120
-    assert [safe(name) for name in ("", ".", "..", ".hidden", "a/b:c", "\udcff")] == ["_", "_.", "_..", "_.hidden", "a_b_c", "_"]
+    assert [safe(name) for name in ("", ".", "..", ".hidden", "a/b:c", "\udcff")] == [
+        "_",
+        "_.",
+        "_..",
+        "_.hidden",
+        "a_b_c",
+        "_",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["long", "not utf-8", "line break", "hidden"])
@@ -201,7 +210,13 @@ def test_any_name_goes_from_run_to_evaluate(tmp_path: Path, vidattr: Command, ki
     shutil.copy(VIDEO, tmp_path / "data" / label / name)
     (index,) = Clips(str(tmp_path / "data")).index().clips
     index.label.encode()
-    common = ["dataset=clips", f"dataset.root={tmp_path / 'data'}", "model=tiny_r2plus1d", "method=center", "target=predicted"]
+    common = [
+        "dataset=clips",
+        f"dataset.root={tmp_path / 'data'}",
+        "model=tiny_r2plus1d",
+        "method=center",
+        "target=predicted",
+    ]
     ran = vidattr("run", *common, "--quiet")
     assert (ran.code, ran.err) == (0, ""), ran.err
     done = vidattr("evaluate", *common, "metric=flicker", "--quiet")
@@ -261,7 +276,9 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
     return bytes(out)
 
 
-@pytest.mark.parametrize("name", ["pyannot.pkl", "finalAnnots.mat", "testlist01.txt", "trainlist01.txt", "kinetics-400_val.csv"])
+@pytest.mark.parametrize(
+    "name", ["pyannot.pkl", "finalAnnots.mat", "testlist01.txt", "trainlist01.txt", "kinetics-400_val.csv"]
+)
 def test_a_damaged_annotation_file_is_the_users_error_or_a_problem(tmp_path: Path, name: str) -> None:
     source, dataset = annotated(name)
     data, draw = source.read_bytes(), random.Random(name)
@@ -308,7 +325,10 @@ def test_a_matlab_file_is_read_as_scipy_reads_it_and_never_trusted(tmp_path: Pat
     boxes = np.arange(12, dtype=np.uint8).reshape(3, 4)
     tube = np.empty((1, 1), [("sf", object), ("ef", object), ("boxes", object)])
     tube[0, 0] = (np.array([[2]], np.uint8), np.array([[4]], np.uint8), boxes)
-    names, one = ["Biking/v_Biking_g01_c01", "x"], np.empty((1, 2), [("name", object), ("num_imgs", object), ("tubes", object)])
+    names, one = (
+        ["Biking/v_Biking_g01_c01", "x"],
+        np.empty((1, 2), [("name", object), ("num_imgs", object), ("tubes", object)]),
+    )
     one[0, 0] = (names[0], np.array([[9.0]]), tube)
     one[0, 1] = (names[1], np.array([[300]], np.uint16), np.zeros((0, 0)))
     savemat(tmp_path / "a.mat", {"other": np.eye(3), "annot": one}, do_compression=compressed)
@@ -352,4 +372,4 @@ def test_damaged_decides_which_clips_there_are_and_no_number(tmp_path: Path) -> 
             (clip,) = dataset.index().clips
             assert (clip.intact, clip.first_frame) == (intact, 3)
             assert describe(dataset) == describe(cls(first_frame=3)) != describe(cls())
-    assert read(clip, View(frames=4)).numbers == (-1, 0, 1, 2)
+    assert read(clip, Preprocessing(frames=4)).numbers == (-1, 0, 1, 2)

@@ -17,7 +17,15 @@ from test_train import Given, Watched, recipe
 from vidattr.errors import OutputError
 from vidattr.training.train import train
 
-BASE = ("method=gradient", "dataset.clips=2", "runtime.extras=false", "render.tile=16", "render.gif=false", "render.mp4=false", "--quiet")
+BASE = (
+    "method=gradient",
+    "dataset.clips=2",
+    "runtime.extras=false",
+    "render.tile=16",
+    "render.gif=false",
+    "render.mp4=false",
+    "--quiet",
+)
 
 
 @dataclass
@@ -35,7 +43,10 @@ def small(tmp_path: Path) -> Iterator[Small]:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = (
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False).returncode == 0
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+        == 0
     )
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     filler = folder / "filler"
@@ -64,7 +75,9 @@ def small(tmp_path: Path) -> Iterator[Small]:
 
 
 def left(folder: Path) -> list[Path]:
-    return [*folder.rglob("*.part*")] + [path for path in folder.rglob("*") if path.is_file() and not path.stat().st_size]
+    return [*folder.rglob("*.part*")] + [
+        path for path in folder.rglob("*") if path.is_file() and not path.stat().st_size
+    ]
 
 
 def test_run_evaluate_render_and_train_on_a_full_disk(vidattr: Command, small: Small) -> None:

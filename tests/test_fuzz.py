@@ -19,9 +19,17 @@ import fuzz_inputs
 def test_hostile_inputs_end_in_a_map_or_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "fuzz.py"), "--direct"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=1800, cwd=tmp_path, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        cwd=tmp_path,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["no traceback, no crash, no hang"]), done.stdout + done.stderr
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["no traceback, no crash, no hang"]), (
+        done.stdout + done.stderr
+    )
     for kind, least in {"videos": 200, "images": 200, "annotations": 200, "checkpoints": 150, "commands": 150}.items():
         assert f"{kind}: {fuzz.COUNTS[kind]} inputs, 0 findings" in done.stdout
         assert fuzz.COUNTS[kind] >= least
@@ -66,7 +74,14 @@ def test_each_bad_end_is_told_from_a_good_one(tmp_path: Path, monkeypatch: pytes
         found = fuzz.judged(task, worker.ask(task))
         ends[word] = found and found.how
     worker.close()
-    wanted = {"crash": "crash", "hang": "hang", "raise": "traceback", "three": "traceback", "printed": "traceback", "silent": "silent"}
+    wanted = {
+        "crash": "crash",
+        "hang": "hang",
+        "raise": "traceback",
+        "three": "traceback",
+        "printed": "traceback",
+        "silent": "silent",
+    }
     assert ends == {"fine": None, "error": None, **wanted}
 
 
@@ -74,5 +89,9 @@ def test_a_clip_of_which_nothing_is_said_is_found() -> None:
     task = fuzz_inputs.Task("videos", 1)
     said = '[{"written": 3, "failed": 1}]'
     assert fuzz.lost(task, {"code": 1, "out": said, "err": ""}, 5) is None
-    for answer in ({"code": 1, "out": said, "err": ""}, {"code": 1, "out": "", "err": ""}, {"code": 2, "out": "", "err": "error: x"}):
+    for answer in (
+        {"code": 1, "out": said, "err": ""},
+        {"code": 1, "out": "", "err": ""},
+        {"code": 2, "out": "", "err": "error: x"},
+    ):
         assert fuzz.lost(task, answer, 20) is not None

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from vidattr.errors import ConfigError
 from vidattr.models.network import linear_head
 from vidattr.models.network.linear_head import gap_linear_head
-from vidattr.models.network.network import Network
-from vidattr.video.preprocessing import View
+from vidattr.models.network.network import VideoModel
+from vidattr.video.preprocessing import Preprocessing
 
 K, C = 5, 6
 Forward = Callable[["Net", Tensor], Tensor]
@@ -31,13 +31,13 @@ class Net(nn.Module):
         return self.head(self, self.features(frames))
 
 
-def network(forward: Forward, *, layer: str | None = None, **parts: nn.Module) -> Network:
+def network(forward: Forward, *, layer: str | None = None, **parts: nn.Module) -> VideoModel:
     module = Net(forward, **parts).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, dtype=torch.float64, generator=generator) / 2)
-    return Network(module, View(frames=4, size=[8, 8]), tuple("abcde"), layer=layer)
+    return VideoModel(module, Preprocessing(frames=4, size=[8, 8]), tuple("abcde"), layer=layer)
 
 
 def clips(count: int = 3) -> Tensor:
@@ -55,13 +55,21 @@ LINEAR_HEADS: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
         "features",
     ),
     "linear without bias": (lambda m, x: m.fc(x.mean((2, 3, 4))), {"fc": nn.Linear(C, K, bias=False)}, "features"),
-    "functional mean, axis by axis": (lambda m, x: m.fc(x.mean(4).mean(3).mean(2)), {"fc": nn.Linear(C, K)}, "features"),
+    "functional mean, axis by axis": (
+        lambda m, x: m.fc(x.mean(4).mean(3).mean(2)),
+        {"fc": nn.Linear(C, K)},
+        "features",
+    ),
     "dropout, ReLU of what is positive anyway": (
         lambda m, x: m.fc(m.relu(m.dropout(x).mean((2, 3, 4)))),
         {"dropout": nn.Dropout3d(0.5), "relu": nn.ReLU(), "fc": nn.Linear(C, K)},
         "features",
     ),
-    "1×1×1 convolution, then mean": (lambda m, x: m.score(x).mean((2, 3, 4)), {"score": nn.Conv3d(C, K, 1)}, "features"),
+    "1×1×1 convolution, then mean": (
+        lambda m, x: m.score(x).mean((2, 3, 4)),
+        {"score": nn.Conv3d(C, K, 1)},
+        "features",
+    ),
     "pool, then 1×1×1 convolution": (
         lambda m, x: m.score(m.pool(x)).flatten(1),
         {"pool": nn.AdaptiveAvgPool3d(1), "score": nn.Conv3d(C, K, 1)},
@@ -81,7 +89,9 @@ LINEAR_HEADS: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
 
 
 @pytest.mark.parametrize(("forward", "parts", "volume"), LINEAR_HEADS.values(), ids=LINEAR_HEADS)
-def test_linear_heads_are_found_and_reproduce_the_logits(forward: Forward, parts: dict[str, nn.Module], volume: str) -> None:
+def test_linear_heads_are_found_and_reproduce_the_logits(
+    forward: Forward, parts: dict[str, nn.Module], volume: str
+) -> None:
     net, frames = network(forward, **parts), clips()
     layer, weight, bias = gap_linear_head(net, frames)
     assert layer == volume
@@ -107,7 +117,11 @@ OTHER_HEADS: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
         {"mlp": seq(nn.Linear(C, C), nn.ReLU(), nn.Linear(C, K))},
         "gives the logits through mlp.2",
     ),
-    "LSTM": (lambda m, x: m.fc(m.last(x)), {"last": LastOutput(), "fc": nn.Linear(C, K)}, "gives the logits through fc"),
+    "LSTM": (
+        lambda m, x: m.fc(m.last(x)),
+        {"last": LastOutput(), "fc": nn.Linear(C, K)},
+        "gives the logits through fc",
+    ),
     "softmax per time step": (
         lambda m, x: m.fc(x.mean((3, 4)).transpose(1, 2)).softmax(2).mean(1).log(),
         {"fc": nn.Linear(C, K)},
@@ -115,7 +129,11 @@ OTHER_HEADS: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
     ),
     "maximum": (lambda m, x: m.fc(x.amax((2, 3, 4))), {"fc": nn.Linear(C, K)}, "gives the logits through fc"),
     "flattened volume": (lambda m, x: m.fc(x.flatten(1)), {"fc": nn.Linear(C * 32, K)}, "gives the logits through fc"),
-    "no linear layer": (lambda m, x: x.mean((2, 3, 4))[:, :K], {}, "no linear layer or 1 × 1 × 1 convolution has 5 outputs"),
+    "no linear layer": (
+        lambda m, x: x.mean((2, 3, 4))[:, :K],
+        {},
+        "no linear layer or 1 × 1 × 1 convolution has 5 outputs",
+    ),
     "features that no module puts out": (
         lambda m, x: m.fc(m.pool(x.square()).flatten(1)),
         {"pool": nn.AdaptiveAvgPool3d(1), "fc": nn.Linear(C, K)},
@@ -161,7 +179,7 @@ def test_frames_folded_into_the_batch_are_unfolded() -> None:
         return m.fc(folded.mean((2, 3))).view(len(x), -1, K).mean(1)
 
     net = network(per_frame, last=nn.Conv2d(C, 7, 1), fc=nn.Linear(7, K))
-    net = Network(net.module, net.view, net.classes, unfold=lambda x, n: x.view(n, -1, *x.shape[1:]).transpose(1, 2))
+    net = VideoModel(net.module, net.view, net.classes, unfold=lambda x, n: x.view(n, -1, *x.shape[1:]).transpose(1, 2))
     assert gap_linear_head(net, clips())[0] == "last"
 
 

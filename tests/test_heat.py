@@ -29,7 +29,9 @@ def test_one_scale_for_the_whole_clip():
 def test_scale_does_not_depend_on_the_unit():
     _, map = clip()
     for unit in (1e-30, 1e-8, 1e8):
-        np.testing.assert_allclose(Scale.of(map * unit, Render()).apply(map * unit), Scale.of(map, Render()).apply(map), atol=1e-5)
+        np.testing.assert_allclose(
+            Scale.of(map * unit, Render()).apply(map * unit), Scale.of(map, Render()).apply(map), atol=1e-5
+        )
 
 
 def test_extreme_voxels_do_not_darken_the_others():

@@ -24,9 +24,9 @@ from vidattr.config.identity import describe
 from vidattr.errors import ConfigError
 from vidattr.models.huggingface import Clips, HuggingFace, network_of
 from vidattr.models.network.attention import DividedAttention, JointAttention
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.weights.processors import processor_view
-from vidattr.video.preprocessing import Geometry, View
+from vidattr.video.preprocessing import Geometry, Preprocessing
 
 PLAIN = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_center_crop": True}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -47,7 +47,9 @@ class SelfAttention(nn.Module):
         shape = (*x.shape[:2], self.config.num_attention_heads, -1)
         query, key, value = (part(x).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
         weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
-        return (weights @ value).transpose(1, 2).flatten(2), weights if self.config._attn_implementation == "eager" else None
+        return (weights @ value).transpose(1, 2).flatten(
+            2
+        ), weights if self.config._attn_implementation == "eager" else None
 
 
 class Layer(nn.Module):
@@ -65,7 +67,11 @@ class StandIn(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config, width = config, config.hidden_size
-        sides = config.tubelet_size if isinstance(config.tubelet_size, list) else [config.tubelet_size, *[config.patch_size] * 2]
+        sides = (
+            config.tubelet_size
+            if isinstance(config.tubelet_size, list)
+            else [config.tubelet_size, *[config.patch_size] * 2]
+        )
         self.projection = nn.Conv3d(3, width, sides, sides)
         if config.model_type == "vivit":
             self.cls_token = nn.Parameter(torch.randn(1, 1, width))
@@ -85,7 +91,10 @@ class StandIn(nn.Module):
 
 
 def described(kind: str, **options: Any) -> SimpleNamespace:
-    sizes = {"vivit": {"tubelet_size": [2, 16, 16]}, "videomae": {"tubelet_size": 2, "patch_size": 16, "use_mean_pooling": True}}[kind]
+    sizes = {
+        "vivit": {"tubelet_size": [2, 16, 16]},
+        "videomae": {"tubelet_size": 2, "patch_size": 16, "use_mean_pooling": True},
+    }[kind]
     names = dict(enumerate(("ant", "bee", "cat", "dog", "elk")))
     common = {"model_type": kind, "num_frames": 4, "id2label": names, "_attn_implementation": "sdpa"}
     return SimpleNamespace(**{**common, **SIZES, **IMAGE, **sizes, **options})
@@ -99,7 +108,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., P
         folder = tmp_path / "model"
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights")
-        (folder / "preprocessor_config.json").write_text(json.dumps({**PLAIN, **HALF, "offset": False, "size": {"shortest_edge": 40}}))
+        (folder / "preprocessor_config.json").write_text(
+            json.dumps({**PLAIN, **HALF, "offset": False, "size": {"shortest_edge": 40}})
+        )
 
         def cached_file(source: str, name: str, revision: str) -> str:
             if not (Path(source) / name).is_file():
@@ -134,7 +145,7 @@ def test_the_yaml_says_what_the_code_says() -> None:
     assert isinstance(config, DictConfig)
     assert build(config, "hf") == HuggingFace()
     assert set(config) - {"_target_"} == {field.name for field in fields(HuggingFace)}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -167,10 +178,15 @@ def test_a_folder_whose_weights_are_a_pickle_says_so_and_what_to_do(tmp_path: Pa
 @pytest.mark.parametrize(
     ("kind", "settings", "expected"),
     [
-        # The processors of the four kinds: the short side, then a crop; ViViT's brings bytes to -1..1 before mean and deviation.
+        # The processors of the four kinds: the short side, then a crop; ViViT's brings bytes to -1..1 before mean and
+        # deviation.
         ("videomae", {**PLAIN, **IMAGENET, "size": {"shortest_edge": 224}}, ([224], Geometry.crop, 255.0, 0.0)),
         ("timesformer", {**PLAIN, **HALF, "size": 224}, ([224], Geometry.crop, 255.0, 0.0)),
-        ("vivit", {**PLAIN, **HALF, "rescale_factor": 1 / 127.5, "size": {"shortest_edge": 256}}, ([256], Geometry.crop, 127.5, 1.0)),
+        (
+            "vivit",
+            {**PLAIN, **HALF, "rescale_factor": 1 / 127.5, "size": {"shortest_edge": 256}},
+            ([256], Geometry.crop, 127.5, 1.0),
+        ),
         ("vjepa2", {**PLAIN, **IMAGENET, "size": {"shortest_edge": 292}}, ([292], Geometry.crop, 255.0, 0.0)),
         # Other forms: both sides with and without a crop, no normalisation, no scaling.
         ("videomae", {**PLAIN, **HALF, "size": {"height": 250, "width": 330}}, ([250, 330], Geometry.crop, 255.0, 0.0)),
@@ -184,11 +200,13 @@ def test_the_processors_configuration_becomes_the_view(
 ) -> None:
     resize, geometry, scale, offset = expected
     config = SimpleNamespace(model_type=kind, num_frames=8, frames_per_clip=8, image_size=224, crop_size=224)
-    view = processor_view(config, settings, View(stride=3))
+    view = processor_view(config, settings, Preprocessing(stride=3))
     assert (view.frames, view.size, view.resize, view.geometry, view.stride) == (8, [224, 224], resize, geometry, 3)
     pixels = torch.randint(256, (1, 8, 2, 2, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     normalised = settings.get("do_normalize", True)
-    mean, std = (torch.tensor(settings.get(name, [value] * 3)) for name, value in (("image_mean", 0.0), ("image_std", 1.0)))
+    mean, std = (
+        torch.tensor(settings.get(name, [value] * 3)) for name, value in (("image_mean", 0.0), ("image_std", 1.0))
+    )
     values = pixels.double() / scale - offset
     values = (values - mean) / std if normalised else values
     torch.testing.assert_close(view.normalise(pixels).double(), values.permute(0, 4, 1, 2, 3), rtol=1e-5, atol=1e-5)
@@ -213,11 +231,19 @@ def test_a_processor_without_mean_and_a_model_without_processor_are_refused(stan
             {"config": SimpleNamespace(model_type="timesformer", attention_type="space_only")},
             r"a timesformer with space_only attention\n.*divided_space_time",
         ),
-        ({"config": described("vivit"), "missing": ("classifier.bias", "classifier.weight")}, r"lacks weights, .* classifier\.bias"),
-        ({"config": described("vivit"), "error": OSError("no file named model.safetensors")}, r"cannot load .*no file named model"),
+        (
+            {"config": described("vivit"), "missing": ("classifier.bias", "classifier.weight")},
+            r"lacks weights, .* classifier\.bias",
+        ),
+        (
+            {"config": described("vivit"), "error": OSError("no file named model.safetensors")},
+            r"cannot load .*no file named model",
+        ),
     ],
 )
-def test_what_is_no_video_classifier_is_refused(stand_in: Callable[..., Path], options: dict[str, Any], message: str) -> None:
+def test_what_is_no_video_classifier_is_refused(
+    stand_in: Callable[..., Path], options: dict[str, Any], message: str
+) -> None:
     folder = stand_in(**options)
     with pytest.raises(ConfigError, match=message):
         HuggingFace(weights=str(folder), processor=False).load()
@@ -226,14 +252,21 @@ def test_what_is_no_video_classifier_is_refused(stand_in: Callable[..., Path], o
 @pytest.mark.parametrize("kind", ["videomae", "vivit"])
 def test_tokens_and_attention_of_the_stand_in(stand_in: Callable[..., Path], kind: str) -> None:
     model = HuggingFace(weights=str(stand_in(described(kind))))
-    assert (model.input.frames, model.input.size, model.input.resize, model.input.mean) == (4, [32, 32], [40], [0.5] * 3)
+    assert (model.input.frames, model.input.size, model.input.resize, model.input.mean) == (
+        4,
+        [32, 32],
+        [40],
+        [0.5] * 3,
+    )
     assert str(model.weights_file()).endswith("model.safetensors")
     network = model.load()
     assert network.classes == ("ant", "bee", "cat", "dog", "elk")
     check(network, kind)
 
 
-def test_labels_without_names_are_left_to_the_field_and_the_number(stand_in: Callable[..., Path], tmp_path: Path) -> None:
+def test_labels_without_names_are_left_to_the_field_and_the_number(
+    stand_in: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = stand_in(described("vivit", id2label={k: f"LABEL_{k}" for k in range(5)}))
     assert HuggingFace(weights=str(folder)).load().classes[4] == "class 4"
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
@@ -242,7 +275,7 @@ def test_labels_without_names_are_left_to_the_field_and_the_number(stand_in: Cal
 
 def test_attention_that_cannot_be_had_is_an_error_and_the_fast_one_comes_back() -> None:
     config = described("videomae")
-    network = network_of(Clips(StandIn(config)), View(frames=4, size=[32, 32]), tuple("abcde"))
+    network = network_of(Clips(StandIn(config)), Preprocessing(frames=4, size=[32, 32]), tuple("abcde"))
     config.__dict__["_attn_implementation"] = "sdpa"
     StandIn.set_attn_implementation, kept = (lambda self, name: None), StandIn.set_attn_implementation  # type: ignore[assignment,method-assign]
     try:
@@ -259,7 +292,7 @@ def test_attention_that_cannot_be_had_is_an_error_and_the_fast_one_comes_back() 
         unread.attention(noise(1, 3, 4, 32, 32), lambda weights: weights.mean(-3))
 
 
-def check(network: Network, kind: str) -> None:
+def check(network: VideoModel, kind: str) -> None:
     """Holds what every model has to keep: its own answer, one clip at a time, tokens in their places, attention of a sum of 1."""
     frames, inner = noise(3, 3, network.view.frames, 32, 32), network.module.get_submodule("model")
     with torch.no_grad():
@@ -301,7 +334,14 @@ def check(network: Network, kind: str) -> None:
 
 
 def end_to_end(vidattr: Command, folder: Path, tmp_path: Path, methods: str) -> None:
-    cell = ("model=hf", f"model.weights={folder}", f"method={methods}", "dataset.clips=2", "target=predicted", "--quiet")
+    cell = (
+        "model=hf",
+        f"model.weights={folder}",
+        f"method={methods}",
+        "dataset.clips=2",
+        "target=predicted",
+        "--quiet",
+    )
     ran = vidattr("run", *cell, "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")
     assert ran.code == 0, ran.err
     found = list((tmp_path / "visual_res").glob("*/hf/*/maps/*.safetensors"))
@@ -313,7 +353,9 @@ def end_to_end(vidattr: Command, folder: Path, tmp_path: Path, methods: str) -> 
         assert written.std() > 0
     again = vidattr("run", *cell, "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")
     assert "0 written, 2 there before" in again.out
-    judged = vidattr("evaluate", *cell[:-1], "dataset.frames=16", "dataset.size=64", "metric=deletion_insertion", "--json")
+    judged = vidattr(
+        "evaluate", *cell[:-1], "dataset.frames=16", "dataset.size=64", "metric=deletion_insertion", "--json"
+    )
     assert judged.code == 0, judged.err
     assert {entry["row"] for table in json.loads(judged.out) for entry in table["entries"]} >= set(methods.split(","))
     for picture in (tmp_path / "visual_res").rglob("*.png"):
@@ -323,13 +365,23 @@ def end_to_end(vidattr: Command, folder: Path, tmp_path: Path, methods: str) -> 
     assert list((tmp_path / "visual_res").rglob("visual/*.png"))
 
 
-def test_the_stand_in_is_explained_judged_and_drawn(vidattr: Command, stand_in: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_stand_in_is_explained_judged_and_drawn(
+    vidattr: Command, stand_in: Callable[..., Path], tmp_path: Path
+) -> None:
     end_to_end(vidattr, stand_in(described("vivit")), tmp_path, "gradient,grad_cam")
 
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "timesformer": ("TimesformerConfig", "TimesformerForVideoClassification", {**IMAGE, "num_frames": 3, "patch_size": 16}),
-    "videomae": ("VideoMAEConfig", "VideoMAEForVideoClassification", {**IMAGE, "num_frames": 4, "patch_size": 16, "tubelet_size": 2}),
+    "timesformer": (
+        "TimesformerConfig",
+        "TimesformerForVideoClassification",
+        {**IMAGE, "num_frames": 3, "patch_size": 16},
+    ),
+    "videomae": (
+        "VideoMAEConfig",
+        "VideoMAEForVideoClassification",
+        {**IMAGE, "num_frames": 4, "patch_size": 16, "tubelet_size": 2},
+    ),
     "vivit": ("VivitConfig", "VivitForVideoClassification", {**IMAGE, "num_frames": 4, "tubelet_size": [2, 16, 16]}),
     "vjepa2": (
         "VJEPA2Config",
@@ -354,9 +406,13 @@ def saved(kind: str, folder: Path) -> tuple[Path, Any]:
     transformers: Any = importlib.import_module("transformers")
     config, model, options = KINDS[kind]
     torch.manual_seed(3)
-    network = getattr(transformers, model)(getattr(transformers, config)(**SIZES, **options, initializer_range=0.3)).eval()
+    network = getattr(transformers, model)(
+        getattr(transformers, config)(**SIZES, **options, initializer_range=0.3)
+    ).eval()
     network.save_pretrained(folder / kind)
-    (folder / kind / "preprocessor_config.json").write_text(json.dumps({**PLAIN, **IMAGENET, "size": {"shortest_edge": 40}}))
+    (folder / kind / "preprocessor_config.json").write_text(
+        json.dumps({**PLAIN, **IMAGENET, "size": {"shortest_edge": 40}})
+    )
     return folder / kind, network
 
 
@@ -364,7 +420,9 @@ SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
 @pytest.mark.parametrize("name", [*SHARDS, "config.json", "preprocessor_config.json"])
-def test_every_file_that_decides_the_network_enters_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_every_file_that_decides_the_network_enters_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(HuggingFace, "_config", lambda self: pytest.fail("only the folder's files are looked at"))
     for path in (*SHARDS, "config.json", "preprocessor_config.json", "README.md"):
         (tmp_path / path).write_bytes(b"1")
@@ -379,9 +437,13 @@ def test_every_file_that_decides_the_network_enters_its_key(tmp_path: Path, monk
 
 def test_a_name_on_the_hub_enters_its_key_with_the_commit_that_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
     commits = {"main": "abc", "v1": "def"}
-    auto = SimpleNamespace(from_pretrained=lambda source, revision, **_: SimpleNamespace(_commit_hash=commits[revision]))
+    auto = SimpleNamespace(
+        from_pretrained=lambda source, revision, **_: SimpleNamespace(_commit_hash=commits[revision])
+    )
     monkeypatch.setattr("vidattr.models.huggingface._transformers", lambda: SimpleNamespace(AutoConfig=auto))
-    found = [describe(HuggingFace(weights="owner/commits", revision=one, processor=False))["weights"] for one in (None, "v1")]
+    found = [
+        describe(HuggingFace(weights="owner/commits", revision=one, processor=False))["weights"] for one in (None, "v1")
+    ]
     assert found == [{"id": "owner/commits", "commit": "abc"}, {"id": "owner/commits", "commit": "def"}]
 
 
@@ -440,8 +502,12 @@ def test_a_backbone_without_a_head_and_a_pickle_are_refused(tmp_path: Path) -> N
         HuggingFace(weights=str(folder)).load()
 
 
-@pytest.mark.parametrize(("kind", "methods"), [("videomae", "gradient,grad_cam,attention_rollout"), ("vjepa2", "gradient,grad_cam")])
-def test_a_model_of_the_library_is_explained_judged_and_drawn(vidattr: Command, tmp_path: Path, kind: str, methods: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "methods"), [("videomae", "gradient,grad_cam,attention_rollout"), ("vjepa2", "gradient,grad_cam")]
+)
+def test_a_model_of_the_library_is_explained_judged_and_drawn(
+    vidattr: Command, tmp_path: Path, kind: str, methods: str
+) -> None:
     pytest.importorskip("transformers")
     folder, _ = saved(kind, tmp_path)
     end_to_end(vidattr, folder, tmp_path, methods)

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 
 from conftest import Command
 from vidattr.config.compose import cells, config_dir
-from vidattr.config.fields import hashed, unkeyed
+from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
 from vidattr.evaluate.scores import scores_identity
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 
 class Colour(StrEnum):
@@ -33,8 +33,8 @@ class Part:
     colour: Colour = Colour.red
     inner: Inner = field(default_factory=Inner)
     names: list[str] = field(default_factory=lambda: ["a", "b"])
-    root: str = unkeyed("")
-    weights: str | None = hashed(None)
+    root: str = not_in_key("")
+    weights: str | None = keyed_by_content(None)
 
 
 FROZEN = {1: "f642ae37a7", 2: "f5e2dbad46"}
@@ -44,8 +44,17 @@ PARTS = {1: "b199db2e47", 2: "bfa65491cd"}
 
 
 def test_the_key_of_a_known_identity_is_frozen() -> None:
-    identity = {"key_version": KEY_VERSION, "steps": 25, "ratio": 0.5, "name": "grad_cam", "size": [112, 112], "none": None}
-    assert FROZEN.keys() == PARTS.keys() == {KEY_VERSION, *EARLIER}, "a new KEY_VERSION needs a new entry in FROZEN and in PARTS"
+    identity = {
+        "key_version": KEY_VERSION,
+        "steps": 25,
+        "ratio": 0.5,
+        "name": "grad_cam",
+        "size": [112, 112],
+        "none": None,
+    }
+    assert FROZEN.keys() == PARTS.keys() == {KEY_VERSION, *EARLIER}, (
+        "a new KEY_VERSION needs a new entry in FROZEN and in PARTS"
+    )
     assert key(identity) == FROZEN[KEY_VERSION], (
         "The key of an unchanged identity changed: every stored run would be taken for another one. Do NOT update the expected "
         "value. Instead raise identity.KEY_VERSION and add an entry to FROZEN."
@@ -53,7 +62,9 @@ def test_the_key_of_a_known_identity_is_frozen() -> None:
 
 
 @pytest.mark.parametrize("version", PARTS)
-def test_the_description_of_a_plug_in_is_frozen_in_every_key_version(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_of_a_plug_in_is_frozen_in_every_key_version(
+    version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Part, "__module__", "vidattr.methods.part")
     assert key(describe(Part(), version)) == PARTS[version], (
         "What a plug-in's description holds changed: every stored run would be taken for another one. Do NOT update the "
@@ -62,7 +73,9 @@ def test_the_description_of_a_plug_in_is_frozen_in_every_key_version(version: in
     )
 
 
-@pytest.mark.parametrize("module", ["vidattr.methods.part", "vidattr.methods.cam.part", "vidattr.methods.other.deeper.part"])
+@pytest.mark.parametrize(
+    "module", ["vidattr.methods.part", "vidattr.methods.cam.part", "vidattr.methods.other.deeper.part"]
+)
 def test_a_module_that_moves_changes_no_key(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Part, "__module__", module)
     assert {version: key(describe(Part(), version)) for version in PARTS} == PARTS
@@ -111,9 +124,9 @@ def test_the_size_a_network_looks_at_is_part_of_its_identity() -> None:
     @dataclass(frozen=True)
     class Model:
         version: ClassVar[int] = 1
-        input: View = field(default_factory=View)
+        input: Preprocessing = field(default_factory=Preprocessing)
 
-    assert key(describe(Model())) != key(describe(Model(input=replace(View(), size=[224, 224]))))
+    assert key(describe(Model())) != key(describe(Model(input=replace(Preprocessing(), size=[224, 224]))))
 
 
 def test_a_difference_names_the_leaf_and_both_values() -> None:
@@ -147,7 +160,9 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
     assert "2 there before" in again.out
     assert vidattr("evaluate", *overrides, "metric=s_pt", "--quiet").code == 0
     assert [path.parent.name for path in (tmp_path / "visual_res/center").glob("*/*/run.json")] == [folder.name]
-    assert list(folder.glob("scores/s_pt-*.csv")) == [folder / f"scores/s_pt-{key(metric_key_of_version_1(overrides))}.csv"]
+    assert list(folder.glob("scores/s_pt-*.csv")) == [
+        folder / f"scores/s_pt-{key(metric_key_of_version_1(overrides))}.csv"
+    ]
 
 
 def metric_key_of_version_1(overrides: tuple[str, ...]) -> dict[str, object]:

@@ -18,7 +18,9 @@ def rectangles(side: int = 6, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     top = torch.randint(1 - side, H, (N, A, T), generator=generator)
     left = torch.randint(1 - side, W, (N, A, T), generator=generator)
-    found = torch.stack([top.clamp(min=0), (top + side).clamp(max=H), left.clamp(min=0), (left + side).clamp(max=W)], -1)
+    found = torch.stack(
+        [top.clamp(min=0), (top + side).clamp(max=H), left.clamp(min=0), (left + side).clamp(max=W)], -1
+    )
     found[0, 2, 1:] = 0  # leaves after the first frame
     found[1, 5] = 0  # was never there
     return found.to(torch.int16)
@@ -26,7 +28,9 @@ def rectangles(side: int = 6, seed: int = 0) -> Tensor:
 
 def groups(m: int, seed: int = 1) -> Tensor:
     """Each anchor and m − 1 others; some groups are smaller, one is the anchor alone, and one is empty."""
-    others = torch.rand(N, A, A, generator=torch.Generator().manual_seed(seed)).masked_fill(torch.eye(A, dtype=torch.bool), -1.0)
+    others = torch.rand(N, A, A, generator=torch.Generator().manual_seed(seed)).masked_fill(
+        torch.eye(A, dtype=torch.bool), -1.0
+    )
     found = torch.cat([torch.arange(A).expand(N, A)[..., None], others.argsort(-1, descending=True)[..., : m - 1]], 2)
     found[:, 3, 1 + m // 2 :] = -1
     found[1, 4, 1:] = -1
@@ -88,7 +92,9 @@ def test_one_frame_no_partners_no_anchors() -> None:
 def test_look_ups_do_not_grow_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     corners = integral_image._corners
-    monkeypatch.setattr(integral_image, "_corners", lambda boxes, size: counted.append(boxes[..., 0].numel()) or corners(boxes, size))
+    monkeypatch.setattr(
+        integral_image, "_corners", lambda boxes, size: counted.append(boxes[..., 0].numel()) or corners(boxes, size)
+    )
     union_sums(torch.zeros(1, N, T, H, W), rectangles(), groups(4))
     union_sums(torch.zeros(1, N, T, 50 * H, 50 * W), rectangles(), groups(4))
     assert counted == [15 * N * A * T] * 2

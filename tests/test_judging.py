@@ -103,7 +103,9 @@ def test_a_metric_that_fails_on_one_method_alone_judges_the_others(
     monkeypatch.setattr(Flicker, "__call__", picky)
     found = vidattr("evaluate", "method=gradient,grad_cam", *BASE[1:], "metric=flicker", "--quiet")
     assert found.code == 1
-    assert found.err.count("Traceback (most recent call last)") == 1, "no clip of it could be judged, all for one reason"
+    assert found.err.count("Traceback (most recent call last)") == 1, (
+        "no clip of it could be judged, all for one reason"
+    )
     rows = {path.parents[3].name: len(pd.read_csv(path)) for path in unboxed.rglob("scores/flicker-*.csv")}
     assert rows == {"grad_cam": 3, "random": 3, "center": 3}
 
@@ -130,7 +132,9 @@ def test_whatever_loading_a_map_raises_costs_its_clip(
     assert len(pd.read_csv(next(unboxed.rglob("gradient/*/*/scores/s_pt-*.csv")))) == 2
 
 
-def test_a_kill_between_two_names_leaves_no_score_without_its_row(vidattr: Command, unboxed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_two_names_leaves_no_score_without_its_row(
+    vidattr: Command, unboxed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
 
     real, done = os.replace, []

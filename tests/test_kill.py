@@ -52,7 +52,9 @@ def run(folder: Path, log: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "run.json"}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "run.json"
+    }
 
 
 def test_a_run_survives_being_killed_twenty_times(tmp_path: Path) -> None:

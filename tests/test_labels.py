@@ -17,16 +17,16 @@ from vidattr.datasets.kinetics import Kinetics
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ClipError, ConfigError, unknown
 from vidattr.labels import plain
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.run.batches import class_index, target_of
 from vidattr.types import Clip
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 NUMERIC = ("0", "1", "10", "11", "2", "3")
 
 
-def network(*classes: str) -> Network:
-    return Network(nn.Identity(), View(), classes)
+def network(*classes: str) -> VideoModel:
+    return VideoModel(nn.Identity(), Preprocessing(), classes)
 
 
 def clip(label: str) -> Clip:
@@ -75,11 +75,15 @@ def test_a_label_is_never_an_index() -> None:
         (unicodedata.normalize("NFC", "éclair"), unicodedata.normalize("NFD", "éclair")),
     ],
 )
-def test_two_spellings_of_one_name_are_one_everywhere_and_never_two_classes(tmp_path: Path, one: str, other: str) -> None:
+def test_two_spellings_of_one_name_are_one_everywhere_and_never_two_classes(
+    tmp_path: Path, one: str, other: str
+) -> None:
     assert plain(one) == plain(other)
     assert class_index(network("else", one), other) == 1
     assert target_of(network("else", one), "label", clip(other), 0) == 1
-    with pytest.raises(ConfigError, match=r"the network has the names .*#0.* and .*#1.*one name(.|\n)*model\.classes=FILE"):
+    with pytest.raises(
+        ConfigError, match=r"the network has the names .*#0.* and .*#1.*one name(.|\n)*model\.classes=FILE"
+    ):
         network(one, other)
     for folder in (one, other):
         (tmp_path / folder / "clip").mkdir(parents=True, exist_ok=True)
@@ -123,7 +127,7 @@ class First(nn.Module):
 
 
 def test_the_python_interface_takes_names_indices_and_tensors_by_the_same_rule() -> None:
-    model = Network(First(), View(frames=2, size=[8, 8]), NUMERIC)
+    model = VideoModel(First(), Preprocessing(frames=2, size=[8, 8]), NUMERIC)
     method, frames = vidattr.load_method("gradient"), torch.ones(1, 3, 2, 8, 8)
     for target, index in (("10", 2), ("#1", 1), (3, 3), ([5], 5), (torch.tensor([4]), 4)):
         found = vidattr.explain(model, method, frames, target).map

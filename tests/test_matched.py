@@ -223,7 +223,9 @@ def test_tables_compare_with_matched_noise_unless_told_otherwise(vidattr: Comman
     assert "matched" in wrong.err
 
 
-@pytest.mark.parametrize("metric", [("metric=timing", "metric.warmup=0", "metric.repeats=1"), ("metric.noise_draws=0",)])
+@pytest.mark.parametrize(
+    "metric", [("metric=timing", "metric.warmup=0", "metric.repeats=1"), ("metric.noise_draws=0",)]
+)
 def test_without_noise_a_table_says_so_and_compares_with_random(metric: tuple[str, ...], vidattr: Command) -> None:
     vidattr("run", "method=gradient", *PLAIN)
     (table,) = json.loads(vidattr("evaluate", "method=gradient", *metric, *SMALL, "--json").out)

@@ -43,10 +43,25 @@ cli.main()
 def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path) -> None:
     method = ("method=smoothgrad", "method.n=4", "model.weights=random", "model.input.size=[224,224]")
     pictures = ("render.grid=false", "render.gif=false", "render.mp4=false")
-    arguments = ("run", *method, *pictures, "dataset.clips=2", "runtime.clips=2", "runtime.workers=1", "runtime.device=cpu", "--quiet")
+    arguments = (
+        "run",
+        *method,
+        *pictures,
+        "dataset.clips=2",
+        "runtime.clips=2",
+        "runtime.workers=1",
+        "runtime.device=cpu",
+        "--quiet",
+    )
     env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each thread reserves 64 MB when it first asks for memory
     found = subprocess.run(
-        [sys.executable, "-c", _LIMITED, "450", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=env
+        [sys.executable, "-c", _LIMITED, "450", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=env,
     )
     assert found.returncode == 0, found.stderr
     assert "out of memory: runtime.max_batch=4 from here on; maps may differ in their last bits" in found.stderr
@@ -69,7 +84,9 @@ def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path) -> None:
         ImportError("libx.so: failed to map segment from shared object"),
     ],
 )
-def test_every_way_to_say_that_memory_ran_out_is_understood(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_way_to_say_that_memory_ran_out_is_understood(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     network, seen = SimpleNamespace(max_batch=8), []
 
     def work() -> int:
@@ -87,7 +104,9 @@ def test_every_way_to_say_that_memory_ran_out_is_understood(error: Exception, ca
     assert isinstance(raised.value, ConfigError)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), ImportError("no module")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes differ"), ValueError("out of memory"), ImportError("no module")]
+)
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert not out_of_memory(error)
     with pytest.raises(type(error)):

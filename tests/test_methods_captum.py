@@ -17,7 +17,7 @@ from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients
 from vidattr.methods.shared.steps import Polarity, Reduce
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Query
 
@@ -33,20 +33,25 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-def agree(model: Network, query: Query) -> None:
+def agree(model: VideoModel, query: Query) -> None:
     """Asserts that captum computes the same to 1e-4 of the range."""
     frames, target = query.frames, query.target
     leaf = frames.clone().requires_grad_()  # captum warns of a leaf that is none
 
     attribution = captum.Saliency(model.module).attribute(leaf, target, abs=False)
     assert relative(Gradient()(model, query).extras["attribution"], attribution) < 1e-4
-    assert relative(Gradient(polarity=Polarity.both, reduce=Reduce.max)(model, query).map, attribution.abs().amax(1).float()) < 1e-4
+    assert (
+        relative(
+            Gradient(polarity=Polarity.both, reduce=Reduce.max)(model, query).map, attribution.abs().amax(1).float()
+        )
+        < 1e-4
+    )
 
     attribution = captum.InputXGradient(model.module).attribute(leaf, target)
     assert relative(GradXInput()(model, query).extras["attribution"], attribution) < 1e-4
 
-    # In one pass, as ours. Probe by probe, other kernels round otherwise, and a max-pool over a black bar picks another pixel:
-    # captum then differs from itself by a hundredth.
+    # In one pass, as ours. Probe by probe, other kernels round otherwise, and a max-pool over a black bar picks another
+    # pixel: captum then differs from itself by a hundredth.
     black = model.view.colour(frames, 0.0).expand_as(frames)
     for baseline, start in ((Baseline.black, black), (Baseline.zero, torch.zeros_like(frames))):
         attribution, delta = captum.IntegratedGradients(model.module).attribute(
@@ -71,7 +76,7 @@ def test_toy(dtype: torch.dtype) -> None:
 
 
 @pytest.fixture(scope="module")
-def real_query(real: Path) -> tuple[Network, Query]:
+def real_query(real: Path) -> tuple[VideoModel, Query]:
     """A real clip, and a network really trained on such clips, at a quarter of its usual frame area to save time."""
     weights = real / "weights" / "r2plus1d_light_ucf101.pth"
     plain = UCF101R2Plus1DLight().input
@@ -81,13 +86,15 @@ def real_query(real: Path) -> tuple[Network, Query]:
 
 
 @pytest.mark.real
-def test_real_clip(real_query: tuple[Network, Query]) -> None:
+def test_real_clip(real_query: tuple[VideoModel, Query]) -> None:
     agree(*real_query)
 
 
 @pytest.mark.real
-def test_tube_of_a_real_clip_averages_to_the_logit(real_query: tuple[Network, Query]) -> None:
+def test_tube_of_a_real_clip_averages_to_the_logit(real_query: tuple[VideoModel, Query]) -> None:
     model, query = real_query
     cam = SaliencyTubes()(model, query).extras["cam"]
     logit = model(query.frames)[:, query.target[0]]
-    torch.testing.assert_close(cam.mean((1, 2, 3)) + model.module.classifier.bias[query.target], logit, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        cam.mean((1, 2, 3)) + model.module.classifier.bias[query.target], logit, rtol=1e-4, atol=1e-4
+    )

@@ -24,7 +24,7 @@ from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients, Rule
 from vidattr.methods.gradients.smoothgrad import Kind, SmoothGrad
 from vidattr.methods.shared.steps import Polarity, Reduce, Score, TimeUpsample
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
 
@@ -32,7 +32,7 @@ def close(found: Tensor, expected: Tensor, rtol: float = 1e-11) -> None:
     torch.testing.assert_close(found.double(), expected.double(), rtol=rtol, atol=rtol * expected.abs().max().item())
 
 
-def weights(model: Network, query: Query) -> Tensor:
+def weights(model: VideoModel, query: Query) -> Tensor:
     return model.module.weight[query.target]
 
 
@@ -74,7 +74,9 @@ def test_gradient_of_an_underflown_probability_is_finite() -> None:
     assert Gradient(score=Score.logprob)(model, loud).extras["attribution"].isfinite().all()
 
 
-@pytest.mark.parametrize(("reduce", "over"), [(Reduce.mean, torch.mean), (Reduce.sum, torch.sum), (Reduce.max, torch.amax)])
+@pytest.mark.parametrize(
+    ("reduce", "over"), [(Reduce.mean, torch.mean), (Reduce.sum, torch.sum), (Reduce.max, torch.amax)]
+)
 @pytest.mark.parametrize(
     ("polarity", "side"),
     [
@@ -84,7 +86,9 @@ def test_gradient_of_an_underflown_probability_is_finite() -> None:
         (Polarity.negative, lambda w: torch.where(w < 0, -w, 0.0)),
     ],
 )
-def test_polarity_comes_before_the_channels_are_reduced(polarity: Polarity, side: object, reduce: Reduce, over: object) -> None:
+def test_polarity_comes_before_the_channels_are_reduced(
+    polarity: Polarity, side: object, reduce: Reduce, over: object
+) -> None:
     model, query = toys.network(toys.Linear()), toys.query()
     found = Gradient(polarity=polarity, reduce=reduce)(model, query).map
     close(found, over(side(weights(model, query)), 1), rtol=1e-6)  # type: ignore[operator]
@@ -111,7 +115,9 @@ def literal_blur(frames: Tensor, sigma: float) -> Tensor:
     H, W = frames.shape[3:]
     for i in range(H):
         for j in range(W):
-            weight = torch.tensor([[np.exp(-((i - y) ** 2 + (j - x) ** 2) / (2 * sigma**2)) for x in range(W)] for y in range(H)])
+            weight = torch.tensor(
+                [[np.exp(-((i - y) ** 2 + (j - x) ** 2) / (2 * sigma**2)) for x in range(W)] for y in range(H)]
+            )
             out[..., i, j] = (frames * weight).sum((3, 4)) / weight.sum()
     return out
 
@@ -158,9 +164,9 @@ def test_image_baseline_is_read_and_normalised(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (*toys.SIZE[2:], 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "own.png"), rgb[..., ::-1])
     result = IntegratedGradients(baseline=Baseline.image, baseline_file=str(tmp_path / "own.png"))(model, query)
-    start = ((torch.from_numpy(rgb) / 255 - torch.tensor([0.4, 0.45, 0.5])) / torch.tensor([0.2, 0.25, 0.3])).permute(2, 0, 1)[
-        None, :, None
-    ]
+    start = ((torch.from_numpy(rgb) / 255 - torch.tensor([0.4, 0.45, 0.5])) / torch.tensor([0.2, 0.25, 0.3])).permute(
+        2, 0, 1
+    )[None, :, None]
     close(result.extras["attribution"], weights(model, query) * (query.frames - start), rtol=1e-5)
 
 
@@ -207,7 +213,11 @@ def test_cost_is_what_the_points_need(clips: int, max_batch: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "moment"),
-    [(Kind.plain, lambda g: g.mean(0)), (Kind.squared, lambda g: (g**2).mean(0)), (Kind.variance, lambda g: g.var(0, correction=0))],
+    [
+        (Kind.plain, lambda g: g.mean(0)),
+        (Kind.squared, lambda g: (g**2).mean(0)),
+        (Kind.variance, lambda g: g.var(0, correction=0)),
+    ],
 )
 def test_smoothgrad_against_its_equation(kind: Kind, moment: object) -> None:
     model, query = toys.conv_net(max_batch=4), toys.query()
@@ -236,13 +246,15 @@ def test_smoothgrad_of_a_linear_network_ignores_the_noise() -> None:
 # Grad-CAM and Saliency Tubes
 
 
-def activations_and_gradients(model: Network, clip: Tensor, target: int, score: Score) -> tuple[Tensor, Tensor]:
+def activations_and_gradients(model: VideoModel, clip: Tensor, target: int, score: Score) -> tuple[Tensor, Tensor]:
     """The features (c, t, h, w) of one clip and the gradient there, by a full backward pass through the whole network."""
     kept: list[Tensor] = []
     handle = model.module.features.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), kept.append(out))[1])
     logits = model(clip[None].clone().requires_grad_())
     handle.remove()
-    {Score.logit: logits, Score.prob: logits.softmax(1), Score.logprob: logits.log_softmax(1)}[score][0, target].backward()
+    {Score.logit: logits, Score.prob: logits.softmax(1), Score.logprob: logits.log_softmax(1)}[score][
+        0, target
+    ].backward()
     return model.volume(kept[0].detach(), 1)[0], model.volume(kept[0].grad, 1)[0]
 
 
@@ -313,7 +325,8 @@ def test_space_is_upsampled_between_cell_centres() -> None:
     model, query = toys.conv_net(), toys.query()
     result = GradCAM(time_upsample=TimeUpsample.repeat)(model, query)
     cam = result.extras["cam"]
-    # In the direction of a row, pixel 1 lies a quarter of a cell right of the centre of cell 0, pixel 0 beyond all centres.
+    # In the direction of a row, pixel 1 lies a quarter of a cell right of the centre of cell 0, pixel 0 beyond all
+    # centres.
     close(result.map[:, 0, 0, 0], cam[:, 0, 0, 0], rtol=1e-6)
     close(result.map[:, 0, 0, 1], 0.75 * cam[:, 0, 0, 0] + 0.25 * cam[:, 0, 0, 1], rtol=1e-6)
 
@@ -353,7 +366,9 @@ def test_saliency_tubes_need_a_pooled_linear_head(make: object) -> None:
 # A network that looks at one block
 
 
-@pytest.mark.parametrize("method", [Gradient(), GradXInput(), IntegratedGradients(), SmoothGrad(n=4), SmoothGrad(n=4, kind=Kind.variance)])
+@pytest.mark.parametrize(
+    "method", [Gradient(), GradXInput(), IntegratedGradients(), SmoothGrad(n=4), SmoothGrad(n=4, kind=Kind.variance)]
+)
 def test_gradient_methods_find_the_one_block_that_is_looked_at(method: object) -> None:
     block = (slice(1, 3), slice(2, 5), slice(4, 7))
     found = method(toys.network(toys.Watcher(block)), toys.query()).map  # type: ignore[operator]

@@ -19,17 +19,22 @@ import toys
 from conftest import ROOT
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Explanation, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
 CLASS_AGNOSTIC = {"random", "center", "attention_rollout"}
-UNDEFINED = {("saliency_tubes", "cnn_lstm")}  # a method that reads the weights of a head which this network does not have
-MODELS: dict[str, Callable[..., Network]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
-TRANSFORMERS = {"attention_rollout"}  # methods that are defined for a network with attention, and for none of the others
+UNDEFINED = {
+    ("saliency_tubes", "cnn_lstm")
+}  # a method that reads the weights of a head which this network does not have
+MODELS: dict[str, Callable[..., VideoModel]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
+TRANSFORMERS = {
+    "attention_rollout"
+}  # methods that are defined for a network with attention, and for none of the others
 UNDEFINED |= {(name, model) for name in TRANSFORMERS for model in MODELS}
-# The profiles of released code differ from the others of their class in numbers only: their fields are checked, and no more.
+# The profiles of released code differ from the others of their class in numbers only: their fields are checked, and no
+# more.
 NAMES = [path.stem for path in CONFIGS if not path.stem.endswith(("_demo", "_tcsvt"))]
 PAIRS = [(name, model) for name in NAMES for model in MODELS if (name, model) not in UNDEFINED]
 PAIRS += [(name, "transformer") for name in sorted(TRANSFORMERS)]
@@ -38,7 +43,9 @@ each_config = pytest.mark.parametrize("name", NAMES)
 each_pair = pytest.mark.parametrize(("name", "make"), [pytest.param(n, MODELS[m], id=f"{n}-{m}") for n, m in PAIRS])
 
 
-QUICK: dict[str, object] = {"masks": 12}  # what a field that costs passes is set to here: the contract asks for no convergence
+QUICK: dict[str, object] = {
+    "masks": 12
+}  # what a field that costs passes is set to here: the contract asks for no convergence
 QUICK |= {
     "iterations": 4,
     "areas": [0.2, 0.4],
@@ -58,12 +65,12 @@ def load(name: str, **fields: object) -> Method:
     return build({**OmegaConf.to_container(node), **quick, **fields}, f"method={name}")  # type: ignore[dict-item]
 
 
-def plain(name: str) -> Callable[..., Network]:
+def plain(name: str) -> Callable[..., VideoModel]:
     """Returns the maker of a network that this method is defined for."""
     return toys.transformer if name in TRANSFORMERS else toys.conv_net
 
 
-def explain(name: str, make: Callable[..., Network], query: Query, **kwargs: Any) -> Explanation:
+def explain(name: str, make: Callable[..., VideoModel], query: Query, **kwargs: Any) -> Explanation:
     return load(name)(make(**kwargs), query)
 
 
@@ -100,7 +107,9 @@ def test_yaml_spells_out_every_field_and_says_what_it_is(name: str) -> None:
 @each_pair
 @pytest.mark.parametrize("size", [toys.SIZE, (3, 1, 5, 9), (3, 3, 16, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_map_is_one_finite_float_per_voxel(name: str, make: Callable[..., Network], size: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_map_is_one_finite_float_per_voxel(
+    name: str, make: Callable[..., VideoModel], size: tuple[int, ...], dtype: torch.dtype
+) -> None:
     model, query = make(size=size), toys.query(2, size=size, dtype=dtype)
     model.module.to(dtype)
     result = load(name)(model, query)
@@ -117,19 +126,19 @@ def test_map_is_one_finite_float_per_voxel(name: str, make: Callable[..., Networ
 
 
 @each_pair
-def test_same_question_same_answer(name: str, make: Callable[..., Network]) -> None:
+def test_same_question_same_answer(name: str, make: Callable[..., VideoModel]) -> None:
     same(explain(name, make, toys.query()), explain(name, make, toys.query()))
 
 
 @each_pair
 @pytest.mark.parametrize("max_batch", [1, 3, 1000])
-def test_answer_does_not_depend_on_chunks(name: str, make: Callable[..., Network], max_batch: int) -> None:
+def test_answer_does_not_depend_on_chunks(name: str, make: Callable[..., VideoModel], max_batch: int) -> None:
     query = toys.query(5)
     same(explain(name, make, query, max_batch=max_batch), explain(name, make, query, max_batch=8), rtol=1e-12)
 
 
 @each_pair
-def test_answer_does_not_depend_on_neighbours_or_order(name: str, make: Callable[..., Network]) -> None:
+def test_answer_does_not_depend_on_neighbours_or_order(name: str, make: Callable[..., VideoModel]) -> None:
     query = toys.query(5)
     together = explain(name, make, query)
     for rows in ([2], [4, 0, 3]):
@@ -137,7 +146,7 @@ def test_answer_does_not_depend_on_neighbours_or_order(name: str, make: Callable
 
 
 @each_pair
-def test_no_chunk_is_larger_than_allowed(name: str, make: Callable[..., Network]) -> None:
+def test_no_chunk_is_larger_than_allowed(name: str, make: Callable[..., VideoModel]) -> None:
     model = make(max_batch=3)
     sizes: list[int] = []
     model.module.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
@@ -146,7 +155,7 @@ def test_no_chunk_is_larger_than_allowed(name: str, make: Callable[..., Network]
     assert sizes or name in CLASS_AGNOSTIC
 
 
-def state(model: Network, query: Query) -> dict[str, Any]:
+def state(model: VideoModel, query: Query) -> dict[str, Any]:
     modules = list(model.module.modules())
     return {
         "parameters": [(p.clone(), p.requires_grad, p.grad) for p in model.module.parameters()],
@@ -172,7 +181,11 @@ def unchanged(before: Any, after: Any) -> bool:
 @each_config
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_is_left_behind(name: str, fails: bool) -> None:
-    raising = toys.transformer(toys.RaisingTransformer) if name in TRANSFORMERS else toys.network(toys.Raising(), layer="features")
+    raising = (
+        toys.transformer(toys.RaisingTransformer)
+        if name in TRANSFORMERS
+        else toys.network(toys.Raising(), layer="features")
+    )
     model = raising if fails else plain(name)()
     query = toys.query(2)
     before = state(model, query)
@@ -186,7 +199,7 @@ def test_nothing_is_left_behind(name: str, fails: bool) -> None:
 
 
 @each_pair
-def test_the_class_that_was_asked_for_is_explained(name: str, make: Callable[..., Network]) -> None:
+def test_the_class_that_was_asked_for_is_explained(name: str, make: Callable[..., VideoModel]) -> None:
     query = toys.query(3)
     logits = make()(query.frames)
     likely, unlikely = (Query(query.frames, pick(1), query.seeds) for pick in (logits.argmax, logits.argmin))
@@ -225,7 +238,7 @@ def test_works_for_a_caller_who_wants_no_gradients_and_for_frames_that_have_one(
 
 
 @each_pair
-def test_nothing_leaves_the_device(name: str, make: Callable[..., Network], request: pytest.FixtureRequest) -> None:
+def test_nothing_leaves_the_device(name: str, make: Callable[..., VideoModel], request: pytest.FixtureRequest) -> None:
     model, query, method = make(max_batch=3), toys.query(), load(name)
     request.getfixturevalue("no_host_copies")
     method(model, query)
@@ -256,7 +269,13 @@ BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its value
 OTHER_VALUES: dict[str, list[object]] = {"layer": ["stem"], "baseline_file": [OWN_IMAGE]}
 OTHER_VALUES |= {"stride": [2], "size": [3], "letterbox": [120.0], "flow_weights": ["raft.pth"]}
 OTHER_VALUES |= {"window": [3], "window_frames": [1], "stride_frames": [2]}
-OTHER_VALUES |= {"areas": [[0.5]], "core_kernel": [[], [2, 3, 3]], "core_stride": [[1, 3, 3]], "seed_sigma": [3.0], "temporal_sigma": [1.0]}
+OTHER_VALUES |= {
+    "areas": [[0.5]],
+    "core_kernel": [[], [2, 3, 3]],
+    "core_stride": [[1, 3, 3]],
+    "seed_sigma": [3.0],
+    "temporal_sigma": [1.0],
+}
 
 
 def other_values(field: str, value: object) -> list[object]:
@@ -281,12 +300,12 @@ def options() -> Iterator[tuple[str, str, object]]:
                 yield path.stem, field.name, value
 
 
-def curved() -> Network:
+def curved() -> VideoModel:
     """Returns a network whose gradients differ between time steps, as no pooled linear head's do."""
     return toys.network(toys.Curved(), layer="features")
 
 
-def answer(name: str, make: Callable[..., Network], **fields: object) -> Tensor | str:
+def answer(name: str, make: Callable[..., VideoModel], **fields: object) -> Tensor | str:
     """Returns the map, or the words of a refusal."""
     try:
         return load(name, **fields)(make(), toys.query(2)).map
@@ -295,7 +314,9 @@ def answer(name: str, make: Callable[..., Network], **fields: object) -> Tensor 
 
 
 @pytest.mark.parametrize(("name", "field", "value"), list(options()))
-def test_every_option_matters(name: str, field: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_matters(
+    name: str, field: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     cv2.imwrite(OWN_IMAGE, np.full((4, 4, 3), 40, dtype=np.uint8))
     beside = BESIDE.get(field, {})
@@ -303,6 +324,8 @@ def test_every_option_matters(name: str, field: str, value: object, tmp_path: Pa
         before = answer(name, make, **beside)
         after = answer(name, make, **{**beside, **BESIDE.get(str(value), {}), field: value})
         refused = isinstance(after, str) and f"{field}={value}" in after
-        if isinstance(before, Tensor) and (refused or (isinstance(after, Tensor) and not torch.allclose(after, before, rtol=1e-3, atol=0))):
+        if isinstance(before, Tensor) and (
+            refused or (isinstance(after, Tensor) and not torch.allclose(after, before, rtol=1e-3, atol=0))
+        ):
             return
     pytest.fail("it changes no map, and no network refuses it")

@@ -18,7 +18,7 @@ from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbat
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, Perturbation, perturb
 from vidattr.methods.perturbation.solver import Context, Variant
 from vidattr.metrics.rerun.min_ratio import MinRatio
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
 T, H, W = 4, 8, 8
@@ -38,7 +38,7 @@ class Remembers(nn.Module):
         return torch.stack([4 - 100 * lost, torch.zeros_like(lost)], 1)
 
 
-def planted(clips: int = 2) -> tuple[Network, Query, Tensor]:
+def planted(clips: int = 2) -> tuple[VideoModel, Query, Tensor]:
     frames = torch.rand(clips, 3, T, H, W, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     query = Query(frames, torch.zeros(clips, dtype=torch.int64), tuple(range(clips)))
     map = torch.zeros(clips, T, H, W)
@@ -48,7 +48,9 @@ def planted(clips: int = 2) -> tuple[Network, Query, Tensor]:
 
 def test_the_grid_finds_the_first_ratio_that_holds_all_the_evidence() -> None:
     network, query, map = planted()
-    found = MinRatio(ratios=GRID, epsilon=[0.0, 0.5])(network, query, [], torch.stack([map, -map]), [Gradient(), Gradient()])
+    found = MinRatio(ratios=GRID, epsilon=[0.0, 0.5])(
+        network, query, [], torch.stack([map, -map]), [Gradient(), Gradient()]
+    )
     assert found.columns["min_ratio_0"].tolist() == [[0.2, 0.2], [1.0, 1.0]]  # the block is the last of the other map
     assert found.columns["f_clip"][0].tolist() == pytest.approx([1 / (1 + math.exp(-4))] * 2, abs=1e-7)
     curve = found.curves["probability"][0, 0]
@@ -89,13 +91,22 @@ def test_a_method_that_takes_ratios_is_asked_for_each_whatever_its_own() -> None
     assert torch.equal(found.curves["probability"][0, :, 2], found.columns["f_clip"][0])
 
 
-@pytest.mark.parametrize("fields", [{"variant": "delete"}, {"variant": "dual"}, {"context": "still"}, {"perturbation": "fade"}])
-def test_the_clip_is_shown_with_what_the_mask_holds_kept_whatever_the_method_shows_itself(fields: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"variant": "delete"}, {"variant": "dual"}, {"context": "still"}, {"perturbation": "fade"}]
+)
+def test_the_clip_is_shown_with_what_the_mask_holds_kept_whatever_the_method_shows_itself(
+    fields: dict[str, str],
+) -> None:
     model, query = toys.conv_net(max_batch=3), toys.query(2)
     query = replace(query, target=model(query.frames).argmax(1))
     enums = {"variant": Variant, "context": Context, "perturbation": Perturbation}
     method = ExtremalPerturbation(
-        areas=[0.3], iterations=4, seed_step=2, seed_sigma=2.0, stop_window=None, **{k: enums[k](v) for k, v in fields.items()}
+        areas=[0.3],
+        iterations=4,
+        seed_step=2,
+        seed_sigma=2.0,
+        stop_window=None,
+        **{k: enums[k](v) for k, v in fields.items()},
     )
     maps = torch.rand(1, 2, *query.frames.shape[2:])
     found = MinRatio(ratios=[0.3], epsilon=[0.9])(model, query, [], maps, [method])
@@ -135,7 +146,15 @@ def test_all_ratios_of_all_clips_share_their_batches() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"ratios": []}, {"ratios": [0.2, 0.1]}, {"ratios": [0.5, 1.0]}, {"epsilon": []}, {"epsilon": [-0.1]}, {"bisection": -1}]
+    "fields",
+    [
+        {"ratios": []},
+        {"ratios": [0.2, 0.1]},
+        {"ratios": [0.5, 1.0]},
+        {"epsilon": []},
+        {"epsilon": [-0.1]},
+        {"bisection": -1},
+    ],
 )
 def test_a_field_out_of_its_range_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"metric.{next(iter(fields))}"):

@@ -22,10 +22,10 @@ from vidattr.errors import ConfigError
 from vidattr.models.c3d_light import C3DLight, UCF101C3DLight
 from vidattr.models.custom import Custom
 from vidattr.models.lrcn import UCF50LRCN
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight, UCF101R2Plus1DLight
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
-from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 State = dict[str, Tensor]
 
@@ -46,7 +46,9 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(4))
 
 
-def light(tmp_path: Path, kind: type[UCF101R2Plus1DLight] | type[UCF101C3DLight], classes: int = 4) -> tuple[Any, State]:
+def light(
+    tmp_path: Path, kind: type[UCF101R2Plus1DLight] | type[UCF101C3DLight], classes: int = 4
+) -> tuple[Any, State]:
     state = numbered((R2Plus1DLight if kind is UCF101R2Plus1DLight else C3DLight)(classes))
     names = [f"name {k}" for k in range(classes)]
     torch.save({"model_state_dict": state, "class_names": names}, tmp_path / "light.pth")
@@ -64,7 +66,10 @@ def keras(tmp_path: Path, classes: int = 5) -> tuple[UCF50LRCN, dict[str, NDArra
     }
     arrays = {f"{name}.kernel": rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1])) for name, shape in shapes.items()}
     arrays |= {f"{name}.bias": rng.normal(size=shape[-1:]) * 0.1 for name, shape in shapes.items()}
-    arrays |= {"lstm.lstm_cell.kernel": rng.normal(size=(256, 128)) / 8, "lstm.lstm_cell.recurrent_kernel": rng.normal(size=(32, 128)) / 4}
+    arrays |= {
+        "lstm.lstm_cell.kernel": rng.normal(size=(256, 128)) / 8,
+        "lstm.lstm_cell.recurrent_kernel": rng.normal(size=(32, 128)) / 4,
+    }
     arrays |= {"lstm.lstm_cell.bias": rng.normal(size=128)}
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     np.savez(tmp_path / "lrcn.npz", allow_pickle=False, **arrays)
@@ -86,7 +91,7 @@ def test_the_yaml_says_what_the_code_says(name: str, model: Any) -> None:
     assert isinstance(config, DictConfig)
     assert build(config, name) == model
     assert set(config) - {"_target_"} == {field.name for field in fields(model)}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
 
 
 @pytest.mark.parametrize("architecture", Architecture)
@@ -138,7 +143,10 @@ def test_without_internet_the_file_to_fetch_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
     with pytest.raises(ConfigError) as caught:
         TorchvisionResNet().load()
-    for part in ("https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth", "model.weights=r2plus1d_18-91a641e6.pth"):
+    for part in (
+        "https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        "model.weights=r2plus1d_18-91a641e6.pth",
+    ):
         assert part in str(caught.value)
 
 
@@ -161,9 +169,14 @@ def test_another_networks_checkpoint_is_refused_with_the_difference(tmp_path: Pa
     torch.save(released.r3d_18(num_classes=2).state_dict(), tmp_path / "r3d.pth")
     torch.save(C3DLight(3).state_dict(), tmp_path / "c3d.pth")
     shapes = r"stem\.0\.weight is \(64, 3, 3, 7, 7\), not \(45, 3, 1, 7, 7\)"
-    with pytest.raises(ConfigError, match=rf"missing \(101\): stem\.3\.weight(.|\n)*unexpected \(16\)(.|\n)*other shape \(5\): {shapes}"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"missing \(101\): stem\.3\.weight(.|\n)*unexpected \(16\)(.|\n)*other shape \(5\): {shapes}",
+    ):
         TorchvisionResNet(weights=str(tmp_path / "r3d.pth")).load()
-    with pytest.raises(ConfigError, match=r"does not fit R2Plus1DLight\n  missing (.|\n)*the parts conv1, conv2, conv3, fc"):
+    with pytest.raises(
+        ConfigError, match=r"does not fit R2Plus1DLight\n  missing (.|\n)*the parts conv1, conv2, conv3, fc"
+    ):
         UCF101R2Plus1DLight(weights=str(tmp_path / "c3d.pth")).load()
     with pytest.raises(ConfigError, match=r"does not fit LRCN\n  missing \("):
         UCF50LRCN(weights=str(tmp_path / "c3d.pth")).load()
@@ -177,7 +190,9 @@ def test_networks_without_weights_ask_for_them(model: Any) -> None:
 
 
 def batch_norm(x: Tensor, state: State, name: str) -> Tensor:
-    mean, var, weight, bias = (state[f"{name}.{key}"].view(-1, 1, 1, 1) for key in ("running_mean", "running_var", "weight", "bias"))
+    mean, var, weight, bias = (
+        state[f"{name}.{key}"].view(-1, 1, 1, 1) for key in ("running_mean", "running_var", "weight", "bias")
+    )
     return (x - mean) / (var + 1e-5).sqrt() * weight + bias
 
 
@@ -185,8 +200,12 @@ def test_the_light_r2plus1d_computes_its_equations(tmp_path: Path) -> None:
     model, state = light(tmp_path, UCF101R2Plus1DLight)
     x = frames = noise(2, 3, 9, 16, 24)
     for stage in ("conv1.0", "conv2.0", "conv3.0"):
-        inner = batch_norm(conv3d(x, state[f"{stage}.spatial_conv.weight"], padding=(0, 1, 1)), state, f"{stage}.bn1").relu()
-        main = batch_norm(conv3d(inner, state[f"{stage}.temporal_conv.weight"], padding=(1, 0, 0)), state, f"{stage}.bn2")
+        inner = batch_norm(
+            conv3d(x, state[f"{stage}.spatial_conv.weight"], padding=(0, 1, 1)), state, f"{stage}.bn1"
+        ).relu()
+        main = batch_norm(
+            conv3d(inner, state[f"{stage}.temporal_conv.weight"], padding=(1, 0, 0)), state, f"{stage}.bn2"
+        )
         short = batch_norm(conv3d(x, state[f"{stage}.shortcut.0.weight"]), state, f"{stage}.shortcut.1")
         x = max_pool3d((main + short).relu(), 2)
     network = model.load()
@@ -206,7 +225,9 @@ def test_the_light_c3d_computes_its_equations(tmp_path: Path) -> None:
         x = max_pool3d(batch_norm(conv3d(x, state[f"{stage}.0.weight"], padding=1), state, f"{stage}.1").relu(), 2)
     logits, features = model.load().activations(frames)
     torch.testing.assert_close(features, x, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(logits, linear(x.mean((2, 3, 4)), state["fc.weight"], state["fc.bias"]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits, linear(x.mean((2, 3, 4)), state["fc.weight"], state["fc.bias"]), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_two_light_networks_differ_in_the_range_of_their_input() -> None:
@@ -225,14 +246,21 @@ def keras_forward(arrays: dict[str, NDArray[np.float32]], clip: NDArray[np.float
     h = c = np.zeros(32, np.float32)
     for image in clip:
         x = image
-        for name, pool in (("time_distributed_3", 4), ("time_distributed_6", 4), ("time_distributed_9", 2), ("time_distributed_12", 2)):
+        for name, pool in (
+            ("time_distributed_3", 4),
+            ("time_distributed_6", 4),
+            ("time_distributed_9", 2),
+            ("time_distributed_12", 2),
+        ):
             kernel, (rows, columns) = arrays[f"{name}.kernel"], x.shape[:2]
             padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
             taps = [padded[i : i + rows, j : j + columns] @ kernel[i, j] for i in range(3) for j in range(3)]
             x = np.maximum(np.sum(taps, axis=0) + arrays[f"{name}.bias"], 0)
             x = x.reshape(rows // pool, pool, columns // pool, pool, -1).max((1, 3))
         cell = "lstm.lstm_cell"
-        gates = x.reshape(-1) @ arrays[f"{cell}.kernel"] + h @ arrays[f"{cell}.recurrent_kernel"] + arrays[f"{cell}.bias"]
+        gates = (
+            x.reshape(-1) @ arrays[f"{cell}.kernel"] + h @ arrays[f"{cell}.recurrent_kernel"] + arrays[f"{cell}.bias"]
+        )
         i, f, g, o = np.split(gates, 4)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
@@ -268,25 +296,25 @@ def test_the_cnn_lstm_sees_bgr_and_one_size_only() -> None:
 
 
 @pytest.fixture(params=["mc3_18", "ucf101_r2plus1d_light", "ucf101_c3d_light", "ucf50_lrcn"])
-def any_network(request: pytest.FixtureRequest, tmp_path: Path) -> Network:
+def any_network(request: pytest.FixtureRequest, tmp_path: Path) -> VideoModel:
     makers: dict[str, Any] = {
         "mc3_18": lambda: TorchvisionResNet(architecture=Architecture.mc3_18, weights="random"),
         "ucf101_r2plus1d_light": lambda: light(tmp_path, UCF101R2Plus1DLight)[0],
         "ucf101_c3d_light": lambda: light(tmp_path, UCF101C3DLight)[0],
         "ucf50_lrcn": lambda: keras(tmp_path)[0],
     }
-    network: Network = makers[request.param]().load()
+    network: VideoModel = makers[request.param]().load()
     return network
 
 
-def test_networks_are_resident_frozen_and_without_in_place_operations(any_network: Network) -> None:
+def test_networks_are_resident_frozen_and_without_in_place_operations(any_network: VideoModel) -> None:
     modules = list(any_network.module.modules())
     assert not any(module.training or getattr(module, "inplace", False) for module in modules)
     assert not any(parameter.requires_grad for parameter in any_network.module.parameters())
     assert any_network.device == torch.device("cpu")
 
 
-def test_a_clip_is_answered_alike_alone_and_in_a_batch(any_network: Network) -> None:
+def test_a_clip_is_answered_alike_alone_and_in_a_batch(any_network: VideoModel) -> None:
     frames = noise(3, 3, 8, *(any_network.view.size if any_network.view.size == [128, 128] else (32, 32)))
     with torch.no_grad():
         together, alone = any_network(frames), torch.cat([any_network(clip[None]) for clip in frames])
@@ -335,17 +363,17 @@ number = 3
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> View:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Preprocessing:
     (tmp_path / "own_network.py").write_text(OWN)
     (tmp_path / "needs_more.py").write_text("import surely_not_installed")
     monkeypatch.chdir(tmp_path)
     for name in ("own_network", "needs_more"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return View(frames=4, size=[8, 8])
+    return Preprocessing(frames=4, size=[8, 8])
 
 
 @pytest.mark.parametrize("target", ["own_network:Net", "own_network:build"])
-def test_a_class_or_function_in_the_current_folder_makes_a_network(own: View, target: str) -> None:
+def test_a_class_or_function_in_the_current_folder_makes_a_network(own: Preprocessing, target: str) -> None:
     path = list(sys.path)
     network = Custom(target=target, arguments={"classes": 3}, input=own, layer="features").load()
     assert sys.path == path
@@ -354,14 +382,22 @@ def test_a_class_or_function_in_the_current_folder_makes_a_network(own: View, ta
     assert not any(getattr(module, "inplace", False) or module.training for module in network.module.modules())
 
 
-def test_weights_and_names_of_an_own_network(own: View, tmp_path: Path) -> None:
-    state = {"features.0.weight": noise(4, 3, 3, 3, 3), "features.0.bias": noise(4), "fc.weight": noise(2, 4), "fc.bias": noise(2)}
+def test_weights_and_names_of_an_own_network(own: Preprocessing, tmp_path: Path) -> None:
+    state = {
+        "features.0.weight": noise(4, 3, 3, 3, 3),
+        "features.0.bias": noise(4),
+        "fc.weight": noise(2, 4),
+        "fc.bias": noise(2),
+    }
     torch.save({"state_dict": state, "class_names": ["x", "y"]}, "w.pth")
     network = Custom(target="own_network:Net", weights="w.pth", input=own).load()
     assert torch.equal(network.module.fc.bias, state["fc.bias"])  # type: ignore[union-attr]
     assert network.classes == ("x", "y")
     (tmp_path / "names.txt").write_text("ä\nb c\n")
-    assert Custom(target="own_network:Net", weights="w.pth", input=own, classes="names.txt").load().classes == ("ä", "b c")
+    assert Custom(target="own_network:Net", weights="w.pth", input=own, classes="names.txt").load().classes == (
+        "ä",
+        "b c",
+    )
     with pytest.raises(ConfigError, match=r"names 2 classes\n.*3 names"):
         Custom(target="own_network:build", arguments={"classes": 3}, input=own, classes="names.txt").load()
     with pytest.raises(ConfigError, match=r"classes=nowhere\.txt: no such list or file"):
@@ -370,7 +406,7 @@ def test_weights_and_names_of_an_own_network(own: View, tmp_path: Path) -> None:
         Custom(target="own_network:Net", arguments={"classes": 3}, weights="w.pth", input=own).load()
 
 
-def test_frames_that_an_own_network_folds_into_the_batch_are_unfolded(own: View) -> None:
+def test_frames_that_an_own_network_folds_into_the_batch_are_unfolded(own: Preprocessing) -> None:
     network = Custom(target="own_network:PerFrame", input=own, layer="features").load()
     features = network.activations(noise(2, 3, 4, 8, 8))[1]
     assert (features.shape, network.volume(features, 2).shape) == ((8, 4, 6, 6), (2, 4, 4, 6, 6))
@@ -386,23 +422,27 @@ def test_frames_that_an_own_network_folds_into_the_batch_are_unfolded(own: View)
         ("own_network:Nets", r"own_network \(.*own_network\.py\) has no function or class 'Nets'"),
         ("own_network:number", "has no function or class 'number'"),
         ("own_network:no_module", "returned a int\n.*an nn.Module"),
-        ("own_network:Small", r"refused a clip of shape \(1, 3, 4, 6, 6\): (.|\n)*set model\.input\.frames and model\.input\.size"),
+        (
+            "own_network:Small",
+            r"refused a clip of shape \(1, 3, 4, 6, 6\): (.|\n)*set model\.input\.frames and model\.input\.size",
+        ),
     ],
 )
-def test_a_builder_that_cannot_be_had_is_named(own: View, target: str | None, message: str) -> None:
+def test_a_builder_that_cannot_be_had_is_named(own: Preprocessing, target: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Custom(target=target, input=replace(own, size=[6, 6])).load()
 
 
 @pytest.mark.parametrize("arguments", [{}, {"classes": 3, "colour": 1}])
-def test_arguments_that_the_builder_does_not_take_are_refused(own: View, arguments: dict[str, int]) -> None:
+def test_arguments_that_the_builder_does_not_take_are_refused(own: Preprocessing, arguments: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"model\.arguments=.*\n.*what own_network:build takes"):
         Custom(target="own_network:build", arguments=arguments, input=own).load()
 
 
 @pytest.mark.parametrize(
-    ("shape", "found"), [([], "a dict"), ([1, 2, 4], r"a tensor of shape \(1, 2, 4\)"), ([4, 2], r"a tensor of shape \(4, 2\)")]
+    ("shape", "found"),
+    [([], "a dict"), ([1, 2, 4], r"a tensor of shape \(1, 2, 4\)"), ([4, 2], r"a tensor of shape \(4, 2\)")],
 )
-def test_an_answer_that_is_no_row_of_logits_is_refused(own: View, shape: list[int], found: str) -> None:
+def test_an_answer_that_is_no_row_of_logits_is_refused(own: Preprocessing, shape: list[int], found: str) -> None:
     with pytest.raises(ConfigError, match=f"returned {found} for one clip\n.*logits\n.*wrap it"):
         Custom(target="own_network:Answers", arguments={"shape": shape}, input=own).load()

@@ -19,17 +19,22 @@ import make_networks
 import measure_network
 from seen_table import ORIGINALS
 from small_networks import ATTENTIVE, CONVOLUTIONAL, METHODS, RECURRENT, SMALL, config, query, refusal
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 
 PAGE = make_networks.DOCS.read_text("utf-8")
-SECTIONS = ("## Size and cost", "## What each network sees", "## What is defined for what", "## Compilation and half precision")
+SECTIONS = (
+    "## Size and cost",
+    "## What each network sees",
+    "## What is defined for what",
+    "## Compilation and half precision",
+)
 SIZES, SEEN, DEFINED, STATEMENTS = (make_networks.cells(PAGE, heading) for heading in SECTIONS)
 REASONS = dict(re.findall(r"^(\d+)\. (.+)$", PAGE, re.MULTILINE))
 each_kind = pytest.mark.parametrize("name", SMALL)
 
 
 @cache
-def network(name: str) -> Network:
+def network(name: str) -> VideoModel:
     if name.startswith("hf: "):
         pytest.importorskip("transformers")
     return SMALL[name].make()
@@ -141,5 +146,7 @@ def test_a_network_is_measured_once_on_a_device() -> None:
     assert all(float(number) >= 0 for number in row[3:])
     before = [measure_network.HEADING, row]
     assert list(make_networks.measured_rows(["tiny_cnn_lstm"], before)) == []
-    page = PAGE.replace(make_networks.markdown(make_networks.cells(PAGE, make_networks.MEASURED)), make_networks.markdown(before))
+    page = PAGE.replace(
+        make_networks.markdown(make_networks.cells(PAGE, make_networks.MEASURED)), make_networks.markdown(before)
+    )
     assert make_networks.cells(page, make_networks.MEASURED) == before

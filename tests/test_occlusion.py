@@ -15,9 +15,9 @@ from vidattr.methods.occlusion.aosa import AOSA
 from vidattr.methods.occlusion.occlude import Aggregate, Fill, distinct
 from vidattr.methods.occlusion.osa import OSA, Placement
 from vidattr.methods.occlusion.tubes import tubes
-from vidattr.methods.shared.steps import Score, fall, score_of
+from vidattr.methods.shared.steps import Score, score_drop, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.types import Query
 from vidattr.video.blur import rise_blur as blur
@@ -34,7 +34,7 @@ def dense(rectangles: Tensor, size: tuple[int, ...]) -> Tensor:
     return mask
 
 
-def fills(fill: Fill, model: Network, query: Query, n: int, samples: int) -> list[Tensor]:
+def fills(fill: Fill, model: VideoModel, query: Query, n: int, samples: int) -> list[Tensor]:
     x = query.frames[n]
     if fill is Fill.conditional:
         generator = torch.Generator().manual_seed(query.seeds[n])
@@ -48,7 +48,7 @@ def fills(fill: Fill, model: Network, query: Query, n: int, samples: int) -> lis
     }[fill]
 
 
-def twin(model: Network, query: Query, masks: list[list[Tensor]], options: OSA | AOSA) -> Tensor:
+def twin(model: VideoModel, query: Query, masks: list[list[Tensor]], options: OSA | AOSA) -> Tensor:
     """Maps by the printed sums: one forward pass a mask, all masks dense. `masks`: for each clip, those of its anchors."""
     maps = []
     for n, of_clip in enumerate(masks):
@@ -77,12 +77,14 @@ def twin(model: Network, query: Query, masks: list[list[Tensor]], options: OSA |
     return torch.stack(maps)
 
 
-def unions_of(model: Network, query: Query, method: AOSA) -> list[list[Tensor]]:
+def unions_of(model: VideoModel, query: Query, method: AOSA) -> list[list[Tensor]]:
     found = tubes(query, model.view, method)
     masks = []
     for rectangles, partners in zip(found.rectangles, found.partners.tolist(), strict=True):
         own = [dense(rectangle, tuple(query.frames.shape[2:])) for rectangle in rectangles]
-        masks.append([torch.stack([own[i], *(own[j] for j in with_ if j >= 0)]).any(0) for i, with_ in enumerate(partners)])
+        masks.append(
+            [torch.stack([own[i], *(own[j] for j in with_ if j >= 0)]).any(0) for i, with_ in enumerate(partners)]
+        )
     return masks
 
 
@@ -118,7 +120,9 @@ def test_osa_is_the_literal_twin(fields: dict[str, object]) -> None:
     method = OSA(window=5, window_frames=2, stride=4, stride_frames=1, samples=3, **fields)  # type: ignore[arg-type]
     starts = [[c - 1 for c in (0, 1, 2, 3)], [c - 2 for c in (2, 6, 10)], [c - 2 for c in (2, 6)]]
     masks = cuboids(SIZE[1:], (2, 5, 5), starts)
-    torch.testing.assert_close(method(model, query).map, twin(model, query, [masks] * 2, method).float(), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(
+        method(model, query).map, twin(model, query, [masks] * 2, method).float(), rtol=1e-6, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,12 @@ def test_placements_of_a_window_of_five_on_twelve_rows(placement: Placement, sta
 
 def test_defaults_are_those_of_the_paper() -> None:
     method = OSA()
-    for (T, size), (frames, side) in {(16, 112): (8, 16), (32, 256): (16, 36), (8, 224): (4, 32), (10, 64): (5, 9)}.items():
+    for (T, size), (frames, side) in {
+        (16, 112): (8, 16),
+        (32, 256): (16, 36),
+        (8, 224): (4, 32),
+        (10, 64): (5, 9),
+    }.items():
         windows = method.windows(T, size, size)
         assert len(windows) == 8 * 14 * 14
         live = windows[:, :, 1] > windows[:, :, 0]
@@ -153,7 +162,9 @@ def test_linear_network_drops_by_the_box_sums() -> None:
     masks = unions_of(model, query, method)
     sums = torch.stack([torch.stack([weighted[n, :, mask].sum() for mask in masks[n]]) for n in range(2)])
     torch.testing.assert_close(found.extras["drops"], sums.float(), rtol=1e-6, atol=1e-9)
-    expected = torch.stack([sum(s * mask for s, mask in zip(sums[n], masks[n], strict=True)) / len(masks[n]) for n in range(2)])
+    expected = torch.stack(
+        [sum(s * mask for s, mask in zip(sums[n], masks[n], strict=True)) / len(masks[n]) for n in range(2)]
+    )
     torch.testing.assert_close(found.map, expected.float(), rtol=1e-6, atol=1e-9)
 
 
@@ -302,7 +313,8 @@ def test_planted_evidence_is_found_where_it_moves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "stride"), [((2, 3, 3), (1, 3, 3)), ((2, 4, 4), (2, 2, 2)), ((4, 5, 5), (3, 4, 4)), ((1, 4, 4), (1, 3, 3))]
+    ("window", "stride"),
+    [((2, 3, 3), (1, 3, 3)), ((2, 4, 4), (2, 2, 2)), ((4, 5, 5), (3, 4, 4)), ((1, 4, 4), (1, 3, 3))],
 )
 def test_osa_is_captums_occlusion(window: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
     captum = pytest.importorskip("captum.attr")
@@ -310,7 +322,9 @@ def test_osa_is_captums_occlusion(window: tuple[int, int, int], stride: tuple[in
     expected = captum.Occlusion(lambda x: model.module(x).softmax(1)).attribute(
         query.frames, (3, *window), strides=(3, *stride), baselines=0, target=query.target
     )
-    method = OSA(window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement=Placement.flush)
+    method = OSA(
+        window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement=Placement.flush
+    )
     found = method(model, query).map
     for channel in expected.unbind(1):
         torch.testing.assert_close(found, channel.float(), rtol=1e-5, atol=1e-9)
@@ -330,10 +344,10 @@ def test_the_weight_of_evidence_averages_probabilities() -> None:
     n, K = 100_000, 2
     torch.testing.assert_close(bits.exp2(), (n * p + 1) / (n * (1 - p) + K - 1), rtol=1e-12, atol=0)
     expected = math.log2((n * 0.9 + 1) / (n * 0.1 + 1)) - math.log2((n * 0.25 + 1) / (n * 0.75 + 1))
-    found = fall(bits[:1], bits[None, 1:], Score.log_odds)
+    found = score_drop(bits[:1], bits[None, 1:], Score.log_odds)
     torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float64), rtol=1e-10, atol=0)
     assert abs(found - (bits[0] - bits[1:].mean())) > 0.1
-    assert fall(bits, bits[:, None].expand(-1, 7), Score.log_odds).tolist() == [0, 0, 0]
+    assert score_drop(bits, bits[:, None].expand(-1, 7), Score.log_odds).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("fill", [Fill.zero, Fill.conditional])

@@ -18,12 +18,12 @@ from vidattr.methods.perturbation.solver import REWARDS, Reward
 from vidattr.methods.shared.steps import Score, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.finite import complaint
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output, loss_of, misstated
 from vidattr.types import Query
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
-VIEW = View(frames=2, size=[4, 4])
+VIEW = Preprocessing(frames=2, size=[4, 4])
 LOGITS = torch.tensor([[2.0, -1.0, 0.5]])
 
 
@@ -38,8 +38,8 @@ class Linear(nn.Module):
         return self.after(self.layer(frames.mean((2, 3, 4))[:, : self.outputs]))
 
 
-def network(output: Output, after: Callable[[Tensor], Tensor] = lambda z: z, outputs: int = 3) -> Network:
-    return Network(Linear(after, outputs), VIEW, tuple("abc"[:outputs]), layer="layer", output=output)
+def network(output: Output, after: Callable[[Tensor], Tensor] = lambda z: z, outputs: int = 3) -> VideoModel:
+    return VideoModel(Linear(after, outputs), VIEW, tuple("abc"[:outputs]), layer="layer", output=output)
 
 
 def clip(*channels: float) -> Tensor:
@@ -92,7 +92,9 @@ def test_one_output_is_a_class_by_itself_or_refused() -> None:
     assert model.probabilities(clip()).item() == pytest.approx(0.8808, abs=1e-4)
     method = vidattr.load_method("gradient", score="prob")
     assert vidattr.explain(model, method, clip(), 0).map.abs().max() > 0
-    assert network(Output.prob, torch.sigmoid, outputs=1).probabilities(clip()).item() == pytest.approx(0.8808, abs=1e-4)
+    assert network(Output.prob, torch.sigmoid, outputs=1).probabilities(clip()).item() == pytest.approx(
+        0.8808, abs=1e-4
+    )
     with pytest.raises(ConfigError, match="contrastive"):
         REWARDS[Reward.contrastive](model(clip()), torch.tensor([0]), Output.sigmoid)
 
@@ -150,10 +152,15 @@ class Breaks(nn.Module):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("where", "layer"), [("first", "first"), ("second", "second"), ("last", "last"), ("step", "last")])
+@pytest.mark.parametrize(
+    ("where", "layer"), [("first", "first"), ("second", "second"), ("last", "last"), ("step", "last")]
+)
 def test_the_first_layer_that_is_not_finite_is_named(where: str, layer: str, value: float) -> None:
-    model = Network(Breaks(where, value), VIEW, tuple("abc"))
-    assert model.probabilities(torch.cat([clip(0.5, 0.1, 0.2), clip(1.0, 0.5, 0.5)])).isnan().all(1).tolist() == [False, True]
+    model = VideoModel(Breaks(where, value), VIEW, tuple("abc"))
+    assert model.probabilities(torch.cat([clip(0.5, 0.1, 0.2), clip(1.0, 0.5, 0.5)])).isnan().all(1).tolist() == [
+        False,
+        True,
+    ]
     found = complaint(model, clip(1.0, 0.5, 0.5))
     assert f"{'NaN' if math.isnan(value) else 'infinity'} first in the output of layer '{layer}'" in found.found
     assert ("a step that is no layer" in found.found) is (where == "step")
@@ -162,7 +169,11 @@ def test_the_first_layer_that_is_not_finite_is_named(where: str, layer: str, val
 
 
 def test_a_probability_beyond_one_or_below_zero_is_none() -> None:
-    for output, values in ((Output.prob, (1.5, 0.1, 0.1)), (Output.prob, (0.5, -0.2, 0.1)), (Output.logprob, (0.4, -1.0, -2.0))):
+    for output, values in (
+        (Output.prob, (1.5, 0.1, 0.1)),
+        (Output.prob, (0.5, -0.2, 0.1)),
+        (Output.logprob, (0.4, -1.0, -2.0)),
+    ):
         model = network(output)
         assert model.probabilities(clip(*values)).isnan().all()
         assert f"model.output={output}" in complaint(model, clip(*values)).found
@@ -202,8 +213,22 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "mynet_output", raising=False)
     (tmp_path / "names.txt").write_text("1 a\n2 b\n3 c\n")
-    model = ["model=custom", "model.target=mynet_output:Net", "model.input.frames=4", "model.input.size=[16,16]", "model.classes=names.txt"]
-    return ["run", "dataset=clips", "dataset.root=clips", "method=gradient", "paths.out=out", "runtime.device=cpu", *model]
+    model = [
+        "model=custom",
+        "model.target=mynet_output:Net",
+        "model.input.frames=4",
+        "model.input.size=[16,16]",
+        "model.classes=names.txt",
+    ]
+    return [
+        "run",
+        "dataset=clips",
+        "dataset.root=clips",
+        "method=gradient",
+        "paths.out=out",
+        "runtime.device=cpu",
+        *model,
+    ]
 
 
 def test_one_clip_that_makes_nan_costs_that_clip(own: list[str], vidattr: Any, tmp_path: Path) -> None:

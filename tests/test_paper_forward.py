@@ -15,7 +15,7 @@ from vidattr.methods.cam.saliency_tubes import SaliencyTubes
 from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet
 from vidattr.models.network.linear_head import gap_linear_head
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, middle
 from vidattr.models.tsm import TSM, TemporalShift, shift
 from vidattr.types import Query
@@ -29,7 +29,12 @@ def lively(module: nn.Module) -> nn.Module:
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             assert part.running_mean is not None
             assert part.running_var is not None
-            for vector, centre in ((part.weight, 1.0), (part.bias, 0.0), (part.running_mean, 0.0), (part.running_var, 1.0)):
+            for vector, centre in (
+                (part.weight, 1.0),
+                (part.bias, 0.0),
+                (part.running_mean, 0.0),
+                (part.running_var, 1.0),
+            ):
                 vector.data = centre + 0.4 * (torch.rand(vector.shape, generator=generator) - 0.5)
     return module
 
@@ -62,14 +67,14 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request: pytest.FixtureRequest) -> tuple[Network, Case]:
+def case(request: pytest.FixtureRequest) -> tuple[VideoModel, Case]:
     one = CASES[request.param]
     network = replace(one.model, weights="random").load()
     lively(network.module)
     return network, one
 
 
-def test_networks_compute_what_their_twins_do(case: tuple[Network, Case]) -> None:
+def test_networks_compute_what_their_twins_do(case: tuple[VideoModel, Case]) -> None:
     network, one = case
     frames = noise(2, 3, one.few, 35, 45)  # odd sizes, where padding shows
     features, logits = one.twin(network.module.state_dict(), frames)
@@ -79,13 +84,13 @@ def test_networks_compute_what_their_twins_do(case: tuple[Network, Case]) -> Non
     assert (logits[0] - logits[1]).abs().max() > 1e-3 * logits.abs().max()
 
 
-def test_networks_are_resident_frozen_and_without_in_place_operations(case: tuple[Network, Case]) -> None:
+def test_networks_are_resident_frozen_and_without_in_place_operations(case: tuple[VideoModel, Case]) -> None:
     network, _ = case
     assert not any(part.training or getattr(part, "inplace", False) for part in network.module.modules())
     assert not any(parameter.requires_grad for parameter in network.module.parameters())
 
 
-def test_a_clip_is_answered_alike_alone_and_in_a_batch(case: tuple[Network, Case]) -> None:
+def test_a_clip_is_answered_alike_alone_and_in_a_batch(case: tuple[VideoModel, Case]) -> None:
     network, one = case
     frames = noise(3, 3, one.few, 32, 48)
     with torch.no_grad():
@@ -93,7 +98,7 @@ def test_a_clip_is_answered_alike_alone_and_in_a_batch(case: tuple[Network, Case
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * alone.abs().max().item())
 
 
-def test_the_gradient_reaches_every_frame_and_leaves_the_weights_alone(case: tuple[Network, Case]) -> None:
+def test_the_gradient_reaches_every_frame_and_leaves_the_weights_alone(case: tuple[VideoModel, Case]) -> None:
     network, one = case
     frames = noise(1, 3, one.few, 32, 48).requires_grad_()
     (gradient,) = torch.autograd.grad(network(frames)[0, 5], frames)
@@ -102,7 +107,7 @@ def test_the_gradient_reaches_every_frame_and_leaves_the_weights_alone(case: tup
     assert all(parameter.grad is None for parameter in network.module.parameters())
 
 
-def test_the_head_is_linear_in_the_mean_of_the_features(case: tuple[Network, Case]) -> None:
+def test_the_head_is_linear_in_the_mean_of_the_features(case: tuple[VideoModel, Case]) -> None:
     network, one = case
     frames = noise(2, 3, *one.clip)
     layer, weight, bias = gap_linear_head(network, frames)
@@ -112,7 +117,9 @@ def test_the_head_is_linear_in_the_mean_of_the_features(case: tuple[Network, Cas
     assert volume.ndim == 5
     assert min(volume.shape[2:]) > 1
     assert bias is not None
-    torch.testing.assert_close(linear(volume.mean((2, 3, 4)), weight, bias), logits, rtol=1e-4, atol=1e-5 * logits.abs().max().item())
+    torch.testing.assert_close(
+        linear(volume.mean((2, 3, 4)), weight, bias), logits, rtol=1e-4, atol=1e-5 * logits.abs().max().item()
+    )
 
 
 def short_sighted(module: nn.Module) -> None:
@@ -131,7 +138,8 @@ def test_a_planted_patch_is_found_where_and_when_it_is(name: str) -> None:
     short_sighted(network.module)
     T, H, W = CASES[name].clip
     t, h, w = T // 2, H // 2, W // 2
-    # I3D's SAME padding makes cells look ahead, so that a patch has to begin a little later to be seen by its cell alone.
+    # I3D's SAME padding makes cells look ahead, so that a patch has to begin a little later to be seen by its cell
+    # alone.
     later, lower = (2, 14) if name == "i3d" else (0, 0)
     background = 0.1 * noise(1, 3, T, H, W)
     clips = background.repeat(4, 1, 1, 1, 1)
@@ -139,7 +147,9 @@ def test_a_planted_patch_is_found_where_and_when_it_is(name: str) -> None:
     clips[1, :, t + later :, : h - 8, : w - 8] += 3
     clips[2, :, : t - T // 8, h + lower :, : w - 8] += 3
     clips[3, :, : t - T // 8, : h - 8, w + lower :] += 3
-    planted, without = (SaliencyTubes()(network, Query(x, torch.full((len(x),), 7), (0,) * len(x))).map for x in (clips, background))
+    planted, without = (
+        SaliencyTubes()(network, Query(x, torch.full((len(x),), 7), (0,) * len(x))).map for x in (clips, background)
+    )
     halves = avg_pool3d((planted - without).abs()[:, None], (t, h, w)).flatten(1)
     assert halves.argmax(1).tolist() == [0b000, 0b100, 0b010, 0b001]  # time, height, width
 
@@ -175,18 +185,20 @@ def test_the_shift_is_the_papers(fold: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def tsm() -> Network:
+def tsm() -> VideoModel:
     network = TSM(weights="random", input=replace(TSM().input, frames=4)).load()
     lively(network.module)
     return network
 
 
-def test_frames_are_pictures_and_stay_apart_until_the_first_shift(tsm: Network) -> None:
+def test_frames_are_pictures_and_stay_apart_until_the_first_shift(tsm: VideoModel) -> None:
     clips = noise(2, 3, 4, 32, 48)
     _, before = tsm.activations(clips, "base_model.maxpool")
     other = clips.clone()
     other[1, :, 2] += 1
-    changed = (tsm.volume(tsm.activations(other, "base_model.maxpool")[1], 2) != tsm.volume(before, 2)).any(4).any(3).any(1)
+    changed = (
+        (tsm.volume(tsm.activations(other, "base_model.maxpool")[1], 2) != tsm.volume(before, 2)).any(4).any(3).any(1)
+    )
     assert changed.tolist() == [[False] * 4, [False, False, True, False]]
     seen: list[Tensor] = []
 
@@ -198,7 +210,7 @@ def test_frames_are_pictures_and_stay_apart_until_the_first_shift(tsm: Network) 
     assert torch.equal(seen[0].view(2, 4, 3, 32, 48), clips.transpose(1, 2))
 
 
-def test_the_first_shift_carries_a_frame_to_its_neighbours_only(tsm: Network) -> None:
+def test_the_first_shift_carries_a_frame_to_its_neighbours_only(tsm: VideoModel) -> None:
     clips = noise(1, 3, 4, 32, 48)
     other = clips.clone()
     other[:, :, 0] += 1
@@ -206,7 +218,7 @@ def test_the_first_shift_carries_a_frame_to_its_neighbours_only(tsm: Network) ->
     assert (first[0] != first[1]).any(4).any(3).any(1).tolist() == [[True, True, False, False]]
 
 
-def test_the_order_of_frames_matters_by_the_shift_alone(tsm: Network) -> None:
+def test_the_order_of_frames_matters_by_the_shift_alone(tsm: VideoModel) -> None:
     clips = noise(1, 3, 4, 32, 48)
     unshifted = TSM(weights="random", input=replace(TSM().input, frames=4)).load()
     lively(unshifted.module)
@@ -218,7 +230,7 @@ def test_the_order_of_frames_matters_by_the_shift_alone(tsm: Network) -> None:
         torch.testing.assert_close(unshifted(clips), unshifted(clips.flip(2)), rtol=1e-4, atol=1e-5)
 
 
-def test_the_shift_field_decides_how_many_channels_move(tsm: Network) -> None:
+def test_the_shift_field_decides_how_many_channels_move(tsm: VideoModel) -> None:
     clips = noise(1, 3, 4, 32, 48)
     other = replace(TSM(), weights="random", shift_div=4, input=replace(TSM().input, frames=4)).load()
     lively(other.module)
@@ -226,7 +238,7 @@ def test_the_shift_field_decides_how_many_channels_move(tsm: Network) -> None:
         assert (tsm(clips) - other(clips)).abs().max() > 1e-3
 
 
-def test_other_lengths_than_the_segments_are_refused(tsm: Network) -> None:
+def test_other_lengths_than_the_segments_are_refused(tsm: VideoModel) -> None:
     with pytest.raises(ConfigError, match=r"a clip of 8 frames\n.*model\.input\.frames=4"):
         tsm(noise(1, 3, 8, 32, 32))
 
@@ -235,13 +247,31 @@ def test_each_sees_what_it_was_trained_on() -> None:
     white = torch.full((1, 1, 1, 1, 3), 255, dtype=torch.uint8)
     black = torch.zeros_like(white)
     i3d, tsm, mfnet, hara = I3D().input, TSM().input, MFNet().input, Hara3DResNet().input
-    assert (i3d.normalise(black).flatten().tolist(), i3d.normalise(white).flatten().tolist()) == ([-1, -1, -1], [1, 1, 1])
-    torch.testing.assert_close(tsm.normalise(black).flatten(), torch.tensor([-2.118, -2.036, -1.804]), rtol=0, atol=1e-3)
+    assert (i3d.normalise(black).flatten().tolist(), i3d.normalise(white).flatten().tolist()) == (
+        [-1, -1, -1],
+        [1, 1, 1],
+    )
+    torch.testing.assert_close(
+        tsm.normalise(black).flatten(), torch.tensor([-2.118, -2.036, -1.804]), rtol=0, atol=1e-3
+    )
     torch.testing.assert_close(mfnet.normalise(white).flatten(), (255 - torch.tensor([124.0, 117, 104])) * 0.0167)
     torch.testing.assert_close(
-        hara.normalise(white).flatten(), (1 - torch.tensor([0.4345, 0.4051, 0.3775])) / torch.tensor([0.2768, 0.2713, 0.2737])
+        hara.normalise(white).flatten(),
+        (1 - torch.tensor([0.4345, 0.4051, 0.3775])) / torch.tensor([0.2768, 0.2713, 0.2737]),
     )
     assert [(v.frames, v.size, v.resize) for v in (i3d, tsm)] == [(64, [224, 224], [256]), (8, [224, 224], [256])]
-    assert (hara.frames, hara.size, hara.resize, hara.sampling, hara.stride) == (16, [112, 112], [112], Sampling.center, 1)
-    assert (mfnet.frames, mfnet.size, mfnet.resize, mfnet.sampling, mfnet.stride) == (16, [224, 224], [256, 256], Sampling.windows, 2)
+    assert (hara.frames, hara.size, hara.resize, hara.sampling, hara.stride) == (
+        16,
+        [112, 112],
+        [112],
+        Sampling.center,
+        1,
+    )
+    assert (mfnet.frames, mfnet.size, mfnet.resize, mfnet.sampling, mfnet.stride) == (
+        16,
+        [224, 224],
+        [256, 256],
+        Sampling.windows,
+        2,
+    )
     assert {v.geometry for v in (i3d, tsm, mfnet, hara)} == {Geometry.crop}

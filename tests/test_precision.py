@@ -14,11 +14,11 @@ from conftest import Command
 from vidattr.config.compose import cells
 from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Precision, Runtime
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
 
-def tiny(precision: Precision) -> tuple[Network, Query]:
+def tiny(precision: Precision) -> tuple[VideoModel, Query]:
     network = Runtime(device=Device.cpu, precision=precision).resident(api.load_model("tiny_r2plus1d", device="cpu"))
     frames = toys.query(2, size=(3, 16, 64, 64), dtype=torch.float32).frames
     return network, Query(frames, torch.tensor([1, 3]), (0, 1))
@@ -41,9 +41,13 @@ def test_logits_and_gradients_are_float32_and_near() -> None:
 @pytest.mark.parametrize("name", ["grad_cam", "osa", "eb_r", "saliency_tubes"])
 def test_a_map_in_bfloat16_is_much_like_that_in_float32(name: str) -> None:
     options = {"osa": {"stride": 16, "stride_frames": 8}}.get(name, {})
-    maps = [api.load_method(name, **options)(*tiny(precision)).map for precision in (Precision.float32, Precision.bfloat16)]
+    maps = [
+        api.load_method(name, **options)(*tiny(precision)).map for precision in (Precision.float32, Precision.bfloat16)
+    ]
     assert all(map.dtype is torch.float32 for map in maps)
-    assert torch.nn.functional.cosine_similarity(*(map.flatten() for map in maps), 0) > 0.9  # noise: drops of OSA are small differences
+    assert (
+        torch.nn.functional.cosine_similarity(*(map.flatten() for map in maps), 0) > 0.9
+    )  # noise: drops of OSA are small differences
 
 
 def test_a_hook_sees_float32() -> None:
@@ -57,13 +61,19 @@ def test_a_hook_sees_float32() -> None:
 
 def test_convolutions_on_a_gpu_keep_all_bits_unless_told_otherwise() -> None:
     for precision, wanted in ((Precision.tf32, (True, "high")), (Precision.float32, (False, "highest"))):
-        network = Runtime(device=Device.cpu, precision=precision).resident(api.load_model("tiny_cnn_lstm", device="cpu"))
+        network = Runtime(device=Device.cpu, precision=precision).resident(
+            api.load_model("tiny_cnn_lstm", device="cpu")
+        )
         assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == wanted
-        network(torch.zeros(1, 3, network.view.frames, *network.view.size))  # sets cuDNN's flags, which must not clash with these
+        network(
+            torch.zeros(1, 3, network.view.frames, *network.view.size)
+        )  # sets cuDNN's flags, which must not clash with these
 
 
 def test_another_precision_is_another_run(vidattr: Command, tmp_path: Path) -> None:
-    plain, default, half = (cells([*extra])[0] for extra in (["runtime.precision=float32"], [], ["runtime.precision=bfloat16"]))
+    plain, default, half = (
+        cells([*extra])[0] for extra in (["runtime.precision=float32"], [], ["runtime.precision=bfloat16"])
+    )
     assert key(run_identity(plain)) == key(run_identity(default)) != key(run_identity(half))
     small = ("dataset.clips=2", "runtime.precision=float32,bfloat16", "render.gif=false", "render.mp4=false")
     assert vidattr("run", *small, "--quiet").code == 0

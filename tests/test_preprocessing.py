@@ -22,7 +22,7 @@ from vidattr.errors import ConfigError
 from vidattr.models.huggingface import HuggingFace
 from vidattr.models.weights.processors import processor_view
 from vidattr.video.geometry import Placement
-from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Resample, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Resample
 
 SIZES = [(240, 320), (256, 340), (320, 240), (360, 641), (97, 131)]
 PROCESSORS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
@@ -39,10 +39,10 @@ PROCESSORS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def view_of(name: str) -> View:
+def view_of(name: str) -> Preprocessing:
     node = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
     assert isinstance(node, DictConfig)
-    view: View = build(node, name).input
+    view: Preprocessing = build(node, name).input
     return view
 
 
@@ -50,10 +50,12 @@ def made(h: int, w: int) -> Frame:
     """Noise of two grains: nothing is harder to resize."""
     random = np.random.default_rng(h)
     coarse = cv2.resize(random.integers(0, 256, (h // 8, w // 8, 3), np.uint8), (w, h), interpolation=cv2.INTER_LINEAR)
-    return np.where(random.random((h, w, 1)) < 0.5, coarse, random.integers(0, 256, (h, w, 3), np.uint8)).astype(np.uint8)
+    return np.where(random.random((h, w, 1)) < 0.5, coarse, random.integers(0, 256, (h, w, 3), np.uint8)).astype(
+        np.uint8
+    )
 
 
-def apart(view: View, twin: Twin, frame: Frame) -> float:
+def apart(view: Preprocessing, twin: Twin, frame: Frame) -> float:
     """Returns the largest difference of the two inputs, in grey levels."""
     pixels = Placement.of((frame.shape[0], frame.shape[1]), view).pixels(frame)
     ours, theirs = view.normalise(torch.from_numpy(pixels)[None, None])[0, :, 0], twin(frame)
@@ -78,15 +80,21 @@ def test_a_network_sees_what_its_original_sees_to_one_grey_level(name: str) -> N
 def test_the_filter_of_pillow_is_what_makes_it_agree(name: str) -> None:
     view = view_of(name)
     assert view.resample is Resample.pillow
-    unfiltered = View(**{**view.__dict__, "resample": Resample.opencv})
+    unfiltered = Preprocessing(**{**view.__dict__, "resample": Resample.opencv})
     assert apart(unfiltered, TWINS[name], made(480, 853)) > 20
 
 
 @pytest.mark.parametrize(
     ("name", "resize", "size", "colours"),
-    [("i3d", [344, 256], 224, KINETICS), ("tsm_r50", [344, 256], 224, IMAGENET), ("r2plus1d_18", [172, 128], 112, KINETICS)],
+    [
+        ("i3d", [344, 256], 224, KINETICS),
+        ("tsm_r50", [344, 256], 224, IMAGENET),
+        ("r2plus1d_18", [172, 128], 112, KINETICS),
+    ],
 )
-def test_what_li_et_al_show_these_networks_is_a_matter_of_options(name: str, resize: list[int], size: int, colours: Any) -> None:
+def test_what_li_et_al_show_these_networks_is_a_matter_of_options(
+    name: str, resize: list[int], size: int, colours: Any
+) -> None:
     def twin(frame: Frame) -> torch.Tensor:
         picture = transforms.CenterCrop(size)(transforms.Resize(resize)(Image.fromarray(frame)))
         return normalised(transforms.ToTensor()(picture), *colours)
@@ -96,7 +104,13 @@ def test_what_li_et_al_show_these_networks_is_a_matter_of_options(name: str, res
 
 
 def real_frames(real: Path) -> list[Frame]:
-    names = ["v_Biking_g01_c01.avi", "v_HorseRiding_g01_c03.mp4", "R6llTwEh07w.mp4", "flipping_a_pancake.mkv", "hmdb51_*.avi"]
+    names = [
+        "v_Biking_g01_c01.avi",
+        "v_HorseRiding_g01_c03.mp4",
+        "R6llTwEh07w.mp4",
+        "flipping_a_pancake.mkv",
+        "hmdb51_*.avi",
+    ]
     frames = []
     for name in names:
         (path,) = real.rglob(name)
@@ -141,27 +155,35 @@ def test_real_frames_are_seen_as_the_processors_of_transformers_see_them(real: P
 def test_a_processor_that_resizes_otherwise_is_refused(settings: dict[str, Any], message: str) -> None:
     plain = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 224}, "do_center_crop": True}
     config = SimpleNamespace(model_type="videomae", num_frames=16, image_size=224)
-    assert processor_view(config, {**plain, "resample": 2}, View()).resize == [224]
+    assert processor_view(config, {**plain, "resample": 2}, Preprocessing()).resize == [224]
     with pytest.raises(ConfigError, match=message):
-        processor_view(config, {**plain, **settings}, View())
+        processor_view(config, {**plain, **settings}, Preprocessing())
 
 
 def test_sides_and_offsets_are_rounded_as_each_original_rounds_them() -> None:
     crop = {"geometry": Geometry.crop, "size": [224, 224], "resize": [224]}
     # 128 of 75 becomes 382.29… with 224, and 75 of 128 the same upright; 97 × 131 becomes 302.5… .
-    assert Placement.of((97, 131), View(**crop)).resized == (224, 302)
-    assert Placement.of((97, 131), View(**crop, long_side=LongSide.nearest)).resized == (224, 303)
-    assert Placement.of((131, 97), View(**crop, long_side=LongSide.nearest)).resized == (303, 224)
-    offsets = {at: -Placement.of((240, 320), View(size=[112, 112], geometry=Geometry.crop, crop_at=at)).offset[1] for at in CropAt}
+    assert Placement.of((97, 131), Preprocessing(**crop)).resized == (224, 302)
+    assert Placement.of((97, 131), Preprocessing(**crop, long_side=LongSide.nearest)).resized == (224, 303)
+    assert Placement.of((131, 97), Preprocessing(**crop, long_side=LongSide.nearest)).resized == (303, 224)
+    offsets = {
+        at: -Placement.of((240, 320), Preprocessing(size=[112, 112], geometry=Geometry.crop, crop_at=at)).offset[1]
+        for at in CropAt
+    }
     assert offsets == {CropAt.even: 18, CropAt.floor: 18, CropAt.ceil: 19}  # 149 − 112 leaves 18.5
-    odd = {at: -Placement.of((224, 227), View(size=[224, 224], geometry=Geometry.crop, crop_at=at)).offset[1] for at in CropAt}
+    odd = {
+        at: -Placement.of((224, 227), Preprocessing(size=[224, 224], geometry=Geometry.crop, crop_at=at)).offset[1]
+        for at in CropAt
+    }
     assert odd == {CropAt.even: 2, CropAt.floor: 1, CropAt.ceil: 2}
 
 
 @pytest.mark.parametrize("at", CropAt)
 @pytest.mark.parametrize("resample", Resample)
 def test_boxes_go_where_their_pixels_go(at: CropAt, resample: Resample) -> None:
-    view = View(size=[112, 112], geometry=Geometry.crop, crop_at=at, resample=resample, long_side=LongSide.nearest)
+    view = Preprocessing(
+        size=[112, 112], geometry=Geometry.crop, crop_at=at, resample=resample, long_side=LongSide.nearest
+    )
     frame = np.zeros((240, 321, 3), np.uint8)
     frame[60:180, 100:200] = 255
     placement = Placement.of((240, 321), view)
@@ -172,6 +194,6 @@ def test_boxes_go_where_their_pixels_go(at: CropAt, resample: Resample) -> None:
 
 def test_a_turned_frame_is_resized_by_pillow_too() -> None:
     frame = made(64, 96)
-    view = View(size=[32, 24], resample=Resample.pillow)
+    view = Preprocessing(size=[32, 24], resample=Resample.pillow)
     turned = Placement.of((96, 64), view).pixels(np.rot90(frame))
     assert np.array_equal(turned, Placement.of((96, 64), view).pixels(np.ascontiguousarray(np.rot90(frame))))

@@ -34,7 +34,9 @@ def literal_lookup(pyramid: Tensor, mask: Tensor) -> Tensor:
 @pytest.mark.parametrize("sigma", [0.7, 2.0, 20.0])
 def test_blur_is_a_gaussian_that_sees_zeros_beyond_the_border(sigma: float) -> None:
     image = toys.seeded(2, 9, 13)
-    torch.testing.assert_close(blur(image, sigma), torch.stack([literal_blur(each, sigma) for each in image]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        blur(image, sigma), torch.stack([literal_blur(each, sigma) for each in image]), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("size", "sigma"), [((9, 13), 0.7), ((9, 13), 2.0), ((30, 41), 10.0), ((5, 3), 20.0)])
@@ -52,7 +54,9 @@ def test_blur_may_repeat_the_border_instead(size: tuple[int, int], sigma: float)
 def test_pyramid_has_eight_levels_from_20_pixels_of_blur_to_none() -> None:
     frames = toys.seeded(1, 2, 2, 6, 7)
     pyramid = PYRAMIDS[Perturbation.blur](frames)
-    for level, sigma in enumerate([20, 17.142857142857142, 14.285714285714286, 11.428571428571429, 8.571428571428571, 5.714285714285714]):
+    for level, sigma in enumerate(
+        [20, 17.142857142857142, 14.285714285714286, 11.428571428571429, 8.571428571428571, 5.714285714285714]
+    ):
         torch.testing.assert_close(pyramid[level, 0, 1, 1], literal_blur(frames[0, 1, 1], sigma), rtol=0, atol=1e-12)
     assert len(pyramid) == 8
     assert torch.equal(pyramid[7], frames)
@@ -70,7 +74,9 @@ def test_lookup_and_its_derivative_are_those_of_the_gathered_levels(kind: Pertur
         expected = literal_lookup(pyramid[:, clip[row]], leaf)
         torch.testing.assert_close(frames[row], expected.detach(), rtol=0, atol=1e-12)
         pull = toys.seeded(3, 4, 5, 6, seed=5)
-        torch.testing.assert_close((pull * slope[row]).sum(0), torch.autograd.grad(expected, leaf, pull)[0], rtol=0, atol=1e-11)
+        torch.testing.assert_close(
+            (pull * slope[row]).sum(0), torch.autograd.grad(expected, leaf, pull)[0], rtol=0, atol=1e-11
+        )
 
 
 def test_a_mask_of_ones_shows_the_frames_and_fade_is_a_product() -> None:

@@ -14,7 +14,7 @@ from vidattr.datasets.ucf101_24 import UCF24
 from vidattr.models.c3d_light import UCF101C3DLight
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.network.linear_head import gap_linear_head
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Clip
 from vidattr.video.decode import read
@@ -29,7 +29,7 @@ def clips(real: Path) -> list[Clip]:
     return found
 
 
-def frames_of(network: Network, clip: Clip) -> Tensor:
+def frames_of(network: VideoModel, clip: Clip) -> Tensor:
     return network.view.normalise(torch.from_numpy(read(clip, network.view).pixels)[None])
 
 
@@ -39,7 +39,7 @@ class Answer:
     probability: float  # of the folder's label
 
 
-def answers(network: Network, clips: list[Clip]) -> dict[str, Answer]:
+def answers(network: VideoModel, clips: list[Clip]) -> dict[str, Answer]:
     found = {}
     for clip in clips:
         probabilities = network.probabilities(frames_of(network, clip))[0]
@@ -49,12 +49,12 @@ def answers(network: Network, clips: list[Clip]) -> dict[str, Answer]:
 
 
 @pytest.fixture(scope="module")
-def r2plus1d(real: Path) -> Network:
+def r2plus1d(real: Path) -> VideoModel:
     return UCF101R2Plus1DLight(weights=str(real / "weights" / "r2plus1d_light_ucf101.pth")).load()
 
 
 @pytest.mark.slow
-def test_the_light_r2plus1d_recognises_the_real_clips(r2plus1d: Network, clips: list[Clip]) -> None:
+def test_the_light_r2plus1d_recognises_the_real_clips(r2plus1d: VideoModel, clips: list[Clip]) -> None:
     ranks = [answer.rank for answer in answers(r2plus1d, clips).values()]
     assert sum(rank < 1 for rank in ranks) >= 14
     assert sum(rank < 5 for rank in ranks) == 18
@@ -75,7 +75,7 @@ def test_the_cnn_lstm_is_sure_of_biking_and_diving(real: Path, clips: list[Clip]
     assert min(answer.probability for answer in found.values()) >= 0.96
 
 
-def test_the_real_r2plus1d_averages_its_last_features_linearly(r2plus1d: Network, clips: list[Clip]) -> None:
+def test_the_real_r2plus1d_averages_its_last_features_linearly(r2plus1d: VideoModel, clips: list[Clip]) -> None:
     frames = frames_of(r2plus1d, clips[0])
     layer, weight, bias = gap_linear_head(r2plus1d, frames)
     assert layer == r2plus1d.layer == "conv3"

@@ -11,7 +11,18 @@ from PIL import Image
 
 from vidattr.errors import ConfigError, OutputError
 from vidattr.render import drawing as draw
-from vidattr.render.pictures import Render, Scene, animation, comparison, cutouts, grid, overlay, write, write_comparison, write_cutouts
+from vidattr.render.pictures import (
+    Render,
+    Scene,
+    animation,
+    comparison,
+    cutouts,
+    grid,
+    overlay,
+    write,
+    write_comparison,
+    write_cutouts,
+)
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"
 
@@ -107,7 +118,12 @@ def test_small_frames_are_enlarged_and_large_ones_left():
 
 def test_nothing_touches_the_margins_however_long_the_names():
     clip, map = scene(
-        2, clip="v_" + "Long" * 60, model="model_" * 20, target="a very long class é" * 9, predicted="x" * 300, label="y" * 300
+        2,
+        clip="v_" + "Long" * 60,
+        model="model_" * 20,
+        target="a very long class é" * 9,
+        predicted="x" * 300,
+        label="y" * 300,
     )
     maps = {"method_" * 20: map, "flat": map * 0, "negative": -map - 1}
     long = "method_" * 20
@@ -191,10 +207,18 @@ def test_comparison_has_a_row_per_method_each_on_its_own_scale():
     picked = [0, 3, 6, 8, 11]  # evenly spread over 12, both ends among them
     rows = [clip.pixels[picked], *[overlay(clip.pixels, map, render)[picked]] * 2, clip.pixels[picked]]
     strips = [
-        np.concatenate([np.pad(t, ((0, 0), (0, draw.GAP), (0, 0)), constant_values=255) for t in row], 1)[:, : -draw.GAP] for row in rows
+        np.concatenate([np.pad(t, ((0, 0), (0, draw.GAP), (0, 0)), constant_values=255) for t in row], 1)[
+            :, : -draw.GAP
+        ]
+        for row in rows
     ]
     h, w = strips[0].shape[:2]
-    spots = [(y, x) for y in range(len(page) - h) for x in range(160) if np.array_equal(page[y : y + h, x : x + w], strips[0])]
+    spots = [
+        (y, x)
+        for y in range(len(page) - h)
+        for x in range(160)
+        if np.array_equal(page[y : y + h, x : x + w], strips[0])
+    ]
     assert len(spots) == 2  # the frames, and the flat map drawn as frames
     (y, x), (last, _) = spots
     assert last == y + 3 * (16 + draw.GAP)
@@ -263,7 +287,12 @@ def test_cutouts_show_the_clip_where_the_mask_is_and_black_elsewhere(tmp_path):
         assert times(frame) == 2  # in the row of frames, and where the mask keeps all
     assert times(np.zeros_like(clip.pixels[0])) == 2  # where it keeps nothing
 
-    extras = {"masks": masks, "ratios": np.array([0.1, 1.0]), "area_visible": np.array([0.0, 1.0]), "probability": np.ones((2, 3))}
+    extras = {
+        "masks": masks,
+        "ratios": np.array([0.1, 1.0]),
+        "area_visible": np.array([0.0, 1.0]),
+        "probability": np.ones((2, 3)),
+    }
     assert write_cutouts(tmp_path, clip, {"attribution": masks}, "m", Render()) == []
     assert write_cutouts(tmp_path, clip, extras, "m", Render(grid=False)) == []
     assert write_cutouts(tmp_path, clip, extras, "m", Render()) == [tmp_path / "clip.a_1.masks.png"]

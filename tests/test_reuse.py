@@ -21,7 +21,7 @@ from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.models import mfnet, resnet3d
 from vidattr.models.c3d_light import C3DLight
 from vidattr.models.mfnet import MFNet3D
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.resnet3d import Convolution, ResNet3D
 from vidattr.models.speed.prefix import Prefix
@@ -78,7 +78,7 @@ class Shortcut(Headed):
         return torch.tanh(self.second(torch.relu(self.first(x))) + self.project(x))
 
 
-def light(size: tuple[int, ...], channels_last: bool = True, **names: object) -> Network:
+def light(size: tuple[int, ...], channels_last: bool = True, **names: object) -> VideoModel:
     """The light R(2+1)D with random weights."""
     memory = torch.channels_last_3d if channels_last else torch.contiguous_format
     return toys.network(toys.reset(R2Plus1DLight(len(toys.CLASSES))), size=size, memory_format=memory, **names)
@@ -89,7 +89,11 @@ def boxes(size: tuple[int, ...], box: tuple[int, int, int]) -> Tensor:
     spans = []
     for length, side in zip(size[1:], box, strict=True):
         starts = {0, 1 - side, 1, length // 3, length // 2, length - side, length - side + 1, length - 1}
-        spans.append(sorted((max(0, start), min(length, start + side)) for start in starts if start < length and start + side > 0))
+        spans.append(
+            sorted(
+                (max(0, start), min(length, start + side)) for start in starts if start < length and start + side > 0
+            )
+        )
     tables = [torch.zeros(size[1], 4)]
     order = torch.Generator().manual_seed(3)
     every = list(itertools.product(*spans))
@@ -100,7 +104,7 @@ def boxes(size: tuple[int, ...], box: tuple[int, int, int]) -> Tensor:
     return torch.stack(tables)[:, None].to(torch.int16)
 
 
-def agree(model: Network, size: tuple[int, ...], box: tuple[int, int, int], depth: int) -> None:
+def agree(model: VideoModel, size: tuple[int, ...], box: tuple[int, int, int], depth: int) -> None:
     """Asserts that at least `depth` steps run on crops, and that the logits are those of whole passes."""
     query = toys.query(2, size=size)
     fills = toys.seeded(1, 2, *size, seed=9)
@@ -162,8 +166,12 @@ def test_networks_of_this_project(
     agree(model.fold() if folded else model, size, box, depth)
 
 
-@pytest.mark.parametrize(("make", "size"), [(r3d_18, (3, 2, 30, 37)), (mc3_18, (3, 2, 32, 31)), (r2plus1d_18, (3, 2, 35, 28))])
-def test_torchvisions_resnets(make: Callable[..., VideoResNet], size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("make", "size"), [(r3d_18, (3, 2, 30, 37)), (mc3_18, (3, 2, 32, 31)), (r2plus1d_18, (3, 2, 35, 28))]
+)
+def test_torchvisions_resnets(
+    make: Callable[..., VideoResNet], size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nn.init, "kaiming_normal_", lambda tensor, **_: tensor)  # `reset` fills them
     module = random_statistics(toys.reset(make(num_classes=4)))
     for name in ("layer3", "layer4"):  # what no crop reaches here
@@ -176,7 +184,7 @@ SIZE = (3, 8, 32, 40)
 QUICK = {"window": 4, "window_frames": 2, "stride": 15, "stride_frames": 5}
 
 
-def plain(model: Network, query: Query, method: OSA, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def plain(model: VideoModel, query: Query, method: OSA, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """Returns the drops of whole passes."""
     with monkeypatch.context() as patch:
         patch.setattr(occlude, "reuse", lambda *_: None)
@@ -184,7 +192,8 @@ def plain(model: Network, query: Query, method: OSA, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("fill", "placement"), [*((fill, Placement.half_stride) for fill in Fill), *((Fill.zero, placement) for placement in Placement)]
+    ("fill", "placement"),
+    [*((fill, Placement.half_stride) for fill in Fill), *((Fill.zero, placement) for placement in Placement)],
 )
 def test_osa_of_any_fill_and_placement(fill: Fill, placement: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
     model, query = light(SIZE, channels_last=fill is Fill.mean), toys.query(2, size=SIZE)
@@ -243,7 +252,9 @@ def test_the_first_step_sees_each_clip_once_and_crops(seen: list[tuple[int, ...]
     result = OSA(**QUICK)(toys.network(module, size=SIZE, max_batch=7), query)  # type: ignore[arg-type]
     cuboids = 2 * (result.extras["drops"].shape[1] + 1)
     assert seen[0] == (2, *SIZE)
-    assert {shape[2:] for shape in seen[1:]} == {(8, 12, 12)}  # 4 rows change 4 outputs, which see 10; from an even row to an even row
+    assert {shape[2:] for shape in seen[1:]} == {
+        (8, 12, 12)
+    }  # 4 rows change 4 outputs, which see 10; from an even row to an even row
     assert sum(shape[0] for shape in seen[1:]) == cuboids
     assert len(seen) == 1 + math.ceil(cuboids / 7)
 
@@ -254,7 +265,9 @@ def test_a_hook_sees_whole_passes(seen: list[tuple[int, ...]], monkeypatch: pyte
         expected = OSA(**QUICK)(model, query).map  # type: ignore[arg-type]
         model = model.fold() if folded else model
         volumes: list[Tensor] = []
-        model.module.get_submodule("conv2").register_forward_hook(lambda _m, _i, output, kept=volumes: kept.append(output))
+        model.module.get_submodule("conv2").register_forward_hook(
+            lambda _m, _i, output, kept=volumes: kept.append(output)
+        )
         seen.clear()
         torch.testing.assert_close(OSA(**QUICK)(model, query).map, expected, rtol=1e-6, atol=1e-12)  # type: ignore[arg-type]
         assert {shape[1:] for shape in seen} == {SIZE}
@@ -345,7 +358,9 @@ def test_steps_end_where_more_than_a_neighbourhood_is_seen(make: Callable[[], nn
     assert len(Prefix(make().eval()).steps) == steps
 
 
-@pytest.mark.parametrize("make", [Branches, Shortcut, lambda: toys.reset(R2Plus1D(4)), lambda: toys.reset(R2Plus1DLight(4))])
+@pytest.mark.parametrize(
+    "make", [Branches, Shortcut, lambda: toys.reset(R2Plus1D(4)), lambda: toys.reset(R2Plus1DLight(4))]
+)
 def test_no_output_sees_more_than_it_says(make: Callable[[], nn.Module]) -> None:
     volume = toys.seeded(1, 3, 9, 40, 40)
     for step in Prefix(make().eval()).steps:

@@ -14,7 +14,7 @@ import toys
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.rise import RISE, enlarge
 from vidattr.methods.shared.steps import Score
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
 
@@ -36,7 +36,10 @@ def literal_mask(grid: Tensor, offset: tuple[int, ...], size: tuple[int, ...]) -
     ("cells", "size"), [((2, 3, 4), (7, 9, 8)), ((4, 7, 7), (1, 5, 9)), ((1, 1, 1), (2, 3, 4)), ((4, 2, 3), (3, 16, 4))]
 )
 def test_masks_are_cut_from_the_enlarged_grid(cells: tuple[int, int, int], size: tuple[int, int, int]) -> None:
-    grids, shifts = toys.seeded(6, *cells), torch.rand(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    grids, shifts = (
+        toys.seeded(6, *cells),
+        torch.rand(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+    )
     found = enlarge(grids, shifts, size)
     offsets = (shifts * torch.tensor(cell_sizes(cells, size))).floor().int().tolist()
     expected = [literal_mask(grid, tuple(offset), size) for grid, offset in zip(grids, offsets, strict=True)]
@@ -46,7 +49,11 @@ def test_masks_are_cut_from_the_enlarged_grid(cells: tuple[int, int, int], size:
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("score", [Score.prob, Score.logit])
 def test_map_is_the_published_sum(centred: bool, score: Score) -> None:
-    model, query, method = toys.conv_net(max_batch=4), toys.query(2), RISE(masks=9, cells_t=2, p=0.3, centred=centred, score=score)
+    model, query, method = (
+        toys.conv_net(max_batch=4),
+        toys.query(2),
+        RISE(masks=9, cells_t=2, p=0.3, centred=centred, score=score),
+    )
     result = method(model, query)
     size, cells = tuple(query.frames.shape[2:]), (2, 7, 7)
     for n, (clip, y) in enumerate(zip(query.frames, query.target, strict=True)):
@@ -64,7 +71,7 @@ def test_map_is_the_published_sum(centred: bool, score: Score) -> None:
         torch.testing.assert_close(result.extras["scores"][n].double(), torch.stack(f), rtol=1e-6, atol=1e-7)
 
 
-def linear(size: tuple[int, ...]) -> tuple[Network, Query]:
+def linear(size: tuple[int, ...]) -> tuple[VideoModel, Query]:
     return toys.network(toys.Linear(size), size=size, max_batch=1000), toys.query(1, size=size)
 
 
@@ -108,7 +115,9 @@ def test_passes_and_memory() -> None:
     assert len(counting.batches) == math.ceil(30 / 4)
 
 
-@pytest.mark.parametrize("fields", [{"masks": 1}, {"masks": 0, "centred": False}, {"cells_t": 0}, {"p": 0.0}, {"p": 1.0}, {"p": math.nan}])
+@pytest.mark.parametrize(
+    "fields", [{"masks": 1}, {"masks": 0, "centred": False}, {"cells_t": 0}, {"p": 0.0}, {"p": 1.0}, {"p": math.nan}]
+)
 def test_what_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(fields))):
         RISE(**fields)  # type: ignore[arg-type]

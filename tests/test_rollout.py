@@ -10,7 +10,7 @@ from vidattr.methods.attention.attention_rollout import AttentionRollout, Heads
 from vidattr.methods.attention.rollout import rolled_out, with_residual
 from vidattr.methods.shared.steps import TimeUpsample, trilinear
 from vidattr.models.network.attention import DividedAttention, Fuse, JointAttention
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
 N, BLOCKS, GRID = 2, 3, (3, 2, 4)
@@ -96,8 +96,16 @@ def test_divided_rollout_is_the_published_recursion() -> None:
         for temporal, spatial in zip(reversed(given.temporal), reversed(given.spatial), strict=True):
             A = spatial[n]
             before, earlier = c, r
-            c = before * (1 + A[:, 0, 0].mean()) / 2 + sum(earlier[p, t] * A[t, 1 + p, 0] / 2 for p in range(P) for t in range(T))
-            r = torch.stack([earlier[:, t] / 2 + earlier[:, t] @ A[t, 1:, 1:] / 2 + before * A[t, 0, 1:] / (2 * T) for t in range(T)], 1)
+            c = before * (1 + A[:, 0, 0].mean()) / 2 + sum(
+                earlier[p, t] * A[t, 1 + p, 0] / 2 for p in range(P) for t in range(T)
+            )
+            r = torch.stack(
+                [
+                    earlier[:, t] / 2 + earlier[:, t] @ A[t, 1:, 1:] / 2 + before * A[t, 0, 1:] / (2 * T)
+                    for t in range(T)
+                ],
+                1,
+            )
             r = torch.stack([(row + row @ temporal[n, place]) / 2 for place, row in enumerate(r)])
         torch.testing.assert_close(found[n].flatten(1), r.T, rtol=1e-10, atol=1e-14)
 
@@ -106,7 +114,9 @@ def test_divided_rollout_is_the_published_recursion() -> None:
 def test_uniform_attention_gives_a_uniform_map(discard: float) -> None:
     given = (
         JointAttention((torch.full((1, 25, 25), 1 / 25),) * 2, GRID, cls=True),
-        DividedAttention((torch.full((1, P, T, T), 1 / T),) * 2, (torch.full((1, T, P + 1, P + 1), 1 / (P + 1)),) * 2, GRID),
+        DividedAttention(
+            (torch.full((1, P, T, T), 1 / T),) * 2, (torch.full((1, T, P + 1, P + 1), 1 / (P + 1)),) * 2, GRID
+        ),
     )
     for each in given:
         found, _ = rolled_out(each, discard)
@@ -115,7 +125,9 @@ def test_uniform_attention_gives_a_uniform_map(discard: float) -> None:
 
 
 def test_the_smallest_weights_of_each_clip_are_discarded_and_rows_sum_to_1_again() -> None:
-    weights = attention(2, 3, 4, 4) * torch.tensor([1.0, 100.0]).view(2, 1, 1, 1)  # a threshold of both would empty the first
+    weights = attention(2, 3, 4, 4) * torch.tensor([1.0, 100.0]).view(
+        2, 1, 1, 1
+    )  # a threshold of both would empty the first
     found = with_residual(weights, 0.75)
     for n in range(2):
         order = sorted(weights[n].flatten().tolist())
@@ -140,11 +152,13 @@ def test_it_explains_a_network_by_its_own_softmaxes() -> None:
     assert result.map.shape == (2, 4, 6, 8)
 
 
-@pytest.mark.parametrize(("heads", "fused"), [(Heads.mean, [0.5, 0.5]), (Heads.max, [0.9, 0.9]), (Heads.min, [0.1, 0.1])])
+@pytest.mark.parametrize(
+    ("heads", "fused"), [(Heads.mean, [0.5, 0.5]), (Heads.max, [0.9, 0.9]), (Heads.min, [0.1, 0.1])]
+)
 def test_heads_become_one(heads: Heads, fused: list[float]) -> None:
     seen = []
 
-    def give(_model: Network, _frames: Tensor, fuse: Fuse) -> JointAttention:
+    def give(_model: VideoModel, _frames: Tensor, fuse: Fuse) -> JointAttention:
         seen.append(fuse(torch.tensor([[[[0.1, 0.9], [0.5, 0.5]], [[0.9, 0.1], [0.5, 0.5]]]])))
         return JointAttention((seen[-1],), (1, 1, 1), cls=True)
 
@@ -154,9 +168,11 @@ def test_heads_become_one(heads: Heads, fused: list[float]) -> None:
 
 
 def test_a_planted_token_lands_on_its_pixels() -> None:
-    def give(_model: Network, frames: Tensor, _fuse: Fuse) -> JointAttention:
+    def give(_model: VideoModel, frames: Tensor, _fuse: Fuse) -> JointAttention:
         weights = torch.eye(25).repeat(len(frames), 1, 1)
-        weights[:, 0] = torch.nn.functional.one_hot(torch.tensor(1 + (2 * 2 + 1) * 4 + 3), 25)  # step 2, row 1, column 3
+        weights[:, 0] = torch.nn.functional.one_hot(
+            torch.tensor(1 + (2 * 2 + 1) * 4 + 3), 25
+        )  # step 2, row 1, column 3
         return JointAttention((weights,), GRID, cls=True)
 
     model = toys.network(toys.ConvNet(), attention=give)
@@ -170,7 +186,9 @@ def test_a_planted_token_lands_on_its_pixels() -> None:
 
 def test_steps_are_repeated_or_joined_in_time() -> None:
     model, query = toys.transformer(), toys.query(2)
-    linear, repeated = (AttentionRollout(time_upsample=time)(model, query) for time in (TimeUpsample.linear, TimeUpsample.repeat))
+    linear, repeated = (
+        AttentionRollout(time_upsample=time)(model, query) for time in (TimeUpsample.linear, TimeUpsample.repeat)
+    )
     cam = linear.extras["cam"]
     assert cam.shape == (2, 2, 3, 4)
     steps = trilinear(cam, (2, 6, 8)).float()  # in space only

@@ -20,14 +20,20 @@ SMALL = ("dataset.clips=6", "dataset.frames=16", "dataset.size=64", "render.gif=
 
 
 def files(root: Path) -> dict[str, tuple[int, bytes]]:
-    return {str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 def maps(root: Path) -> list[Path]:
     return sorted(root.glob("*/*/*/maps/*.safetensors"))
 
 
-def test_a_run_writes_maps_pictures_and_identity_and_a_second_one_writes_nothing(vidattr: Command, tmp_path: Path) -> None:
+def test_a_run_writes_maps_pictures_and_identity_and_a_second_one_writes_nothing(
+    vidattr: Command, tmp_path: Path
+) -> None:
     first = vidattr("run", "method=gradient,grad_cam", *SMALL, "--quiet")
     assert first.code == 0, first.err
     assert "grad_cam: 6 written, 0 there before" in first.out
@@ -45,7 +51,9 @@ def test_a_run_writes_maps_pictures_and_identity_and_a_second_one_writes_nothing
     assert files(out) == before
 
 
-def test_a_deleted_map_and_a_deleted_picture_come_back_alone_with_the_same_bytes(vidattr: Command, tmp_path: Path) -> None:
+def test_a_deleted_map_and_a_deleted_picture_come_back_alone_with_the_same_bytes(
+    vidattr: Command, tmp_path: Path
+) -> None:
     vidattr("run", "method=integrated_gradients", "method.steps=3", *SMALL, "--quiet")
     out = tmp_path / "visual_res"
     before = files(out)
@@ -56,14 +64,24 @@ def test_a_deleted_map_and_a_deleted_picture_come_back_alone_with_the_same_bytes
     again = vidattr("run", "method=integrated_gradients", "method.steps=3", *SMALL, "--quiet")
     assert "1 written, 5 there before" in again.out
     after = files(out)
-    assert {name: content for name, (_, content) in after.items()} == {name: content for name, (_, content) in before.items()}
+    assert {name: content for name, (_, content) in after.items()} == {
+        name: content for name, (_, content) in before.items()
+    }
     changed = {name for name in after if after[name][0] != before[name][0]}
     assert changed == {str(gone.relative_to(out)), str(picture.relative_to(out))}
 
 
 @pytest.mark.parametrize("kind", [".masks.png", ".png", ".gif"])
 def test_a_picture_of_any_kind_that_is_missing_alone_comes_back(vidattr: Command, tmp_path: Path, kind: str) -> None:
-    command = ("run", "method=ep3d", "method.areas=[0.2]", "method.iterations=2", "dataset.clips=2", "render.mp4=false", "--quiet")
+    command = (
+        "run",
+        "method=ep3d",
+        "method.areas=[0.2]",
+        "method.iterations=2",
+        "dataset.clips=2",
+        "render.mp4=false",
+        "--quiet",
+    )
     vidattr(*command)
     picture = next(path for path in sorted(tmp_path.rglob("visual/*")) if path.name == f"object-0001-square{kind}")
     content = picture.read_bytes()
@@ -100,7 +118,9 @@ def test_two_cells_under_one_label_are_refused_before_anything_runs(vidattr: Com
     assert not (tmp_path / "visual_res").exists()
 
 
-def test_another_run_under_the_same_label_is_refused_with_the_difference_and_force_keeps_the_old(vidattr: Command, tmp_path: Path) -> None:
+def test_another_run_under_the_same_label_is_refused_with_the_difference_and_force_keeps_the_old(
+    vidattr: Command, tmp_path: Path
+) -> None:
     vidattr("run", "save_label=mine", *SMALL, "--quiet")
     found = vidattr("run", "save_label=mine", "method.score=prob", *SMALL, "--quiet")
     assert found.code == 2
@@ -130,7 +150,9 @@ def test_limit_takes_the_first_clips_and_leaves_the_key_alone(vidattr: Command, 
 
 
 @pytest.mark.parametrize("target", ["predicted", "disc", "#3"])
-def test_the_class_to_explain_is_a_name_a_number_or_the_prediction(vidattr: Command, tmp_path: Path, target: str) -> None:
+def test_the_class_to_explain_is_a_name_a_number_or_the_prediction(
+    vidattr: Command, tmp_path: Path, target: str
+) -> None:
     assert vidattr("run", f"target='{target}'", "limit=2", *SMALL, "--quiet").code == 0
     (folder,) = [run_folder(cell) for cell in cells([f"target='{target}'", *SMALL])]
     stored = folder.load(sorted(folder.stored())[0])
@@ -139,7 +161,15 @@ def test_the_class_to_explain_is_a_name_a_number_or_the_prediction(vidattr: Comm
 
 
 def test_a_sweep_over_targets_and_seeds_explains_each_its_own(vidattr: Command) -> None:
-    sweep = ("method=random,grad_cam", "target=disc,square", "seed=0,1", "limit=2", *SMALL, "render.grid=false", "render.comparison=false")
+    sweep = (
+        "method=random,grad_cam",
+        "target=disc,square",
+        "seed=0,1",
+        "limit=2",
+        *SMALL,
+        "render.grid=false",
+        "render.comparison=false",
+    )
     assert vidattr("run", *sweep, "--quiet").code == 0
     found = {}
     for cell in cells(sweep):
@@ -161,7 +191,9 @@ def test_an_unknown_class_is_refused_with_the_nearest(vidattr: Command) -> None:
     assert "did you mean disc" in found.err
 
 
-def test_a_full_disk_stops_the_run_and_keeps_what_was_written(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_the_run_and_keeps_what_was_written(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, left = os.replace, [3]
 
     def full(source: Path, target: Path) -> None:
@@ -182,18 +214,20 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_written(vidattr: Command, 
     assert "3 written, 3 there before" in vidattr("run", *SMALL, "--quiet").out
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidattr.models.network.network import Network
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vidattr.models.network.network import VideoModel
 
-    real, seen = Network.__call__, []
+    real, seen = VideoModel.__call__, []
 
-    def small(self: Network, frames: torch.Tensor) -> torch.Tensor:
+    def small(self: VideoModel, frames: torch.Tensor) -> torch.Tensor:
         seen.append(len(frames))
         if len(frames) > 1:
             raise torch.OutOfMemoryError("no memory")
         return real(self, frames)
 
-    monkeypatch.setattr(Network, "__call__", small)
+    monkeypatch.setattr(VideoModel, "__call__", small)
     found = vidattr("run", *SMALL, "--quiet", "render.grid=false")
     assert found.code == 0, found.err
     assert "6 written" in found.out
@@ -217,19 +251,25 @@ def test_a_corrupt_video_costs_one_line_and_the_others_are_written(vidattr: Comm
     assert found.code == 1
     assert "3 written" in found.out
     assert "1 failed" in found.out
-    (line,) = [json.loads(text) for text in next((tmp_path / "visual_res").glob("*/*/*/errors.jsonl")).read_text().splitlines()]
+    (line,) = [
+        json.loads(text) for text in next((tmp_path / "visual_res").glob("*/*/*/errors.jsonl")).read_text().splitlines()
+    ]
     assert line["clip"] == "cross-bad"
     assert line["stage"] == "read"
     assert "Traceback" not in found.err
     again = vidattr("run", "dataset=clips", f"dataset.root={folder}", "--quiet")
     assert again.code == 1
     assert "0 written, 3 there before, 1 failed" in again.out
-    hasty = vidattr("run", "dataset=clips", f"dataset.root={folder}", "paths.out=hasty", "runtime.clips=2", "--fail-fast", "--quiet")
+    hasty = vidattr(
+        "run", "dataset=clips", f"dataset.root={folder}", "paths.out=hasty", "runtime.clips=2", "--fail-fast", "--quiet"
+    )
     assert hasty.code == 1
     assert len(maps(tmp_path / "hasty")) == 1, "the batch of the corrupt clip is finished, the next one not begun"
 
 
-def test_a_sweep_over_ratios_is_one_optimisation(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_over_ratios_is_one_optimisation(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vidattr.methods.perturbation import extremal_perturbation
 
     solved: list[list[float]] = []

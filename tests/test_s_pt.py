@@ -83,7 +83,8 @@ def test_released_tolerance_is_7_at_112_and_15_at_224() -> None:
     for size, tolerance in ((112, 7), (224, 15)):
         x0 = size // 2
         hits = [
-            one(metric, ((x0, 0, size, size),), point(0, x0 - gap, (size, size)))["step_released"] for gap in (tolerance, tolerance + 1)
+            one(metric, ((x0, 0, size, size),), point(0, x0 - gap, (size, size)))["step_released"]
+            for gap in (tolerance, tolerance + 1)
         ]
         assert hits == [1, 0]
 
@@ -157,7 +158,9 @@ def random_case(clips: int = 5, frames: int = 3) -> tuple[list[Truth], Tensor]:
     truth = []
     for c in range(clips):
         boxes = [
-            tuple((u * 20, v * 16, u * 20 + 1 + a * 3, v * 16 + 1 + b * 3) for u, v, a, b in draws[c][t][: counts[c, t]])
+            tuple(
+                (u * 20, v * 16, u * 20 + 1 + a * 3, v * 16 + 1 + b * 3) for u, v, a, b in draws[c][t][: counts[c, t]]
+            )
             for t in range(frames)
         ]
         truth.append(truth_of(*boxes, clip=f"c{c}"))
@@ -165,7 +168,9 @@ def random_case(clips: int = 5, frames: int = 3) -> tuple[list[Truth], Tensor]:
     return truth, torch.randint(0, 40, (2, clips, frames, H, W), generator=generator).float()
 
 
-def literal(protocol: Protocol, radius: float, released: int, truth: Truth, maps: list[list[list[float]]]) -> tuple[float, int, float]:
+def literal(
+    protocol: Protocol, radius: float, released: int, truth: Truth, maps: list[list[list[float]]]
+) -> tuple[float, int, float]:
     """Hit rate, frames and chance of one clip, pixel by pixel."""
     hits, chances = [], []
     for boxes, frame in zip(truth.boxes, maps, strict=True):
@@ -200,7 +205,11 @@ def test_against_a_literal_twin(protocol: Protocol) -> None:
         for m in range(2):
             rate, frames, chance = literal(protocol, radius, round(H / 14 - 1), clip, maps[m, n].tolist())
             assert float(scores.columns[protocol][m, n]) == pytest.approx(rate, abs=1e-12)
-            assert scores.columns[f"{protocol}_frames"][m, n] == scores.reference["chance"][f"{protocol}_frames"][n] == frames
+            assert (
+                scores.columns[f"{protocol}_frames"][m, n]
+                == scores.reference["chance"][f"{protocol}_frames"][n]
+                == frames
+            )
             assert float(scores.reference["chance"][protocol][n]) == pytest.approx(chance, abs=1e-12)
 
 
@@ -218,13 +227,19 @@ def judged_rows(metric: SpatialPointing, truth: list[Truth], maps: Tensor) -> li
     """The rows of each of M maps, as they are stored."""
     scores = metric(None, query(len(truth)), truth, maps)
     keys = {"clip": [t.clip for t in truth], "label": [t.label for t in truth], "video": [t.video for t in truth]}
-    return [pd.DataFrame(keys | {name: v[m].numpy() for name, v in scores.columns.items()} | scores.notes) for m in range(len(maps))]
+    return [
+        pd.DataFrame(keys | {name: v[m].numpy() for name, v in scores.columns.items()} | scores.notes)
+        for m in range(len(maps))
+    ]
 
 
 @pytest.mark.parametrize("unboxed", [False, True])
 def test_the_best_constant_point_is_the_best_of_all_pixels(unboxed: bool) -> None:
     truth, _ = random_case()
-    truth = [dataclasses.replace(clip, label="ab"[n % 3 == 0]) for n, clip in enumerate([*truth, truth_of((), (), (), clip="none")])]
+    truth = [
+        dataclasses.replace(clip, label="ab"[n % 3 == 0])
+        for n, clip in enumerate([*truth, truth_of((), (), (), clip="none")])
+    ]
     metric = SpatialPointing(tolerance=3, tolerance_mode=ToleranceMode.fixed, score_unboxed_clips=unboxed)
     points = torch.eye(H * W).view(H * W, 1, 1, H, W).expand(-1, len(truth), 3, -1, -1)
     constant = judged_rows(metric, truth, points)
@@ -269,7 +284,9 @@ def test_columns_follow_the_protocols() -> None:
     assert set(judge(metric, [truth_of(())], point(0, 0))) == {"aosa", "aosa_frames"}
 
 
-@pytest.mark.parametrize("wrong", [{"protocols": []}, {"protocols": [Protocol.aosa] * 2}, {"tolerance": -1.0}, {"tolerance": math.nan}])
+@pytest.mark.parametrize(
+    "wrong", [{"protocols": []}, {"protocols": [Protocol.aosa] * 2}, {"tolerance": -1.0}, {"tolerance": math.nan}]
+)
 def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"metric.{next(iter(wrong))}"):
         SpatialPointing(**wrong)  # type: ignore[arg-type]

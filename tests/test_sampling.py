@@ -22,14 +22,14 @@ from vidattr.errors import ClipError, ConfigError
 from vidattr.models.custom import Custom
 from vidattr.types import Clip
 from vidattr.video.decode import read
-from vidattr.video.preprocessing import PLACED, Sampling, Short, View
+from vidattr.video.preprocessing import PLACED, Preprocessing, Sampling, Short
 from vidattr.video.sampling import sample
 
 
-def configured(name: str) -> View:
+def configured(name: str) -> Preprocessing:
     node = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
     assert isinstance(node, DictConfig)
-    view: View = build(node, name).input
+    view: Preprocessing = build(node, name).input
     return view
 
 
@@ -37,7 +37,8 @@ def numbers(first: int, step: int, frames: int) -> list[int]:
     return [first + i * step for i in range(frames)]
 
 
-# One centre clip of videos of 30 frames a second, of 300 frames and of 25; where the original leaves a video of 25 out, what is here.
+# One centre clip of videos of 30 frames a second, of 300 frames and of 25; where the original leaves a video of 25 out,
+# what is here.
 WORKED: dict[str, tuple[list[int], list[int]]] = {
     "r3d_50": (numbers(142, 1, 16), numbers(4, 1, 16)),
     "hara_r2plus1d_18": (numbers(142, 1, 16), numbers(4, 1, 16)),
@@ -88,7 +89,7 @@ def test_each_network_takes_the_frames_of_its_originals_test(name: str) -> None:
 @pytest.mark.parametrize("name", FURTHER)
 def test_the_other_kinds_take_the_frames_of_their_originals(name: str) -> None:
     fields, long, short = FURTHER[name]
-    assert (sample(300, View(**fields), 30.0), sample(25, View(**fields), 30.0)) == (long, short)
+    assert (sample(300, Preprocessing(**fields), 30.0), sample(25, Preprocessing(**fields), 30.0)) == (long, short)
 
 
 def test_a_video_of_another_rate_is_resampled_as_torchvision_and_pyslowfast_do() -> None:
@@ -100,20 +101,26 @@ def test_a_video_of_another_rate_is_resampled_as_torchvision_and_pyslowfast_do()
     assert sample(600, pyslowfast, 60.0)[:3] == [236, 240, 244]
     assert sample(500, configured("i3d"), 50.0) == numbers(186, 2, 64)
     assert sample(300, configured("i3d"), 12.5) == [134 + i // 2 for i in range(64)]  # twice as many as there are
-    unknown = View(sampling=Sampling.center, fps=15.0)
+    unknown = Preprocessing(sampling=Sampling.center, fps=15.0)
     assert sample(300, unknown) == numbers(142, 1, 16)  # it is not resampled
-    assert sample(300, replace(unknown, unknown_fps=25.0)) == of_25 == sample(300, replace(unknown, unknown_fps=60.0), 25.0)
+    assert (
+        sample(300, replace(unknown, unknown_fps=25.0))
+        == of_25
+        == sample(300, replace(unknown, unknown_fps=60.0), 25.0)
+    )
 
 
 def test_what_looks_at_the_whole_clip_is_resampled_too() -> None:
-    demo = View(sampling=Sampling.released_first, fps=10.0)  # of Li et al.: 10 frames a second, and then of these
-    assert sample(300, demo, 30.0) == [3 * i for i in sample(100, View(sampling=Sampling.released_first))]
-    assert sample(300, View(frames=4, fps=15.0), 30.0) == [36, 112, 186, 262]
-    assert sample(300, View(frames=4, fps=15.0)) == sample(300, View(frames=4))
+    demo = Preprocessing(
+        sampling=Sampling.released_first, fps=10.0
+    )  # of Li et al.: 10 frames a second, and then of these
+    assert sample(300, demo, 30.0) == [3 * i for i in sample(100, Preprocessing(sampling=Sampling.released_first))]
+    assert sample(300, Preprocessing(frames=4, fps=15.0), 30.0) == [36, 112, 186, 262]
+    assert sample(300, Preprocessing(frames=4, fps=15.0)) == sample(300, Preprocessing(frames=4))
 
 
 def test_a_start_in_seconds_needs_a_rate() -> None:
-    view = View(frames=4, sampling=Sampling.center, start=2.0)
+    view = Preprocessing(frames=4, sampling=Sampling.center, start=2.0)
     with pytest.raises(ClipError, match=r"start=2.0 is in seconds, and it tells no frames a second\n.*unknown_fps"):
         sample(300, view)
     assert sample(300, replace(view, unknown_fps=10.0))[0] == 20
@@ -137,7 +144,7 @@ def test_frames_are_those_of_torchvisions_own_clips(name: str, fps: float) -> No
 
 @pytest.mark.parametrize("kind", [kind for kind in Sampling if kind in PLACED])
 def test_start_is_in_seconds_of_the_source(kind: Sampling) -> None:
-    view = View(frames=4, sampling=kind, stride=3, start=2.0)
+    view = Preprocessing(frames=4, sampling=kind, stride=3, start=2.0)
     expected = sample(12 if kind is not Sampling.transformers else 13, replace(view, start=0.0), 25.0)
     assert sample(300, view, 25.0) == [50 + i for i in expected]
     assert sample(300, replace(view, start=0.0), 25.0)[0] == 0
@@ -147,20 +154,28 @@ def test_start_is_in_seconds_of_the_source(kind: Sampling) -> None:
 
 
 def test_start_and_rate_together_count_in_the_source() -> None:
-    view = View(frames=4, sampling=Sampling.center, fps=15.0, start=2.0)
+    view = Preprocessing(frames=4, sampling=Sampling.center, fps=15.0, start=2.0)
     assert sample(300, view, 30.0) == [60, 62, 64, 66]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Sampling if kind in PLACED - {Sampling.stride}])
 def test_place_goes_from_the_start_of_the_clip_to_its_end(kind: Sampling) -> None:
-    view = View(frames=4, sampling=kind, stride=2)
-    ends = {Sampling.center: 299, Sampling.windows: 300 // 7 * 7 - 1, Sampling.dense: 298, Sampling.span: 299, Sampling.transformers: 299}
+    view = Preprocessing(frames=4, sampling=kind, stride=2)
+    ends = {
+        Sampling.center: 299,
+        Sampling.windows: 300 // 7 * 7 - 1,
+        Sampling.dense: 298,
+        Sampling.span: 299,
+        Sampling.transformers: 299,
+    }
     assert sample(300, replace(view, place=0.0))[0] == 0
     assert sample(300, replace(view, place=1.0))[-1] == ends[kind]
 
 
 def test_a_short_clip_is_held_or_begun_again() -> None:
-    held, looped = (View(frames=8, sampling=Sampling.stride, stride=2, short=short) for short in (Short.hold, Short.loop))
+    held, looped = (
+        Preprocessing(frames=8, sampling=Sampling.stride, stride=2, short=short) for short in (Short.hold, Short.loop)
+    )
     assert sample(5, held) == [0, 2, 4, 4, 4, 4, 4, 4]
     assert sample(5, looped) == [0, 2, 4, 1, 3, 0, 2, 4]
     assert sample(1, looped) == [0] * 8
@@ -168,30 +183,32 @@ def test_a_short_clip_is_held_or_begun_again() -> None:
 
 
 def test_released_sampling_drops_the_head_of_a_clip_that_does_not_divide() -> None:
-    first, last = (View(sampling=kind) for kind in (Sampling.released_first, Sampling.released_last))
+    first, last = (Preprocessing(sampling=kind) for kind in (Sampling.released_first, Sampling.released_last))
     assert sample(31, first) == sample(31, last) == list(range(15, 31))
     assert sample(40, last) == list(range(9, 40, 2))
     assert sample(40, first) == list(range(8, 39, 2))
     assert sample(32, first) == list(range(0, 32, 2))
     assert sample(32, last) == list(range(1, 32, 2))
-    assert sample(5, first) == sample(5, last) == sample(5, View())
+    assert sample(5, first) == sample(5, last) == sample(5, Preprocessing())
 
 
 def test_uniform_sampling_takes_the_centres_of_equal_segments() -> None:
-    assert sample(16, View()) == list(range(16))
-    assert sample(48, View()) == list(range(1, 48, 3))
-    assert sample(10, View(frames=4)) == [1, 3, 6, 8]
-    assert sample(2, View(frames=4)) == [0, 0, 1, 1]
+    assert sample(16, Preprocessing()) == list(range(16))
+    assert sample(48, Preprocessing()) == list(range(1, 48, 3))
+    assert sample(10, Preprocessing(frames=4)) == [1, 3, 6, 8]
+    assert sample(2, Preprocessing(frames=4)) == [0, 0, 1, 1]
     for count in range(1, 50):
-        assert sample(count, View(frames=7)) == [int(np.floor((i + Fraction(1, 2)) * count / 7)) for i in range(7)]
+        assert sample(count, Preprocessing(frames=7)) == [
+            int(np.floor((i + Fraction(1, 2)) * count / 7)) for i in range(7)
+        ]
 
 
 def test_stride_and_floor_sampling_start_at_the_first_frame_and_repeat_the_last() -> None:
-    view = View(frames=10, sampling=Sampling.stride, stride=15)
+    view = Preprocessing(frames=10, sampling=Sampling.stride, stride=15)
     assert sample(300, view) == [0, 15, 30, 45, 60, 75, 90, 105, 120, 135]
     assert sample(100, view) == [0, 15, 30, 45, 60, 75, 90, 99, 99, 99]
-    assert sample(259, View(frames=20, sampling=Sampling.floor)) == [12 * i for i in range(20)]
-    assert sample(3, View(frames=5, sampling=Sampling.floor)) == [0, 1, 2, 2, 2]
+    assert sample(259, Preprocessing(frames=20, sampling=Sampling.floor)) == [12 * i for i in range(20)]
+    assert sample(3, Preprocessing(frames=5, sampling=Sampling.floor)) == [0, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("kind", list(Sampling))
@@ -199,7 +216,7 @@ def test_stride_and_floor_sampling_start_at_the_first_frame_and_repeat_the_last(
 def test_every_sampling_is_in_order_and_inside_for_any_length(kind: Sampling, fps: float | None) -> None:
     for count in range(1, 70):
         for frames in (1, 2, 8, 16):
-            view = View(frames=frames, sampling=kind, stride=3, fps=fps)
+            view = Preprocessing(frames=frames, sampling=kind, stride=3, fps=fps)
             taken = sample(count, view, 25.0)
             assert len(taken) == frames
             assert taken == sorted(taken)
@@ -221,11 +238,11 @@ def test_every_sampling_is_in_order_and_inside_for_any_length(kind: Sampling, fp
 )
 def test_numbers_that_make_no_sense_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        View(**fields)
+        Preprocessing(**fields)
 
 
 def test_a_video_tells_its_rate_and_a_folder_of_frames_leaves_a_warning(tmp_path: Path) -> None:
-    view = View(frames=4, size=[24, 32], sampling=Sampling.center, fps=12.5)
+    view = Preprocessing(frames=4, size=[24, 32], sampling=Sampling.center, fps=12.5)
     video = read(Clip("a", encode(tmp_path / "a.avi", grey(LEVELS))), view)  # 24 frames, 25 a second
     assert (video.numbers, video.warnings) == ((9, 11, 13, 15), ())
     made = Clip("a", lambda: grey(LEVELS))
@@ -241,20 +258,39 @@ def test_a_video_tells_its_rate_and_a_folder_of_frames_leaves_a_warning(tmp_path
 
 def test_networks_that_were_there_before_there_was_a_choice_keep_their_key() -> None:
     before = describe(Custom())["input"]
-    assert set(before) == {"frames", "size", "geometry", "resize", "sampling", "stride", "mean", "std", "max_value", "channels"}
-    changed = [replace(View(), fps=15.0), replace(View(), place=0.0), replace(View(), short=Short.loop), replace(View(), unknown_fps=30.0)]
-    changed += [replace(View(), sampling=Sampling.center, start=0.0)]
-    assert len({key(describe(Custom(input=view))) for view in (View(), *changed)}) == 6
+    assert set(before) == {
+        "frames",
+        "size",
+        "geometry",
+        "resize",
+        "sampling",
+        "stride",
+        "mean",
+        "std",
+        "max_value",
+        "channels",
+    }
+    changed = [
+        replace(Preprocessing(), fps=15.0),
+        replace(Preprocessing(), place=0.0),
+        replace(Preprocessing(), short=Short.loop),
+        replace(Preprocessing(), unknown_fps=30.0),
+    ]
+    changed += [replace(Preprocessing(), sampling=Sampling.center, start=0.0)]
+    assert len({key(describe(Custom(input=view))) for view in (Preprocessing(), *changed)}) == 6
     for name in ("ucf101_r2plus1d_light", "ucf101_c3d_light", "ucf50_lrcn", "tiny_r2plus1d", "tiny_cnn_lstm", "custom"):
         assert {*before} == {*describe(Custom(input=configured(name)))["input"]}
 
 
 def test_the_caption_says_how_frames_are_taken() -> None:
-    assert View().taken == "16 frames, uniform sampling"
-    assert View(fps=10.0).taken == "16 frames, uniform sampling (10 fps)"
+    assert Preprocessing().taken == "16 frames, uniform sampling"
+    assert Preprocessing(fps=10.0).taken == "16 frames, uniform sampling (10 fps)"
     assert configured("slowfast_r50_4x16").taken == "32 frames, center sampling (stride 2, place 0.5, loop)"
     assert configured("r3d_18").taken == "16 frames, center sampling (stride 1, 15 fps, place 0.5, hold)"
-    assert replace(configured("r3d_18"), start=2.5).taken == "16 frames, center sampling (stride 1, 15 fps, from 2.5 s, hold)"
+    assert (
+        replace(configured("r3d_18"), start=2.5).taken
+        == "16 frames, center sampling (stride 1, 15 fps, from 2.5 s, hold)"
+    )
     assert configured("ucf101_c3d_light").taken == "10 frames, stride sampling (stride 15, from the start, hold)"
 
 

@@ -29,7 +29,7 @@ from vidattr.metrics.rerun.sanity import Sanity
 from vidattr.metrics.shared.randomise import Stage, randomise, restored, stages
 from vidattr.metrics.shared.similarity import Similarity
 from vidattr.models.lrcn import LRCN
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import CNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
@@ -174,11 +174,11 @@ class Flow:
     calls: list[int] = field(default_factory=list)
     fails_at: int | None = None
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         self.calls.append(1)
         if len(self.calls) == self.fails_at:
             raise RuntimeError("out of luck")
-        flow = query.once("flow", lambda: self.made.append(1) or query.frames.mean(1))
+        flow = query.cached("flow", lambda: self.made.append(1) or query.frames.mean(1))
         return Explanation(flow * model(query.frames).gather(1, query.target[:, None]).view(-1, 1, 1, 1))
 
 
@@ -256,7 +256,7 @@ class Edges:
 
     version: ClassVar[int] = 1
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         return Explanation(query.frames.mean(1).diff(dim=2, append=query.frames.mean(1)[:, :, -1:]).abs())
 
 

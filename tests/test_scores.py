@@ -34,7 +34,9 @@ def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
         (("x,va", '"x,va'), "cannot be read"),
     ],
 )
-def test_a_table_that_was_changed_is_named_with_what_to_do(damage: tuple[str, str], message: str, tmp_path: Path) -> None:
+def test_a_table_that_was_changed_is_named_with_what_to_do(
+    damage: tuple[str, str], message: str, tmp_path: Path
+) -> None:
     (path := tmp_path / "s.csv").write_text(WHOLE.replace(*damage, 1))
     with pytest.raises(ConfigError, match=message) as caught:
         _read(path, {"flicker"})

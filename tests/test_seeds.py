@@ -46,7 +46,8 @@ def test_mask_and_gradient_are_those_of_the_released_construction(
 
 
 @pytest.mark.parametrize(
-    ("side", "sigma", "grid", "plane", "taps"), [(112, 11.0, 16, 134, 49), (224, 23.0, 32, 260, 121), (224, 21.0, 32, 260, 81)]
+    ("side", "sigma", "grid", "plane", "taps"),
+    [(112, 11.0, 16, 134, 49), (224, 23.0, 32, 260, 121), (224, 21.0, 32, 260, 81)],
 )
 def test_sizes_are_the_released_ones(side: int, sigma: float, grid: int, plane: int, taps: int) -> None:
     smooth_max = SmoothMax((side, side), 7, sigma, 20.0, torch.zeros(()))
@@ -75,7 +76,13 @@ def test_plane_holds_the_frame_whatever_sigma_is(step: int, sigma: float) -> Non
 
 
 def test_sigma_is_released_at_112_and_224_and_grows_with_the_shorter_side() -> None:
-    assert [released_sigma(h, w) for h, w in [(112, 112), (224, 224), (112, 200), (168, 168), (6, 8)]] == [11, 23, 11, 17, 1]
+    assert [released_sigma(h, w) for h, w in [(112, 112), (224, 224), (112, 200), (168, 168), (6, 8)]] == [
+        11,
+        23,
+        11,
+        17,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("profile", Profile)
@@ -83,7 +90,9 @@ def test_seeds_are_averaged_over_the_frames_that_exist(profile: Profile) -> None
     weights = temporal_weights(5, 2.0, profile, torch.zeros((), dtype=torch.float64))
     torch.testing.assert_close(weights.sum(1), torch.ones(5, dtype=torch.float64))
     z = torch.tensor([1.0, 0.5, 0.0, 0.5, 1.0], dtype=torch.float64)  # distances of frame 2 to all frames, in sigmas
-    kernel = {"code": torch.exp(-2 * (z - 0.5).clamp(min=0) ** 2), "text": torch.ones(5, dtype=torch.float64)}[profile.value]
+    kernel = {"code": torch.exp(-2 * (z - 0.5).clamp(min=0) ** 2), "text": torch.ones(5, dtype=torch.float64)}[
+        profile.value
+    ]
     torch.testing.assert_close(weights[2], kernel / kernel.sum())
     assert weights[0, 0] > weights[2, 2]
 

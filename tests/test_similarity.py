@@ -38,7 +38,9 @@ def test_ssim_is_skimages_frame_by_frame(size: tuple[int, ...], window: int) -> 
     a = maps(*size)
     b = a + 0.7 * maps(*size, seed=1)
     expected = [
-        np.mean([structural_similarity(f, g, win_size=window, data_range=1) for f, g in zip(unit(x), unit(y), strict=True)])
+        np.mean(
+            [structural_similarity(f, g, win_size=window, data_range=1) for f, g in zip(unit(x), unit(y), strict=True)]
+        )
         for x, y in zip(a.numpy(), b.numpy(), strict=True)
     ]
     found = similarity(Similarity.ssim, a, b)
@@ -49,7 +51,9 @@ def test_ssim_is_skimages_frame_by_frame(size: tuple[int, ...], window: int) -> 
 @pytest.mark.parametrize(("height", "width", "cell"), [(64, 80, 16), (33, 40, 8), (12, 15, 3)])
 def test_hog_is_skimages(height: int, width: int, cell: int) -> None:
     frames = maps(2, height, width)
-    expected = [skimage_hog(f, orientations=9, pixels_per_cell=(cell, cell), cells_per_block=(3, 3)) for f in frames.numpy()]
+    expected = [
+        skimage_hog(f, orientations=9, pixels_per_cell=(cell, cell), cells_per_block=(3, 3)) for f in frames.numpy()
+    ]
     np.testing.assert_allclose(hog(frames, cell), expected, atol=1e-6)  # skimage adds up in single precision
 
 

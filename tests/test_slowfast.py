@@ -21,7 +21,7 @@ from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant
 from vidattr.models.weights.slowfast_names import from_pyslowfast
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -48,9 +48,13 @@ def mmaction2(variant: Variant, classes: int = 400) -> Shapes:
             for block in range(blocks):
                 lateral = inputs // 4 if path == "slow" and block == 0 else 0
                 name = f"backbone.{path}_path.layer{stage}.{block}"
-                shapes |= {f"{name}.conv1.conv.weight": (width, inputs + lateral, t, 1, 1)} | normed(f"{name}.conv1.bn", width)
+                shapes |= {f"{name}.conv1.conv.weight": (width, inputs + lateral, t, 1, 1)} | normed(
+                    f"{name}.conv1.bn", width
+                )
                 shapes |= {f"{name}.conv2.conv.weight": (width, width, 1, 3, 3)} | normed(f"{name}.conv2.bn", width)
-                shapes |= {f"{name}.conv3.conv.weight": (4 * width, width, 1, 1, 1)} | normed(f"{name}.conv3.bn", 4 * width)
+                shapes |= {f"{name}.conv3.conv.weight": (4 * width, width, 1, 1, 1)} | normed(
+                    f"{name}.conv3.bn", 4 * width
+                )
                 if block == 0:
                     shapes |= {f"{name}.downsample.conv.weight": (4 * width, inputs + lateral, 1, 1, 1)}
                     shapes |= normed(f"{name}.downsample.bn", 4 * width)
@@ -64,7 +68,9 @@ def pyslowfast(variant: Variant, classes: int = 400) -> Shapes:
     """Names and shapes as PySlowFast registers them (stem_helper.py, resnet_helper.py, video_model_builder.py, head_helper.py)."""
     shapes: Shapes = {"head.projection.weight": (classes, 2304), "head.projection.bias": (classes,)}
     for path, part, span in ((0, 1, 1), (1, 8, 5)):
-        shapes |= {f"s1.pathway{path}_stem.conv.weight": (64 // part, 3, span, 7, 7)} | normed(f"s1.pathway{path}_stem.bn", 64 // part)
+        shapes |= {f"s1.pathway{path}_stem.conv.weight": (64 // part, 3, span, 7, 7)} | normed(
+            f"s1.pathway{path}_stem.bn", 64 // part
+        )
         inputs = 64 // part
         for stage, (wide, blocks, slow, fast) in STAGES.items():
             width, t = wide // part, fast if path else slow
@@ -72,10 +78,16 @@ def pyslowfast(variant: Variant, classes: int = 400) -> Shapes:
                 lateral = 0 if path or block else inputs // 4
                 name = f"s{stage + 1}.pathway{path}_res{block}"
                 if block == 0:
-                    shapes |= {f"{name}.branch1.weight": (4 * width, inputs + lateral, 1, 1, 1)} | normed(f"{name}.branch1_bn", 4 * width)
-                shapes |= {f"{name}.branch2.a.weight": (width, inputs + lateral, t, 1, 1)} | normed(f"{name}.branch2.a_bn", width)
+                    shapes |= {f"{name}.branch1.weight": (4 * width, inputs + lateral, 1, 1, 1)} | normed(
+                        f"{name}.branch1_bn", 4 * width
+                    )
+                shapes |= {f"{name}.branch2.a.weight": (width, inputs + lateral, t, 1, 1)} | normed(
+                    f"{name}.branch2.a_bn", width
+                )
                 shapes |= {f"{name}.branch2.b.weight": (width, width, 1, 3, 3)} | normed(f"{name}.branch2.b_bn", width)
-                shapes |= {f"{name}.branch2.c.weight": (4 * width, width, 1, 1, 1)} | normed(f"{name}.branch2.c_bn", 4 * width)
+                shapes |= {f"{name}.branch2.c.weight": (4 * width, width, 1, 1, 1)} | normed(
+                    f"{name}.branch2.c_bn", 4 * width
+                )
                 inputs = 4 * width
     for stage, channels in ((1, 8), (2, 32), (3, 64), (4, 128)):
         shapes[f"s{stage}_fuse.conv_f2s.weight"] = (2 * channels, channels, KERNEL[variant], 1, 1)
@@ -119,13 +131,18 @@ def caffe2(variant: Variant, classes: int = 400) -> Shapes:
                 inputs = 4 * width
     laterals = {"t_pool1": 8, "t_res2_2_branch2c_bn": 32, "t_res3_3_branch2c_bn": 64, "t_res4_5_branch2c_bn": 128}
     for name, channels in laterals.items():
-        shapes |= {f"{name}_subsample_w": (2 * channels, channels, KERNEL[variant], 1, 1)} | bn(f"{name}_subsample", 2 * channels)
+        shapes |= {f"{name}_subsample_w": (2 * channels, channels, KERNEL[variant], 1, 1)} | bn(
+            f"{name}_subsample", 2 * channels
+        )
     return shapes
 
 
 def empty(shapes: Shapes) -> State:
     """One number of memory for each tensor, whatever its shape."""
-    return {name: torch.zeros((), dtype=torch.int64 if name.endswith("tracked") else torch.float32).expand(s) for name, s in shapes.items()}
+    return {
+        name: torch.zeros((), dtype=torch.int64 if name.endswith("tracked") else torch.float32).expand(s)
+        for name, s in shapes.items()
+    }
 
 
 def numbered(shapes: Shapes) -> State:
@@ -165,7 +182,7 @@ def test_the_yaml_says_what_the_code_says(name: str) -> None:
         model = SlowFastR50(variant=model.variant, weights=model.weights, classes=model.classes)
     assert model == expected
     assert set(config) - {"_target_"} == {field.name for field in fields(model)}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
 
 
 def test_the_colours_are_those_of_mmaction2() -> None:
@@ -186,7 +203,9 @@ def test_the_released_names_and_shapes_are_loaded(tmp_path: Path, variant: Varia
     assert not network.module.training
 
 
-@pytest.mark.parametrize(("release", "other"), [(Release.mmaction2, Release.pyslowfast), (Release.pyslowfast, Release.mmaction2)])
+@pytest.mark.parametrize(
+    ("release", "other"), [(Release.mmaction2, Release.pyslowfast), (Release.pyslowfast, Release.mmaction2)]
+)
 def test_the_other_release_is_refused_with_the_difference(tmp_path: Path, release: Release, other: Release) -> None:
     path = saved(tmp_path, other, empty(SHAPES[other](Variant.r50_4x16)))
     with pytest.raises(ConfigError, match=r"does not fit SlowFast\n  missing \(\d+\): (.|\n)*  unexpected \(\d+\): "):
@@ -202,7 +221,9 @@ def test_the_other_variant_is_refused_with_the_difference(tmp_path: Path) -> Non
 
 def test_without_weights_it_says_where_they_are() -> None:
     assert SlowFastR50().weights_file() is None
-    with pytest.raises(ConfigError, match=r"without weights\n.*mmaction2's configs/recognition/slowfast\n.*model\.weights=FILE"):
+    with pytest.raises(
+        ConfigError, match=r"without weights\n.*mmaction2's configs/recognition/slowfast\n.*model\.weights=FILE"
+    ):
         SlowFastR50().load()
 
 
@@ -213,7 +234,9 @@ class Twin:
         self.state, self.ratio, self.kernel = state, RATIO[variant], KERNEL[variant]
 
     def norm(self, x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (self.state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, weight, bias = (
+            self.state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
         return batch_norm(x, mean, var, weight, bias)
 
     def conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
@@ -226,7 +249,9 @@ class Twin:
     def mmaction2(self, frames: Tensor) -> Tensor:
         slow, fast = frames[:, :, range(0, frames.shape[2], self.ratio)], frames
         for stage in range(5):
-            slow, fast = (self._stage(x, f"backbone.{path}_path", stage) for x, path in ((slow, "slow"), (fast, "fast")))
+            slow, fast = (
+                self._stage(x, f"backbone.{path}_path", stage) for x, path in ((slow, "slow"), (fast, "fast"))
+            )
             if stage < 4:
                 name = f"backbone.slow_path.{f'layer{stage}' if stage else 'conv1'}_lateral.conv"
                 slow = torch.cat([slow, self.lateral(fast, name)], 1)
@@ -271,7 +296,9 @@ class Twin:
         return x
 
 
-@pytest.mark.parametrize(("variant", "release"), [(Variant.r50_4x16, Release.mmaction2), (Variant.r50_8x8, Release.pyslowfast)])
+@pytest.mark.parametrize(
+    ("variant", "release"), [(Variant.r50_4x16, Release.mmaction2), (Variant.r50_8x8, Release.pyslowfast)]
+)
 def test_it_computes_the_equations_of_its_release(tmp_path: Path, variant: Variant, release: Release) -> None:
     state = numbered(SHAPES[release](variant, classes=5))
     network = SlowFastR50(variant=variant, release=release, weights=saved(tmp_path, release, state)).load()
@@ -314,11 +341,15 @@ def counted(variant: Variant, release: Release) -> Iterator[float]:
     yield counter.get_total_flops() / 2e9
 
 
-@pytest.mark.parametrize(("variant", "parameters", "macs"), [(Variant.r50_4x16, 34.5, 36.1), (Variant.r50_8x8, 34.6, 65.7)])
+@pytest.mark.parametrize(
+    ("variant", "parameters", "macs"), [(Variant.r50_4x16, 34.5, 36.1), (Variant.r50_8x8, 34.6, 65.7)]
+)
 @pytest.mark.parametrize("release", Release)
-def test_its_size_and_its_cost_are_the_published_ones(variant: Variant, release: Release, parameters: float, macs: float) -> None:
-    # Parameters: mmaction2's table. Multiply-adds at 32 × 256 × 256: Table 2 of the paper; mmaction2's 36.3 and 66.1 are of
-    # the same size, whatever its table says of 224, and count normalisation and pooling too.
+def test_its_size_and_its_cost_are_the_published_ones(
+    variant: Variant, release: Release, parameters: float, macs: float
+) -> None:
+    # Parameters: mmaction2's table. Multiply-adds at 32 × 256 × 256: Table 2 of the paper; mmaction2's 36.3 and 66.1
+    # are of the same size, whatever its table says of 224, and count normalisation and pooling too.
     ours = tuple(counted(variant, release))
     assert (round(ours[0], 1), round(ours[1], 1)) == (parameters, macs)
 
@@ -360,7 +391,9 @@ def of_pyslowfast(blob: str) -> str:
 @pytest.mark.parametrize("variant", Variant)
 def test_every_blob_of_caffe2_has_a_place_and_its_shape(variant: Variant) -> None:
     blobs, expected = caffe2(variant), pyslowfast(variant)
-    assert {of_pyslowfast(name): shape for name, shape in blobs.items()} == {n: s for n, s in expected.items() if not n.endswith("tracked")}
+    assert {of_pyslowfast(name): shape for name, shape in blobs.items()} == {
+        n: s for n, s in expected.items() if not n.endswith("tracked")
+    }
     ours = from_pyslowfast(empty(blobs))
     assert ours.keys() == {name for name in from_pyslowfast(empty(expected)) if not name.endswith("tracked")}
 
@@ -375,11 +408,19 @@ def test_the_caffe2_files_of_pyslowfasts_model_zoo_are_read_as_arrays(tmp_path: 
     state = {name: tensor for name, tensor in numbered(pyslowfast(variant, 5)).items() if not name.endswith("tracked")}
     blobs = {blob: state[of_pyslowfast(blob)].numpy() for blob in caffe2(variant, 5)}
     blobs["res2_0_branch2a_w"] = blobs["res2_0_branch2a_w"][..., 0, 0]  # Caffe2 may leave out axes of length 1
-    training = {"conv1_w_momentum": np.zeros(3, np.float32), "lr": np.float32(0.1), "model_iter": np.array([7], np.int64)}
+    training = {
+        "conv1_w_momentum": np.zeros(3, np.float32),
+        "lr": np.float32(0.1),
+        "model_iter": np.array([7], np.int64),
+    }
     path = pickled(tmp_path / "SLOWFAST_4x16_R50.pkl", {"blobs": blobs | training, "cfg": "MODEL:\n  NUM_CLASSES: 5"})
     of_caffe2 = SlowFastR50(variant=variant, release=Release.pyslowfast, weights=path).load().module.state_dict()
     torch.save({"model_state": state}, tmp_path / "checkpoint.pyth")
-    own = SlowFastR50(variant=variant, release=Release.pyslowfast, weights=str(tmp_path / "checkpoint.pyth")).load().module.state_dict()
+    own = (
+        SlowFastR50(variant=variant, release=Release.pyslowfast, weights=str(tmp_path / "checkpoint.pyth"))
+        .load()
+        .module.state_dict()
+    )
     assert of_caffe2.keys() == own.keys()
     assert all(torch.equal(tensor, own[name]) for name, tensor in of_caffe2.items())
 
@@ -397,7 +438,9 @@ class Runs:
 @pytest.mark.parametrize("call", [os.mkdir, eval, np.load, torch.zeros, Path])
 def test_a_pickle_that_holds_code_is_refused_and_never_run(tmp_path: Path, call: object) -> None:
     argument = str(tmp_path / "made")
-    path = pickled(tmp_path / "w.pkl", {"blobs": {"pred_w": np.zeros((5, 2304), np.float32), "lr": Runs(call, argument)}})
+    path = pickled(
+        tmp_path / "w.pkl", {"blobs": {"pred_w": np.zeros((5, 2304), np.float32), "lr": Runs(call, argument)}}
+    )
     with pytest.raises(ConfigError, match=r"w\.pkl was not loaded: it holds code \(\w+"):
         SlowFastR50(release=Release.pyslowfast, weights=path).load()
     assert not (tmp_path / "made").exists()

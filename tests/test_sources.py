@@ -54,7 +54,10 @@ MAKE = {"video": lambda path, seed: video(path.with_suffix(".mp4"), seed), "fram
 
 
 def maps(root: Path) -> dict[str, torch.Tensor]:
-    return {path.stem: RunFolder(path.parents[1], {}).load(path.stem).map for path in sorted(root.rglob("maps/*.safetensors"))}
+    return {
+        path.stem: RunFolder(path.parents[1], {}).load(path.stem).map
+        for path in sorted(root.rglob("maps/*.safetensors"))
+    }
 
 
 def scores(root: Path, method: str = "gradient") -> pd.DataFrame:
@@ -72,7 +75,10 @@ def test_two_roots_with_the_same_names_never_meet_unnoticed(vidattr: Command, tm
     first, told = maps(tmp_path), scores(tmp_path)
     judged = vidattr("evaluate", *PLAIN, "dataset.root=day2", "metric=flicker")
     assert judged.code == 1
-    assert judged.err == "  a: its source changed since its map was made (`vidattr run` with the same overrides computes it again)\n"
+    assert (
+        judged.err
+        == "  a: its source changed since its map was made (`vidattr run` with the same overrides computes it again)\n"
+    )
     assert "gradient: 1 of 2 clips have no map that can be judged" in judged.out
     assert list(scores(tmp_path).index) == ["b"]
 
@@ -166,17 +172,35 @@ def test_a_file_that_is_written_while_it_is_read_is_an_error_of_its_clip(tmp_pat
         source.facts([1])
 
 
-@pytest.mark.parametrize("change", [{"boxes": {1: ((0.0, 0.0, 3.0, 4.0),)}}, {"box_size": (64, 49)}, {"segment": (1, 3)}, {"label": "y"}])
+@pytest.mark.parametrize(
+    "change", [{"boxes": {1: ((0.0, 0.0, 3.0, 4.0),)}}, {"box_size": (64, 49)}, {"segment": (1, 3)}, {"label": "y"}]
+)
 def test_annotation_rows_are_told_apart_and_leave_the_map_alone(tmp_path: Path, change: dict) -> None:
-    clip = Clip(id="a", source=video(tmp_path / "a.mp4", 1), label="x", boxes={1: ((0, 0, 3, 3),)}, box_size=(64, 48), segment=(1, 2))
-    assert truth_of(clip) == truth_of(replace(clip, boxes={1: ((0.0, 0.0, 3.0, 3.0),)})) != truth_of(replace(clip, **change))
+    clip = Clip(
+        id="a",
+        source=video(tmp_path / "a.mp4", 1),
+        label="x",
+        boxes={1: ((0, 0, 3, 3),)},
+        box_size=(64, 48),
+        segment=(1, 2),
+    )
+    assert (
+        truth_of(clip)
+        == truth_of(replace(clip, boxes={1: ((0.0, 0.0, 3.0, 3.0),)}))
+        != truth_of(replace(clip, **change))
+    )
     facts = Source(clip, "predicted").look().facts([1])
     assert Source(replace(clip, **change), "predicted").same(facts)
 
 
 def test_a_mark_tells_maps_of_other_voxels_frames_and_classes_apart() -> None:
     facts = {"sha256": "voxels", "target": 1, "source": {"sha256": "file"}}
-    others = [{**facts, "sha256": "x"}, {**facts, "target": 2}, {**facts, "source": {"sha256": "x"}}, {**facts, "source": {"span": [1, 2]}}]
+    others = [
+        {**facts, "sha256": "x"},
+        {**facts, "target": 2},
+        {**facts, "source": {"sha256": "x"}},
+        {**facts, "source": {"span": [1, 2]}},
+    ]
     assert len({mark_of(one) for one in (facts, *others)}) == 5
     assert mark_of(facts, map=False) == mark_of(others[0], map=False)
     moved = {**facts, "source": {"sha256": "file", "path": "/elsewhere", "state": "1 2 3"}}
@@ -217,7 +241,9 @@ def test_a_map_that_is_not_whole_or_says_nothing_of_itself_is_computed_again(vid
     render = vidattr("render", *PLAIN, "dataset.root=clips")
     judged = vidattr("evaluate", *PLAIN, "dataset.root=clips", "metric=flicker")
     assert render.code == judged.code == 1
-    assert all(text.count("`vidattr run` with the same overrides computes it again") == 5 for text in (render.err, judged.err))
+    assert all(
+        text.count("`vidattr run` with the same overrides computes it again") == 5 for text in (render.err, judged.err)
+    )
     again = vidattr(*command)
     assert "\n  4 maps that were not whole are computed again\n" in again.out
     assert "\n  1 map of an earlier version, which does not say what it was made of, is computed again\n" in again.out
@@ -236,7 +262,9 @@ def test_voxels_that_are_not_those_that_were_written_are_not_judged(tmp_path: Pa
         folder.load("a")
 
 
-def test_an_old_map_is_not_drawn_over_new_frames_and_new_maps_come_with_new_pictures(vidattr: Command, tmp_path: Path) -> None:
+def test_an_old_map_is_not_drawn_over_new_frames_and_new_maps_come_with_new_pictures(
+    vidattr: Command, tmp_path: Path
+) -> None:
     path = video(tmp_path / "clips" / "a.mp4", 1)
     sheet = ("dataset=clips", "method=gradient,grad_x_input", *FAST[1:], "dataset.root=clips")
     command = ("dataset=clips", "method=gradient", *FAST[1:], "dataset.root=clips")
@@ -253,11 +281,18 @@ def test_an_old_map_is_not_drawn_over_new_frames_and_new_maps_come_with_new_pict
     found = vidattr("run", *sheet)
     assert "gradient: 0 written, 1 there before" in found.out
     vidattr("run", *sheet, "paths.out=fresh")
-    after = {str(one.relative_to(tmp_path / "visual_res")): one.read_bytes() for one in (tmp_path / "visual_res").rglob("*.png")}
-    assert after == {str(one.relative_to(tmp_path / "fresh")): one.read_bytes() for one in (tmp_path / "fresh").rglob("*.png")}
+    after = {
+        str(one.relative_to(tmp_path / "visual_res")): one.read_bytes()
+        for one in (tmp_path / "visual_res").rglob("*.png")
+    }
+    assert after == {
+        str(one.relative_to(tmp_path / "fresh")): one.read_bytes() for one in (tmp_path / "fresh").rglob("*.png")
+    }
 
 
-def test_a_map_that_was_deleted_before_its_video_was_replaced_leaves_no_picture_of_it(vidattr: Command, tmp_path: Path) -> None:
+def test_a_map_that_was_deleted_before_its_video_was_replaced_leaves_no_picture_of_it(
+    vidattr: Command, tmp_path: Path
+) -> None:
     path = video(tmp_path / "clips" / "a.mp4", 1)
     vidattr("run", *DRAWN, "dataset.root=clips")
     (picture,) = tmp_path.rglob("visual/a.png")
@@ -277,7 +312,9 @@ def test_extras_that_were_not_kept_come_when_they_are_asked_for(vidattr: Command
     assert "0 written, 1 there before" in vidattr(*command, "runtime.extras=false").out
 
 
-def test_another_annotation_is_judged_anew_with_the_old_map(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_annotation_is_judged_anew_with_the_old_map(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vidattr.run import batches
     from vidattr.types import Index
 
@@ -313,7 +350,9 @@ def test_another_annotation_is_judged_anew_with_the_old_map(vidattr: Command, tm
     assert "0 written, 2 there before" in vidattr("run", *arguments).out
 
 
-def test_a_table_has_the_clips_that_were_asked_for_and_the_maps_that_there_are(vidattr: Command, tmp_path: Path) -> None:
+def test_a_table_has_the_clips_that_were_asked_for_and_the_maps_that_there_are(
+    vidattr: Command, tmp_path: Path
+) -> None:
     for n in range(4):
         video(tmp_path / "clips" / f"{'xxyy'[n]}-{n}.mp4", n)
     arguments = (*PLAIN, "dataset.root=clips")
@@ -333,7 +372,9 @@ def test_a_table_has_the_clips_that_were_asked_for_and_the_maps_that_there_are(v
     assert set(n("evaluate", *evaluate).values()) == {3}
 
 
-def test_explained_videos_of_one_name_keep_apart_and_their_pictures_are_their_own(vidattr: Command, tmp_path: Path) -> None:
+def test_explained_videos_of_one_name_keep_apart_and_their_pictures_are_their_own(
+    vidattr: Command, tmp_path: Path
+) -> None:
     one, other = video(tmp_path / "clip.mp4", 1), video(tmp_path / "other" / "clip.mp4", 2)
     (tmp_path / "same").mkdir()
     same = Path(shutil.copy(one, tmp_path / "same" / "clip.mp4"))
@@ -381,7 +422,9 @@ def test_a_strip_of_a_video_that_was_replaced_goes(vidattr: Command, tmp_path: P
     assert len(strips) == 8  # two clips: the picture, and three methods' maps
     video(tmp_path / "clips" / "a.mp4", 5)
     assert vidattr("evaluate", *command, "metric=sanity").code == 1
-    assert {path.stem for path in strips if path.exists() and "random" not in path.parts and "center" not in path.parts} == {"b"}
+    assert {
+        path.stem for path in strips if path.exists() and "random" not in path.parts and "center" not in path.parts
+    } == {"b"}
     vidattr("run", *command)
     vidattr("evaluate", *command, "metric=sanity")
     assert all(path.exists() for path in strips)
@@ -401,7 +444,13 @@ def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, mo
     path = tmp_path / "own.safetensors"
 
     def write(factor: float) -> None:
-        save_file({name: tensor * factor if tensor.is_floating_point() else tensor for name, tensor in load_file(shipped).items()}, path)
+        save_file(
+            {
+                name: tensor * factor if tensor.is_floating_point() else tensor
+                for name, tensor in load_file(shipped).items()
+            },
+            path,
+        )
 
     write(1.0)
     (cell,) = cells([f"model.weights={path}"])

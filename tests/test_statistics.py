@@ -9,7 +9,15 @@ import pytest
 
 from conftest import ROOT
 from vidattr.evaluate import statistics
-from vidattr.evaluate.statistics import cluster_band, cluster_bootstrap, group_means, interval, judged, mean, paired_difference
+from vidattr.evaluate.statistics import (
+    cluster_band,
+    cluster_bootstrap,
+    group_means,
+    interval,
+    judged,
+    mean,
+    paired_difference,
+)
 
 sys.path.append(str(ROOT / "scripts"))
 
@@ -46,7 +54,13 @@ Z = 1.959963984540054
 
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"),
-    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662), (49, 100, 0.3942, 0.5865)],
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (81, 263, 0.2553, 0.3662),
+        (49, 100, 0.3942, 0.5865),
+    ],
 )
 def test_score_interval_against_published_values_of_wilson(hits: int, n: int, low: float, high: float) -> None:
     assert statistics._score_interval(hits / n, n, Z) == pytest.approx((low, high), abs=5e-5)
@@ -63,7 +77,9 @@ def test_wilson_of_independent_clips_is_the_textbook_interval_of_as_many_trials(
     low, high = interval(hits, None, videos(400, 1), seed=0, bounds=(0, 1), wilson=True)
     assert (low, high) == pytest.approx(statistics._score_interval(0.3, 400, Z), abs=5e-4)
     # Four copies of each clip say no more than one.
-    assert interval(np.repeat(hits, 4), None, videos(1600, 4), seed=0, bounds=(0, 1), wilson=True) == pytest.approx((low, high))
+    assert interval(np.repeat(hits, 4), None, videos(1600, 4), seed=0, bounds=(0, 1), wilson=True) == pytest.approx(
+        (low, high)
+    )
 
 
 def test_interval_of_few_videos_by_hand() -> None:
@@ -76,7 +92,9 @@ def test_interval_of_few_videos_by_hand() -> None:
         assert (0.52 - q) ** 2 == pytest.approx(t**2 * s**2 * q * (1 - q) / (0.52 * 0.48))
     assert 0 < ends[0] < 0.52 < ends[1] < 1
     # A change of unit is a change of unit.
-    assert interval(7 * values - 3, None, list("abcde"), seed=0, bounds=(-3, 4)) == pytest.approx((7 * ends[0] - 3, 7 * ends[1] - 3))
+    assert interval(7 * values - 3, None, list("abcde"), seed=0, bounds=(-3, 4)) == pytest.approx(
+        (7 * ends[0] - 3, 7 * ends[1] - 3)
+    )
 
 
 def test_interval_with_weights_and_classes_is_that_of_the_mean_without_each_video() -> None:
@@ -115,7 +133,9 @@ def test_intervals_of_few_skewed_scores_cover_the_truth(videos_: int, a: float, 
 def test_the_table_of_coverages_in_the_docs_is_what_the_simulation_gives() -> None:
     lines = (ROOT / "docs" / "STATISTICS.md").read_text("utf-8").splitlines()
     table = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ") and line.split("|")[1].strip().isdigit()
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in lines
+        if line.startswith("| ") and line.split("|")[1].strip().isdigit()
     ]
     assert [int(row[0]) for row in table] == list(range(3, 15))
     for number, (draw, truth) in enumerate(SHAPES.values(), start=1):
@@ -169,7 +189,9 @@ def test_bootstrap_against_a_literal_twin(by_class: bool) -> None:
         means.append(sum(shares) / len(shares))
     expected = np.percentile(means, [2.5, 97.5])
     groups_given = classes if by_class else None
-    assert cluster_bootstrap(values, weights, clusters, groups_given, seed=9, draws=500) == pytest.approx(tuple(expected))
+    assert cluster_bootstrap(values, weights, clusters, groups_given, seed=9, draws=500) == pytest.approx(
+        tuple(expected)
+    )
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,9 @@ def test_a_folder_of_another_run_is_refused_with_the_difference(tmp_path: Path) 
 def test_force_moves_the_old_folder_aside_and_loses_nothing(tmp_path: Path) -> None:
     for score in ("logit", "prob", "logprob"):
         RunFolder(tmp_path / "run", {"score": score}).open({}, force=True)
-    found = {path.parent.name: json.loads(path.read_text())["identity"]["score"] for path in tmp_path.glob("*/run.json")}
+    found = {
+        path.parent.name: json.loads(path.read_text())["identity"]["score"] for path in tmp_path.glob("*/run.json")
+    }
     assert found == {"run.old-1": "logit", "run.old-2": "prob", "run": "logprob"}
 
 
@@ -87,7 +89,9 @@ def test_a_damaged_map_is_named_with_the_remedy(tmp_path: Path, damage) -> None:
     assert caught.value.remedy == "delete it and run again"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "1", "null", '{"identity": []}', '{"identity": 3}', '{"identity": null}', "[" * 10**5, "\x00"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "1", "null", '{"identity": []}', '{"identity": 3}', '{"identity": null}', "[" * 10**5, "\x00"]
+)
 def test_an_unreadable_run_json_is_a_user_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ConfigError, match="cannot be read"):

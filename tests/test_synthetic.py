@@ -14,7 +14,7 @@ from vidattr.datasets.synthetic import CLASSES, Split, Synthetic, Variant
 from vidattr.errors import ConfigError
 from vidattr.types import Pixels
 from vidattr.video import decode
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 BOTH = pytest.mark.parametrize("variant", list(Variant))
 
@@ -95,12 +95,15 @@ def test_first_frame_of_the_object_varies() -> None:
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_scene_does_not_depend_on_size(size: int) -> None:
-    # The same share of the frame, wherever it is drawn: boxes differ by rounding to whole pixels, and by a pixel a bounce.
+    # The same share of the frame, wherever it is drawn: boxes differ by rounding to whole pixels, and by a pixel a
+    # bounce.
     small, large = Synthetic(clips=6, size=size), Synthetic(clips=6, size=256)
     for one, other in zip(small.index().clips, large.index().clips, strict=True):
         assert one.segment == other.segment
         for frame in one.boxes:
-            np.testing.assert_allclose(np.array(one.boxes[frame]) / size, np.array(other.boxes[frame]) / 256, atol=4 / size)
+            np.testing.assert_allclose(
+                np.array(one.boxes[frame]) / size, np.array(other.boxes[frame]) / 256, atol=4 / size
+            )
 
 
 @BOTH
@@ -125,7 +128,12 @@ def test_fewer_clips_are_a_subset_of_more() -> None:
 
 
 def test_no_clip_is_in_two_splits_seeds_or_variants() -> None:
-    streams = [Synthetic(variant=v, split=s, seed=n, clips=8, size=32, frames=8) for v in Variant for s in Split for n in (0, 1)]
+    streams = [
+        Synthetic(variant=v, split=s, seed=n, clips=8, size=32, frames=8)
+        for v in Variant
+        for s in Split
+        for n in (0, 1)
+    ]
     clips = [clip.source() for stream in streams for clip in stream.index().clips if callable(clip.source)]
     assert len({pixels.tobytes() for pixels in clips}) == 12 * 8
 
@@ -164,7 +172,7 @@ def test_center_is_no_good_guess() -> None:
 
 def test_read_as_a_network_takes_it() -> None:
     clip = Synthetic(clips=1).index().clips[0]
-    sample = decode.read(clip, View(frames=16, size=[64, 64]))
+    sample = decode.read(clip, Preprocessing(frames=16, size=[64, 64]))
     assert sample.pixels.shape == (16, 64, 64, 3)
     assert sample.numbers == tuple(range(2, 33, 2))
     assert sample.segment is not None
@@ -181,7 +189,11 @@ def test_clips_travel_to_other_processes() -> None:
 
 
 def test_classes_are_shapes_and_textures() -> None:
-    labels = {clip.label for variant in Variant for clip in Synthetic(variant=variant, clips=4, frames=8, size=32).index().clips}
+    labels = {
+        clip.label
+        for variant in Variant
+        for clip in Synthetic(variant=variant, clips=4, frames=8, size=32).index().clips
+    }
     assert labels == set(CLASSES)
     assert len(CLASSES) == 8
 

@@ -11,7 +11,9 @@ from vidattr.types import Query, Truth
 T, F = True, False
 
 
-def judge(metric: TemporalPointing, segments: list[tuple[bool, ...] | None], maps: Tensor) -> tuple[Tensor, dict[str, list[float]]]:
+def judge(
+    metric: TemporalPointing, segments: list[tuple[bool, ...] | None], maps: Tensor
+) -> tuple[Tensor, dict[str, list[float]]]:
     """The scores (M, N) and each reference's (N)."""
     N, length = maps.shape[1:3]
     truth = [Truth(str(n), "", str(n), ((),) * length, segment) for n, segment in enumerate(segments)]
@@ -36,7 +38,11 @@ def test_released_polarity_inverts_the_truth_and_its_references() -> None:
     hit, reference = judge(TemporalPointing(polarity="released"), [segment], frames(1, 0, 0, 0))
     assert hit == 0
     assert reference == {"chance": [0.75], "always_first": [0.0], "always_last": [1.0]}
-    assert judge(TemporalPointing(), [segment], frames(1, 0, 0, 0))[1] == {"chance": [0.25], "always_first": [1.0], "always_last": [0.0]}
+    assert judge(TemporalPointing(), [segment], frames(1, 0, 0, 0))[1] == {
+        "chance": [0.25],
+        "always_first": [1.0],
+        "always_last": [0.0],
+    }
 
 
 def test_sum_and_mean_differ_from_maximum() -> None:

@@ -54,9 +54,13 @@ def test_numbers_are_those_of_the_statistics() -> None:
     made = entry(table(), "grad_cam", HIT)
     by_class = [np.average(f["hit"], weights=f["frames"]) for _, f in frame.groupby("label")]
     assert made.value == pytest.approx(np.mean(by_class))
-    assert (made.low, made.high) == interval(frame["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0)
+    assert (made.low, made.high) == interval(
+        frame["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0
+    )
     assert (made.n, made.n_nan, made.n_videos) == (24, 0, 6)
-    d = paired_difference(frame["hit"], against["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0)
+    d = paired_difference(
+        frame["hit"], against["hit"], frame["frames"], list(frame["video"]), list(frame["label"]), seed=0
+    )
     assert (made.difference, made.difference_low, made.difference_high, made.p) == (d.value, d.low, d.high, d.p)
 
 
@@ -112,14 +116,25 @@ def test_what_cannot_be_judged_is_counted_and_missing_clips_show_in_n() -> None:
     assert (made.n, made.n_nan, made.n_videos) == (18, 2, 18)
     both = short.merge(rows()["random"], on="clip", suffixes=("", "_r"))
     assert made.difference == pytest.approx(
-        np.mean([np.average(f["hit"] - f["hit_r"], weights=f["frames"]) for _, f in both.dropna(subset="hit").groupby("label")])
+        np.mean(
+            [
+                np.average(f["hit"] - f["hit_r"], weights=f["frames"])
+                for _, f in both.dropna(subset="hit").groupby("label")
+            ]
+        )
     )
     assert "18–20" in table(grad_cam=short).terminal()
 
 
 def test_methods_come_first_then_baselines_then_references() -> None:
     made = table()
-    assert [e.row for e in made.entries if e.column == "Area"] == ["grad_cam", "step & co", "random", "center", "chance"]
+    assert [e.row for e in made.entries if e.column == "Area"] == [
+        "grad_cam",
+        "step & co",
+        "random",
+        "center",
+        "chance",
+    ]
     assert [e.group for e in made.entries if e.column == "Area"] == ["method"] * 2 + ["baseline"] * 2 + ["reference"]
     chance = entry(made, "chance", AREA)
     assert math.isnan(chance.value)
@@ -143,10 +158,21 @@ def test_the_best_follows_the_direction_and_is_no_reference() -> None:
 @pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "csv", "json"])
 def test_every_rendering_tells_protocol_counts_and_what_the_intervals_are(form: str) -> None:
     text = " ".join(getattr(table(), form)().split())
-    for needle in ("split", "95 ", "interval", "Student", "videos", "NaN" if form != "csv" else "n_nan", "sign-flip", "random"):
+    for needle in (
+        "split",
+        "95 ",
+        "interval",
+        "Student",
+        "videos",
+        "NaN" if form != "csv" else "n_nan",
+        "sign-flip",
+        "random",
+    ):
         assert needle in text
     assert "sign-flip" not in getattr(table(baseline=None), form)()
-    noted = build({"a": scores(1)}, (HIT,), references={}, baseline=None, seed=0, caption="", remarks=["a: known to be lucky"])
+    noted = build(
+        {"a": scores(1)}, (HIT,), references={}, baseline=None, seed=0, caption="", remarks=["a: known to be lucky"]
+    )
     assert "a: known to be lucky" in " ".join(getattr(noted, form)().split())
 
 
@@ -161,7 +187,9 @@ def test_terminal_is_aligned_and_fits() -> None:
     (step,) = (line for line in body if line.startswith("step"))
     assert f"*{entry(table(), 'step & co', HIT).value:.3f} [" in step
     assert "–" in next(line for line in body if line.startswith("chance"))
-    assert f"Δ {entry(table(), 'step & co', HIT).difference:+.3f} (p .031)" in table().terminal()  # 2 of 2⁶ sign patterns
+    assert (
+        f"Δ {entry(table(), 'step & co', HIT).difference:+.3f} (p .031)" in table().terminal()
+    )  # 2 of 2⁶ sign patterns
 
 
 def test_an_empty_table_of_one_column_still_renders() -> None:
@@ -194,7 +222,18 @@ def test_csv_and_json_hold_every_number_in_full() -> None:
     objects = json.loads(made.json())["entries"]
     assert len(frame) == len(objects) == len(made.entries) == 10
     for e, (_, line), found in zip(made.entries, frame.iterrows(), objects, strict=True):
-        for name in ("value", "low", "high", "n", "n_nan", "n_videos", "difference", "difference_low", "difference_high", "p"):
+        for name in (
+            "value",
+            "low",
+            "high",
+            "n",
+            "n_nan",
+            "n_videos",
+            "difference",
+            "difference_low",
+            "difference_high",
+            "p",
+        ):
             expected = getattr(e, name)
             assert line[name] == expected or (math.isnan(line[name]) and math.isnan(expected))
             assert found[name] == expected or (found[name] is None and math.isnan(expected))

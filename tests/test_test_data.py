@@ -39,10 +39,13 @@ def test_the_script_makes_what_is_kept(again: Path) -> None:
 @pytest.mark.parametrize("name", ["pyannot.pkl", "finalAnnots.mat"])
 def test_the_script_makes_the_boxes_that_are_kept(again: Path, name: str) -> None:
     made, kept = (
-        {key: tubes() for key, tubes in _tubes.load(str(root / "ucf101_24/annotations" / name)).items()} for root in (again, DATA)
+        {key: tubes() for key, tubes in _tubes.load(str(root / "ucf101_24/annotations" / name)).items()}
+        for root in (again, DATA)
     )
     assert len(kept) == 5
-    assert {key: (one.frames, one.boxes()) for key, one in made.items()} == {key: (one.frames, one.boxes()) for key, one in kept.items()}
+    assert {key: (one.frames, one.boxes()) for key, one in made.items()} == {
+        key: (one.frames, one.boxes()) for key, one in kept.items()
+    }
 
 
 def test_test_data_is_small() -> None:
@@ -63,4 +66,6 @@ def test_epic_boxes_are_in_the_released_form() -> None:
         rows_on, columns_on = np.nonzero(first.max(2) > 150)
         scale = 64 / 1080
         around = np.array([left, top, left + width, top + height]) * scale
-        assert (columns_on.min(), rows_on.min(), columns_on.max() + 1, rows_on.max() + 1) == pytest.approx(around, abs=1)
+        assert (columns_on.min(), rows_on.min(), columns_on.max() + 1, rows_on.max() + 1) == pytest.approx(
+            around, abs=1
+        )

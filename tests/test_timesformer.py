@@ -18,9 +18,9 @@ from toys import reset
 from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models.network.divided_attention import unfold_divided
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.timesformer import Release, TimeSformer, TimeSformerB16, network_of
-from vidattr.video.preprocessing import CropAt, LongSide, Sampling, Short, View
+from vidattr.video.preprocessing import CropAt, LongSide, Preprocessing, Sampling, Short
 
 Shapes = dict[str, tuple[int, ...]]
 GRID = T, H, W = (3, 2, 4)
@@ -56,7 +56,9 @@ def mmaction2(frames: int = 8, patches: int = 196, classes: int = 400) -> Shapes
             shapes |= {f"{name}.attn.in_proj_weight": (2304, 768), f"{name}.attn.in_proj_bias": (2304,)}
         shapes |= layer(f"transformer_layers.layers.{n}.attentions.0.temporal_fc", 768, 768)
         name = f"transformer_layers.layers.{n}.ffns.0"
-        shapes |= layer(f"{name}.layers.0.0", 3072, 768) | layer(f"{name}.layers.1", 768, 3072) | layer(f"{name}.norm", 768)
+        shapes |= (
+            layer(f"{name}.layers.0.0", 3072, 768) | layer(f"{name}.layers.1", 768, 3072) | layer(f"{name}.norm", 768)
+        )
     return {f"backbone.{name}": shape for name, shape in shapes.items()} | layer("cls_head.fc_cls", classes, 768)
 
 
@@ -64,7 +66,12 @@ SHAPES: dict[Release, Callable[..., Shapes]] = {Release.mmaction2: mmaction2, Re
 FILES = {Release.mmaction2: "timesformer_divST.pth", Release.facebook: "TimeSformer_divST_8x32_224_K400.pyth"}
 WRAPPERS: dict[Release, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
     Release.mmaction2: lambda state: {"meta": {"epoch": 15}, "state_dict": state},
-    Release.facebook: lambda state: {"epoch": 14, "model_state": state, "optimizer_state": {"state": {}}, "cfg": "TRAIN:\n  ENABLE: true"},
+    Release.facebook: lambda state: {
+        "epoch": 14,
+        "model_state": state,
+        "optimizer_state": {"state": {}},
+        "cfg": "TRAIN:\n  ENABLE: true",
+    },
 }
 # What block 3's weights are called in the two releases.
 BLOCK_3 = {
@@ -107,7 +114,7 @@ def test_the_yaml_says_what_the_code_says(name: str) -> None:
     assert model == expected
     assert (model.input.frames, model.input.size) == (8, [224, 224])
     assert set(config) - {"_target_"} == {field.name for field in fields(model)}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
 
 
 @pytest.mark.parametrize("release", Release)
@@ -132,7 +139,7 @@ def test_the_other_release_and_another_length_are_refused_with_the_difference(tm
 
 def test_what_cannot_be_cut_into_patches_or_has_no_weights_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.input\.size=\[224, 230\]\n.*multiples of 16"):
-        TimeSformerB16(input=View(frames=8, size=[224, 230]))
+        TimeSformerB16(input=Preprocessing(frames=8, size=[224, 230]))
     with pytest.raises(ConfigError, match=r"without weights\n.*facebookresearch/TimeSformer\n.*model\.weights=FILE"):
         TimeSformerB16(release=Release.facebook).load()
 
@@ -144,14 +151,18 @@ def test_its_size_and_its_cost_are_the_published_ones() -> None:
             module(torch.empty(1, 3, 8, 224, 224))
     parameters = sum(parameter.numel() for parameter in module.parameters())
     assert round(parameters / 1e6) == 122  # mmaction2's table
-    assert round((parameters - (400 - 174) * 769) / 1e6, 1) == 121.4  # the paper's, which is that of Something-Something's classes
+    assert (
+        round((parameters - (400 - 174) * 769) / 1e6, 1) == 121.4
+    )  # the paper's, which is that of Something-Something's classes
     assert round(counter.get_total_flops() / 2e9) == 196
 
 
-def tiny(classes: int = 5) -> Network:
+def tiny(classes: int = 5) -> VideoModel:
     module = TimeSformer(GRID, classes, width=16, depth=2, heads=4, patch=PATCH)
     reset(module)
-    return network_of(module, View(frames=T, size=[H * PATCH, W * PATCH]), tuple(f"class {k}" for k in range(classes)))
+    return network_of(
+        module, Preprocessing(frames=T, size=[H * PATCH, W * PATCH]), tuple(f"class {k}" for k in range(classes))
+    )
 
 
 def clips(count: int = 2) -> Tensor:
@@ -177,7 +188,9 @@ class Twin:
         """Returns what every token gets, and the (heads, S, S) weights."""
         width = len(tokens[0])
         d = width // self.heads
-        q, k, v = (torch.stack([self.linear(x, f"{name}.qkv")[i * width : (i + 1) * width] for x in tokens]) for i in range(3))
+        q, k, v = (
+            torch.stack([self.linear(x, f"{name}.qkv")[i * width : (i + 1) * width] for x in tokens]) for i in range(3)
+        )
         weights, out = [], []
         for head in range(self.heads):
             part = slice(head * d, (head + 1) * d)
@@ -199,7 +212,9 @@ class Twin:
             over_time = {}
             attention = []
             for n in range(H * W):
-                got, weights = self.attend([self.norm(tokens[n, t], f"{block}.temporal_norm1") for t in range(T)], f"{block}.temporal_attn")
+                got, weights = self.attend(
+                    [self.norm(tokens[n, t], f"{block}.temporal_norm1") for t in range(T)], f"{block}.temporal_attn"
+                )
                 attention.append(weights)
                 over_time |= {(n, t): self.linear(x, f"{block}.temporal_fc") for t, x in enumerate(got)}
             self.temporal.append(torch.stack(attention))

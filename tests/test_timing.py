@@ -21,7 +21,7 @@ from vidattr.evaluate import statistics
 from vidattr.evaluate.table import build
 from vidattr.metrics.rerun import timing
 from vidattr.metrics.rerun.timing import Timing
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Column, Explanation, Query, Scores
 
 
@@ -52,13 +52,13 @@ class Busy:
     runs: list[tuple[int, ...]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         clips = len(query.frames)
         self.runs.append(query.seeds)
         self.log.append(self.name)
         self.clock.takes(1)
         with profiling.stage("flow"):
-            query.once("flow", lambda: self.clock.takes(10 * clips))
+            query.cached("flow", lambda: self.clock.takes(10 * clips))
         with profiling.stage("masks"):
             self.clock.takes(20)
             with profiling.stage("network"):
@@ -75,7 +75,15 @@ def timed(metric: Timing, *methods: Busy, clips: int = 3) -> Scores:
 
 def test_the_parts_are_known_and_the_rest_is_assembly(clock: Clock) -> None:
     found = timed(Timing(repeats=2, warmup=0), Busy("a", clock)).columns
-    expected = {"total": 337, "flow": 10, "masks": 22, "network": 300, "assembly": 5, "clips_per_second": 1000 / 337, "max_batch": 6}
+    expected = {
+        "total": 337,
+        "flow": 10,
+        "masks": 22,
+        "network": 300,
+        "assembly": 5,
+        "clips_per_second": 1000 / 337,
+        "max_batch": 6,
+    }
     for name, value in expected.items():
         torch.testing.assert_close(found[name], torch.full((1, 3), value, dtype=torch.float64))
     assert found["memory"].isnan().all(), "a processor does not tell"
@@ -111,7 +119,9 @@ def test_time_in_the_network_is_found_without_the_methods_help() -> None:
     from vidattr.methods.baselines.random import Random
     from vidattr.methods.gradients.gradient import Gradient
 
-    found = Timing(repeats=1, warmup=0)(toys.conv_net(), toys.query(), [], torch.zeros(2, 3, 4, 6, 8), (Gradient(), Random())).columns
+    found = Timing(repeats=1, warmup=0)(
+        toys.conv_net(), toys.query(), [], torch.zeros(2, 3, 4, 6, 8), (Gradient(), Random())
+    ).columns
     assert (found["network"][0] > 0).all()
     assert (found["network"][1] == 0).all()
     assert (found["assembly"] > 0).all()
@@ -160,7 +170,9 @@ def test_knobs_that_the_caption_names_are_those_that_it_was_measured_with(
 ) -> None:
     arguments = ("method=gradient", "runtime.max_batch=4,2", "runtime.compile=false,true", *QUICK)
     seen: list[tuple[int, bool]] = []
-    monkeypatch.setattr(Network, "__call__", lambda self, x: seen.append((self.max_batch, self.compile)) or self.module(x))
+    monkeypatch.setattr(
+        VideoModel, "__call__", lambda self, x: seen.append((self.max_batch, self.compile)) or self.module(x)
+    )
     vidattr("run", "method=gradient", *PLAIN)
     seen.clear()
     found = vidattr("evaluate", *arguments, *SMALL, "--json")
@@ -179,20 +191,22 @@ def test_a_batch_that_was_halved_is_said_in_its_table_and_not_kept_for_the_next(
     vidattr("run", "method=gradient", *PLAIN)
     small = [True]
 
-    def call(self: Network, frames: torch.Tensor) -> torch.Tensor:
+    def call(self: VideoModel, frames: torch.Tensor) -> torch.Tensor:
         if small and self.max_batch > 4:
             small.clear()
             raise torch.OutOfMemoryError("no memory")
         return self.module(frames)
 
-    monkeypatch.setattr(Network, "__call__", call)
+    monkeypatch.setattr(VideoModel, "__call__", call)
     found = vidattr("evaluate", "method=gradient", "metric=timing", "metric.warmup=0", "metric.repeats=1,2", *SMALL)
     first, _, second = found.out.partition("repeats=2")
     assert "gradient (metric.repeats=1): max_batch was 4 and not 8 on 2 of 2 clips" in first
     assert "max_batch was" not in second
 
 
-def test_from_the_command_line_and_two_machines_never_in_one_table(vidattr: Command, tmp_path: Path, machine: list[str]) -> None:
+def test_from_the_command_line_and_two_machines_never_in_one_table(
+    vidattr: Command, tmp_path: Path, machine: list[str]
+) -> None:
     vidattr("run", "method=gradient", *PLAIN)
     found = vidattr("evaluate", "method=gradient", *QUICK, *SMALL, "--json")
     assert found.code == 0, found.err
@@ -259,12 +273,27 @@ def test_a_table_shows_median_and_upper_end_and_leaves_out_what_no_row_has() -> 
     assert math.isnan(entries["quick", "Median"].difference), "a difference of medians is no mean difference"
     assert ("slow", "Memory") not in entries
     assert "Memory" not in made.terminal()
-    with_memory = build({"slow": times(1), "quick": times(1).assign(memory=3.0)}, columns, references={}, baseline=None, seed=0, caption="")
+    with_memory = build(
+        {"slow": times(1), "quick": times(1).assign(memory=3.0)},
+        columns,
+        references={},
+        baseline=None,
+        seed=0,
+        caption="",
+    )
     assert "Memory" in with_memory.terminal()
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.12345, "0.123"), (9.9994, "9.999"), (9.9996, "10.00"), (99.996, "100.0"), (999.96, "1000"), (-12.345, "−12.35")]
+    ("value", "shown"),
+    [
+        (0.12345, "0.123"),
+        (9.9994, "9.999"),
+        (9.9996, "10.00"),
+        (99.996, "100.0"),
+        (999.96, "1000"),
+        (-12.345, "−12.35"),
+    ],
 )
 def test_large_numbers_are_shown_with_fewer_decimals(value: float, shown: str) -> None:
     frame = pd.DataFrame({"clip": ["c"], "label": ["k"], "video": ["v"], "ms": [value]})

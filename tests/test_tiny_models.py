@@ -11,7 +11,7 @@ from torch import Tensor
 from vidattr.datasets.synthetic import CLASSES, Synthetic, Variant
 from vidattr.errors import ConfigError
 from vidattr.models.network.linear_head import gap_linear_head
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.tiny_cnn_lstm import CNNLSTM, TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
 from vidattr.video import decode
@@ -46,7 +46,9 @@ def fresh() -> dict[Variant, tuple[Tensor, Tensor]]:
         (TinyCNNLSTM, Variant.texture),
     ],
 )
-def test_package_weights_rank_the_class_first(kind: type[Tiny], variant: Variant, fresh: dict[Variant, tuple[Tensor, Tensor]]) -> None:
+def test_package_weights_rank_the_class_first(
+    kind: type[Tiny], variant: Variant, fresh: dict[Variant, tuple[Tensor, Tensor]]
+) -> None:
     frames, labels = fresh[variant]
     right = kind().load().probabilities(frames).argmax(1) == labels
     assert right.float().mean() >= 0.95
@@ -160,6 +162,6 @@ def test_head_may_have_another_size(kind: type[Tiny], tmp_path: Path) -> None:
 
     module = (R2Plus1D if kind is TinyR2Plus1D else CNNLSTM)(3)
     save_file(module.state_dict(), tmp_path / "three.safetensors", {"class_names": '["a", "b", "c"]'})
-    network: Network = kind(weights=str(tmp_path / "three.safetensors")).load()
+    network: VideoModel = kind(weights=str(tmp_path / "three.safetensors")).load()
     assert network.classes == ("a", "b", "c")
     assert math.isclose(float(network.probabilities(noise(1)).sum()), 1, rel_tol=1e-5)

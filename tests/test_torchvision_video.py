@@ -18,7 +18,7 @@ from vidattr.config.compose import build
 from vidattr.errors import ConfigError
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, unfold_mvit, unfold_swin
-from vidattr.video.preprocessing import Geometry, View
+from vidattr.video.preprocessing import Geometry, Preprocessing
 
 WEIGHTS: dict[Architecture, WeightsEnum] = {
     Architecture.s3d: released.S3D_Weights.KINETICS400_V1,
@@ -35,7 +35,7 @@ SMALLEST = {
 
 def small(architecture: Architecture, **options: Any) -> TorchvisionVideo:
     frames, *size = SMALLEST[architecture][0]
-    return TorchvisionVideo(architecture=architecture, input=View(frames=frames, size=size), **options)
+    return TorchvisionVideo(architecture=architecture, input=Preprocessing(frames=frames, size=size), **options)
 
 
 def noise(*shape: int) -> Tensor:
@@ -49,10 +49,14 @@ def test_the_yaml_says_what_torchvision_says(architecture: Architecture) -> None
     model, preset = build(config, architecture), WEIGHTS[architecture].transforms()
     assert (model.architecture, model.weights, model.classes) == (architecture, "kinetics400", "released:kinetics400")
     assert (model.input.mean, model.input.std) == (list(preset.mean), list(preset.std))
-    assert (model.input.geometry, model.input.resize, model.input.size) == (Geometry.crop, list(preset.resize_size), list(preset.crop_size))
+    assert (model.input.geometry, model.input.resize, model.input.size) == (
+        Geometry.crop,
+        list(preset.resize_size),
+        list(preset.crop_size),
+    )
     assert model.input.frames == {"s3d": 128, "mvit_v2_s": 16, "swin3d_t": 32}[architecture]
     assert set(config) - {"_target_"} == {field.name for field in fields(model)}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
     if architecture is Architecture.s3d:
         assert model == TorchvisionVideo()
 
@@ -69,12 +73,15 @@ def test_its_size_and_its_cost_are_the_published_ones(architecture: Architecture
 
 
 @pytest.mark.parametrize(
-    "architecture", [Architecture.s3d, pytest.param(Architecture.mvit_v2_s, marks=pytest.mark.slow), Architecture.swin3d_t]
+    "architecture",
+    [Architecture.s3d, pytest.param(Architecture.mvit_v2_s, marks=pytest.mark.slow), Architecture.swin3d_t],
 )
 def test_it_answers_as_torchvision_does_and_offers_its_features(tmp_path: Path, architecture: Architecture) -> None:
     torch.manual_seed(0)
     twin = getattr(released, architecture)(num_classes=7).eval()
-    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in twin.state_dict().items()}}, tmp_path / "w.pth")
+    torch.save(
+        {"state_dict": {f"module.{name}": tensor for name, tensor in twin.state_dict().items()}}, tmp_path / "w.pth"
+    )
     network = small(architecture, weights=str(tmp_path / "w.pth")).load()
     size, grid = SMALLEST[architecture]
     clip = noise(1, 3, *size).requires_grad_()
@@ -115,13 +122,13 @@ def test_mvits_tokens_land_on_their_places(frames: int, size: tuple[int, int], h
     t, row, column = steps - 1, height // 2, width - 2
     tokens[1, 0] = 9
     tokens[1, 1 + (t * height + row) * width + column, 2] = 1
-    volume = unfold_mvit(View(frames=frames, size=list(size)))(tokens, 2)
+    volume = unfold_mvit(Preprocessing(frames=frames, size=list(size)))(tokens, 2)
     assert volume.shape == (2, 3, steps, height, width)
     assert torch.nonzero(volume).tolist() == [[1, 2, t, row, column]]
 
 
 def test_what_is_no_token_of_mvit_is_left_alone() -> None:
-    unfold = unfold_mvit(View(frames=16, size=[224, 224]))
+    unfold = unfold_mvit(Preprocessing(frames=16, size=[224, 224]))
     for shape in ((2, 400), (2, 8, 3), (2, 3, 8, 7, 7), (2, 8 * 49, 3)):
         assert unfold(torch.zeros(shape), 2).shape == shape
 
@@ -150,7 +157,7 @@ def test_swins_channels_are_brought_to_the_front_wherever_they_are(layer: str, g
 
 
 def test_odd_sizes_of_swin_are_padded_and_halved_upwards() -> None:
-    unfold = unfold_swin(View(frames=5, size=[50, 70]))
+    unfold = unfold_swin(Preprocessing(frames=5, size=[50, 70]))
     for t, h, w in ((3, 13, 18), (3, 7, 9), (3, 4, 5), (3, 2, 3)):
         assert unfold(torch.zeros(2, t, h, w, 96), 2).shape == (2, 96, t, h, w)
         assert unfold(torch.zeros(2, 96, t, h, w), 2).shape == (2, 96, t, h, w)
@@ -159,19 +166,31 @@ def test_odd_sizes_of_swin_are_padded_and_halved_upwards() -> None:
 @pytest.mark.parametrize(
     ("architecture", "view", "message"),
     [
-        (Architecture.s3d, View(frames=8, size=[224, 224]), r"input\.frames=8\n.*at least 14, for s3d"),
-        (Architecture.s3d, View(frames=16, size=[224, 112]), r"input\.size=224,112\n.*at least 224, for s3d"),
-        (Architecture.mvit_v2_s, View(frames=32, size=[224, 224]), r"input\.frames=32\n.*expected: 16, for mvit_v2_s"),
-        (Architecture.mvit_v2_s, View(frames=16, size=[256, 256]), r"input\.size=256,256\n.*expected: 224, for mvit_v2_s"),
+        (Architecture.s3d, Preprocessing(frames=8, size=[224, 224]), r"input\.frames=8\n.*at least 14, for s3d"),
+        (Architecture.s3d, Preprocessing(frames=16, size=[224, 112]), r"input\.size=224,112\n.*at least 224, for s3d"),
+        (
+            Architecture.mvit_v2_s,
+            Preprocessing(frames=32, size=[224, 224]),
+            r"input\.frames=32\n.*expected: 16, for mvit_v2_s",
+        ),
+        (
+            Architecture.mvit_v2_s,
+            Preprocessing(frames=16, size=[256, 256]),
+            r"input\.size=256,256\n.*expected: 224, for mvit_v2_s",
+        ),
     ],
 )
-def test_sizes_that_a_network_does_not_take_are_refused_at_once(architecture: Architecture, view: View, message: str) -> None:
+def test_sizes_that_a_network_does_not_take_are_refused_at_once(
+    architecture: Architecture, view: Preprocessing, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         TorchvisionVideo(architecture=architecture, input=view)
 
 
 @pytest.mark.parametrize("architecture", [Architecture.s3d, Architecture.swin3d_t])
-def test_released_weights_are_downloaded_with_their_hash_and_named(monkeypatch: pytest.MonkeyPatch, architecture: Architecture) -> None:
+def test_released_weights_are_downloaded_with_their_hash_and_named(
+    monkeypatch: pytest.MonkeyPatch, architecture: Architecture
+) -> None:
     torch.manual_seed(0)
     state = getattr(released, architecture)().state_dict()
     asked: list[Any] = []
@@ -196,13 +215,17 @@ def test_without_internet_the_file_to_fetch_is_named(monkeypatch: pytest.MonkeyP
         raise URLError("no route to host")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
-    with pytest.raises(ConfigError, match=r"cannot download s3d-d76dad2f\.pth: (.|\n)*model\.weights=s3d-d76dad2f\.pth"):
+    with pytest.raises(
+        ConfigError, match=r"cannot download s3d-d76dad2f\.pth: (.|\n)*model\.weights=s3d-d76dad2f\.pth"
+    ):
         TorchvisionVideo().load()
 
 
 def test_another_networks_checkpoint_is_refused_with_the_difference(tmp_path: Path) -> None:
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "linear.pth")
-    with pytest.raises(ConfigError, match=r"does not fit S3D\n  missing \(\d+\): features(.|\n)*unexpected \(2\): weight, bias"):
+    with pytest.raises(
+        ConfigError, match=r"does not fit S3D\n  missing \(\d+\): features(.|\n)*unexpected \(2\): weight, bias"
+    ):
         TorchvisionVideo(weights=str(tmp_path / "linear.pth")).load()
 
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from vidattr.datasets.synthetic import CLASSES, Synthetic
 from vidattr.errors import ConfigError, OutputError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.tiny_cnn_lstm import TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
 from vidattr.models.weights.checkpoint import read
 from vidattr.training import train as training
 from vidattr.training.train import Axis, Recipe, accuracy, train
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
-VIEW = View(frames=8, size=[32, 32], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
+VIEW = Preprocessing(frames=8, size=[32, 32], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
 MODELS = pytest.mark.parametrize(
     "model", [TinyR2Plus1D("random", input=VIEW), TinyCNNLSTM("random", input=VIEW)], ids=["r2plus1d", "cnn_lstm"]
 )
@@ -33,7 +33,10 @@ def node(**fields: Any) -> dict[str, Any]:
 
 def recipe(**fields: Any) -> Recipe:
     """Textures, which are learnt in a few steps."""
-    sets = {"train": {"a": node(variant="texture", split="train", clips=24)}, "held_out": {"b": node(variant="texture", clips=4)}}
+    sets = {
+        "train": {"a": node(variant="texture", split="train", clips=24)},
+        "held_out": {"b": node(variant="texture", clips=4)},
+    }
     return Recipe(**{**sets, "epochs": 3, "batch": 8, "lr": 0.01, **fields})
 
 
@@ -49,11 +52,11 @@ class Given:
     version: ClassVar[int] = 1
 
     module: nn.Module
-    input: View = VIEW
+    input: Preprocessing = VIEW
     classes: tuple[str, ...] = CLASSES
 
-    def load(self) -> Network:
-        return Network(self.module, self.input, self.classes)
+    def load(self) -> VideoModel:
+        return VideoModel(self.module, self.input, self.classes)
 
 
 class Watched(nn.Module):
@@ -76,11 +79,16 @@ def test_loss_falls_and_weights_are_the_same_bytes_each_time(model: TinyR2Plus1D
     losses = [float(row["loss"]) for row in rows(paths[0])]
     assert losses[-1] < losses[0] - 0.1
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert train(recipe(seed=1), model, device=CPU, out=tmp_path / "other", quiet=True).read_bytes() != paths[0].read_bytes()
+    assert (
+        train(recipe(seed=1), model, device=CPU, out=tmp_path / "other", quiet=True).read_bytes()
+        != paths[0].read_bytes()
+    )
 
 
 @MODELS
-def test_weights_load_into_the_model_and_score_what_the_log_says(model: TinyR2Plus1D | TinyCNNLSTM, tmp_path: Path) -> None:
+def test_weights_load_into_the_model_and_score_what_the_log_says(
+    model: TinyR2Plus1D | TinyCNNLSTM, tmp_path: Path
+) -> None:
     path = train(recipe(), model, device=CPU, out=tmp_path, quiet=True)
     assert path == tmp_path / f"{type(model).__module__.rpartition('.')[2]}.safetensors"
     network = replace(model, weights=str(path)).load()
@@ -135,7 +143,9 @@ def shown(**fields: Any) -> tuple[list[Tensor], Tensor]:
 def test_without_augmentation_each_epoch_shows_each_clip_as_it_is() -> None:
     frames, clips = shown()
     for epoch in range(6):
-        which = [int((clips - clip[None]).abs().amax((1, 2, 3, 4)).argmin()) for clip in frames[8 * epoch : 8 * epoch + 8]]
+        which = [
+            int((clips - clip[None]).abs().amax((1, 2, 3, 4)).argmin()) for clip in frames[8 * epoch : 8 * epoch + 8]
+        ]
         assert sorted(which) == list(range(8))
     assert all(any(torch.equal(clip, one) for one in clips) for clip in frames)
 
@@ -162,12 +172,16 @@ def test_permuted_colours_are_the_same_pixels() -> None:
 def test_training_goes_on_from_the_weights_that_the_model_names(tmp_path: Path) -> None:
     model = TinyR2Plus1D("random", input=VIEW)
     first = train(recipe(epochs=4), model, device=CPU, out=tmp_path / "a", quiet=True)
-    second = train(recipe(epochs=1, lr=1e-6), replace(model, weights=str(first)), device=CPU, out=tmp_path / "b", quiet=True)
+    second = train(
+        recipe(epochs=1, lr=1e-6), replace(model, weights=str(first)), device=CPU, out=tmp_path / "b", quiet=True
+    )
     start, end = read(first).state["head.weight"], read(second).state["head.weight"]
     assert (start - end).abs().max() < 1e-3 < (start - model.load().module.state_dict()["head.weight"]).abs().max()
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"warm_up": 1.0}, {"train": {}}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"warm_up": 1.0}, {"train": {}}]
+)
 def test_values_that_train_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         recipe(**wrong)

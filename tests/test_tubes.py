@@ -11,9 +11,21 @@ from torch import Tensor
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods.occlusion.tubes import Cooc, Tracking, Tubing, grid, paint, partners, picture, started, track, tubes, union_mask
+from vidattr.methods.occlusion.tubes import (
+    Cooc,
+    Tracking,
+    TubeOptions,
+    grid,
+    paint,
+    partners,
+    picture,
+    started,
+    track,
+    tubes,
+    union_mask,
+)
 from vidattr.types import Query
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 
 def constant(dx: float, dy: float, steps: int, size: tuple[int, int]) -> Tensor:
@@ -29,23 +41,24 @@ def follow(
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "count"), [(112, 8, 196), (112, 4, 784), (224, 8, 784), (256, 10, 676), (112, 16, 49), (64, 5, 169)]
+    ("size", "stride", "count"),
+    [(112, 8, 196), (112, 4, 784), (224, 8, 784), (256, 10, 676), (112, 16, 49), (64, 5, 169)],
 )
 def test_grid_of_the_paper(size: int, stride: int, count: int) -> None:
     anchors = grid((size, size), stride)
     assert anchors.shape == (count, 2)
     assert anchors[:2].tolist() == [[stride // 2, stride // 2], [stride // 2, stride // 2 + stride]]
     assert [y for y, _ in anchors[:: round(count**0.5)].tolist()] == list(range(stride // 2, size, stride))
-    assert Tubing(stride=stride).anchors == len(grid((112, 112), stride))
+    assert TubeOptions(stride=stride).anchors == len(grid((112, 112), stride))
 
 
 @pytest.mark.parametrize("size", [14, 64, 100, 112, 128, 171, 224])
 def test_default_grid_is_the_same_at_any_resolution(size: int) -> None:
-    found = tubes(clip(torch.zeros(3, 2, size, size)), VIEW, Tubing())
-    assert found.rectangles.shape[1] == Tubing().anchors == 196
+    found = tubes(clip(torch.zeros(3, 2, size, size)), VIEW, TubeOptions())
+    assert found.rectangles.shape[1] == TubeOptions().anchors == 196
 
 
-VIEW = View(frames=2, size=[8, 8])
+VIEW = Preprocessing(frames=2, size=[8, 8])
 
 
 def clip(frames: Tensor) -> Query:
@@ -112,7 +125,10 @@ def test_subpixel_tracks_stay_on_a_slow_square_and_rounded_ones_drift() -> None:
     assert follow(flow, anchors, Tracking.rounded)[0][0, 0, -1].tolist() == [45, 45]
     # 0.49 px a frame is never seen, 0.51 is taken for 1.
     for speed, tracked in ((0.49, 0), (0.51, 15)):
-        assert follow(constant(speed, 0, 15, (112, 112)), anchors, Tracking.rounded)[0][0, 0, -1].tolist() == [60, 30 + tracked]
+        assert follow(constant(speed, 0, 15, (112, 112)), anchors, Tracking.rounded)[0][0, 0, -1].tolist() == [
+            60,
+            30 + tracked,
+        ]
 
 
 def test_square_moving_over_a_still_ground_is_followed_to_half_a_pixel() -> None:
@@ -132,12 +148,16 @@ def test_borders_are_those_of_the_frame(size: int) -> None:
     assert alive.all()
     last = torch.tensor([[size - 1.0, size - 1.0], [0.0, 0.0]], dtype=torch.float64)
     assert follow(constant(0, 0, 3, (size, size)), last)[1].all()
-    assert follow(constant(0.01, 0, 3, (size, size)), last)[1].tolist() == [[[True, False, False, False], [True, True, True, True]]]
+    assert follow(constant(0.01, 0, 3, (size, size)), last)[1].tolist() == [
+        [[True, False, False, False], [True, True, True, True]]
+    ]
 
 
 def test_who_leaves_never_comes_back() -> None:
     away, back = constant(-4, 0, 1, (20, 20)), constant(4, 0, 2, (20, 20))
-    positions, alive, motion = follow(torch.cat([away, back], 1), torch.tensor([[10.0, 2.0], [10.0, 6.0]], dtype=torch.float64))
+    positions, alive, motion = follow(
+        torch.cat([away, back], 1), torch.tensor([[10.0, 2.0], [10.0, 6.0]], dtype=torch.float64)
+    )
     assert alive.tolist() == [[[True, False, False, False], [True, True, True, True]]]
     assert torch.equal(motion[0, 0], torch.zeros(3, 2, dtype=torch.float64))
     rectangles = paint(positions, alive, 4, (20, 20))
@@ -147,7 +167,7 @@ def test_who_leaves_never_comes_back() -> None:
 
 def test_still_clip_has_fixed_columns_and_no_partners() -> None:
     frame = torch.rand(3, 1, 30, 40, generator=torch.Generator().manual_seed(1))
-    found = tubes(clip(frame.expand(-1, 5, -1, -1)), VIEW, Tubing(stride=8))
+    found = tubes(clip(frame.expand(-1, 5, -1, -1)), VIEW, TubeOptions(stride=8))
     assert found.rectangles.shape == (1, 20, 5, 4)
     assert torch.equal(found.rectangles, found.rectangles[:, :, :1].expand_as(found.rectangles))
     assert (found.partners == -1).all()
@@ -201,7 +221,7 @@ def test_letterbox_bars_have_no_anchors(bars: tuple[int, int]) -> None:
     assert picture(pixels, None).tolist() == [[0, 39]]
     assert picture(torch.zeros_like(pixels), 15.5).tolist() == [[0, 39]]
     frames = VIEW.normalise(pixels)[0]
-    found = tubes(clip(frames), VIEW, Tubing(stride=4, letterbox=15.5, cooc=Cooc.raw_flow, min_cooc=-1))
+    found = tubes(clip(frames), VIEW, TubeOptions(stride=4, letterbox=15.5, cooc=Cooc.raw_flow, min_cooc=-1))
     rows = grid((40, 30), 4)[:, 0]
     expected = (rows >= top) & (rows <= 39 - bottom)
     assert torch.equal(started(found.rectangles)[0], expected)
@@ -232,7 +252,7 @@ def test_union_is_the_or_of_its_members() -> None:
 @pytest.mark.parametrize("size", [(3, 1, 1, 1), (3, 1, 5, 9), (3, 2, 16, 4), (1, 3, 7, 31), (3, 6, 8, 8)])
 def test_any_size_and_length(size: tuple[int, ...]) -> None:
     frames = toys.seeded(2, *size).float()
-    found = tubes(Query(frames, torch.tensor([0, 0]), (1, 2)), VIEW, Tubing())
+    found = tubes(Query(frames, torch.tensor([0, 0]), (1, 2)), VIEW, TubeOptions())
     A = found.partners.shape[1]
     assert found.rectangles.shape == (2, A, size[1], 4)
     assert found.partners.shape == (2, A, 3)
@@ -255,9 +275,9 @@ def test_any_size_and_length(size: tuple[int, ...]) -> None:
 )
 def test_numbers_out_of_range_are_refused(fields: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Tubing(**fields)  # type: ignore[arg-type]
+        TubeOptions(**fields)  # type: ignore[arg-type]
 
 
 def test_stride_that_leaves_no_anchor_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"method.stride=40 leaves no place on an axis of length 8"):
-        tubes(clip(torch.zeros(3, 2, 8, 50)), VIEW, Tubing(stride=40))
+        tubes(clip(torch.zeros(3, 2, 8, 50)), VIEW, TubeOptions(stride=40))

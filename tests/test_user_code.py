@@ -58,7 +58,12 @@ def test_a_custom_network_is_known_by_its_code(here: Path) -> None:
 
 @pytest.mark.parametrize(
     "imports",
-    ["import blocks", "from blocks import THING", "import importlib\nblocks = importlib.import_module('blocks')", "import between"],
+    [
+        "import blocks",
+        "from blocks import THING",
+        "import importlib\nblocks = importlib.import_module('blocks')",
+        "import between",
+    ],
 )
 def test_so_is_what_it_imports_and_nothing_that_merely_lies_there(here: Path, imports: str) -> None:
     net(here, imports=imports)
@@ -164,7 +169,14 @@ def test_a_plug_in_whose_code_changed_is_another_run(vidattr: Command, here: Pat
     (here / "usershelp.py").write_text("VALUE = 1.0\n")
     (here / "mine" / "method").mkdir(parents=True)
     (here / "mine" / "method" / "flat.yaml").write_text("# Flat.\n# Source: none.\n_target_: usersmethod.Flat\n")
-    small = ("dataset.frames=16", "dataset.size=64", "limit=1", "render.grid=false", "render.gif=false", "render.mp4=false")
+    small = (
+        "dataset.frames=16",
+        "dataset.size=64",
+        "limit=1",
+        "render.grid=false",
+        "render.gif=false",
+        "render.mp4=false",
+    )
     command = ("run", "method=flat", "--add-configs", "mine", *small, "--quiet")
     assert "1 written" in vidattr(*command).out
     assert "0 written, 1 there before" in vidattr(*command).out

@@ -18,12 +18,14 @@ from vidattr.errors import ConfigError
 from vidattr.models.network.lstm import Activation
 from vidattr.models.vgg16lstm import BPTT, Average, Backbone, LSTMCell, RecurrentCNN
 from vidattr.models.weights.checkpoint import Checkpoint
-from vidattr.video.preprocessing import Channels, Geometry, Resample, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Resample, Sampling
 
 VGG = RecurrentCNN()
 FINETUNED = RecurrentCNN(
     bptt=BPTT.truncated,
-    input=replace(VGG.input, channels=Channels.rgb, mean=[0.50463 * 255, 0.45796 * 255, 0.4076 * 255], resample=Resample.pillow),
+    input=replace(
+        VGG.input, channels=Channels.rgb, mean=[0.50463 * 255, 0.45796 * 255, 0.4076 * 255], resample=Resample.pillow
+    ),
     classes=None,
 )
 RESNET = RecurrentCNN(
@@ -31,7 +33,7 @@ RESNET = RecurrentCNN(
     bptt=BPTT.truncated,
     average=Average.logit,
     classes=None,
-    input=View(
+    input=Preprocessing(
         size=[112, 112],
         resample=Resample.pillow,
         sampling=Sampling.released_last,
@@ -42,13 +44,26 @@ RESNET = RecurrentCNN(
 MODELS = {"vgg16lstm": VGG, "vgg16lstm_finetuned": FINETUNED, "resnet50lstm": RESNET}
 
 # What `vgg16lstm_pytorch` and `Resnet50LSTM` of the released repository register, in its order.
-CONVOLUTIONS = [(1, 1, 3, 64), (1, 2, 64, 64), (2, 1, 64, 128), (2, 2, 128, 128), (3, 1, 128, 256), (3, 2, 256, 256), (3, 3, 256, 256)]
+CONVOLUTIONS = [
+    (1, 1, 3, 64),
+    (1, 2, 64, 64),
+    (2, 1, 64, 128),
+    (2, 2, 128, 128),
+    (3, 1, 128, 256),
+    (3, 2, 256, 256),
+    (3, 3, 256, 256),
+]
 CONVOLUTIONS += [(4, 1, 256, 512), *((s, k, 512, 512) for s, k in ((4, 2), (4, 3), (5, 1), (5, 2), (5, 3)))]
 VGG_SHAPES: dict[str, tuple[int, ...]] = {f"conv{s}_{k}.weight": (o, i, 3, 3) for s, k, i, o in CONVOLUTIONS}
 VGG_SHAPES |= {f"conv{s}_{k}.bias": (o,) for s, k, _, o in CONVOLUTIONS}
 VGG_SHAPES |= {"fc6.weight": (4096, 25088), "fc6.bias": (4096,), "fc7.weight": (4096, 4096), "fc7.bias": (4096,)}
 VGG_SHAPES |= {"lstm1.fc_x.weight": (1024, 4096), "lstm1.fc_x.bias": (1024,), "lstm1.fc_h.weight": (1024, 256)}
-RESNET_SHAPES: dict[str, tuple[int, ...]] = {"fc6.weight": (1024, 2048), "fc6.bias": (1024,), "fc7.weight": (512, 1024), "fc7.bias": (512,)}
+RESNET_SHAPES: dict[str, tuple[int, ...]] = {
+    "fc6.weight": (1024, 2048),
+    "fc6.bias": (1024,),
+    "fc7.weight": (512, 1024),
+    "fc7.bias": (512,),
+}
 RESNET_SHAPES |= {"lstm1.fc_x.weight": (1024, 512), "lstm1.fc_x.bias": (1024,), "lstm1.fc_h.weight": (1024, 256)}
 
 
@@ -60,7 +75,11 @@ def released(backbone: Backbone, classes: int) -> dict[str, tuple[int, ...]]:
         trunk = resnet50().state_dict()
     numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
     shapes = {name: tuple(t.shape) for name, t in trunk.items() if not name.startswith("fc.")}
-    return RESNET_SHAPES | head | {f"resnet.{numbers[n.split('.')[0]]}.{n.partition('.')[2]}": s for n, s in shapes.items()}
+    return (
+        RESNET_SHAPES
+        | head
+        | {f"resnet.{numbers[n.split('.')[0]]}.{n.partition('.')[2]}": s for n, s in shapes.items()}
+    )
 
 
 def meta(model: RecurrentCNN, classes: int = 101) -> nn.Module:
@@ -76,7 +95,7 @@ def test_the_yaml_says_what_the_code_says(name: str) -> None:
     assert found.input.mean == pytest.approx(MODELS[name].input.mean)
     assert replace(found, input=replace(found.input, mean=MODELS[name].input.mean)) == MODELS[name]
     assert set(config) - {"_target_"} == {field.name for field in fields(RecurrentCNN)}
-    assert set(config.input) == {field.name for field in fields(View)}
+    assert set(config.input) == {field.name for field in fields(Preprocessing)}
 
 
 # --- Size and cost ---------------------------------------------------------------------------------------------------
@@ -88,7 +107,9 @@ def count(module: nn.Module, *names: str) -> int:
 
 def test_parameters_of_vgg16_are_the_published_ones() -> None:
     module = meta(VGG)
-    assert count(module, "conv") == 14_714_688  # Simonyan and Zisserman: 138 million, of which 123.6 in three linear layers
+    assert (
+        count(module, "conv") == 14_714_688
+    )  # Simonyan and Zisserman: 138 million, of which 123.6 in three linear layers
     assert count(module, "fc6") == 102_764_544
     assert count(module, "fc7") == 16_781_312
     assert count(module, "lstm1") == 4 * 256 * (4096 + 256 + 1)
@@ -156,7 +177,9 @@ def test_names_and_shapes_are_the_released_ones(model: RecurrentCNN, classes: in
     network = replace(model, weights="released.pt").load()
     assert len(network.classes) == classes
     assert network.classes[0] == ("ApplyEyeMakeup" if classes == 101 and model is VGG else "class 0")
-    assert {name: tuple(t.shape) for name, t in network.module.state_dict().items()} == released(model.backbone, classes)
+    assert {name: tuple(t.shape) for name, t in network.module.state_dict().items()} == released(
+        model.backbone, classes
+    )
     clip = torch.empty(2, 3, 3, *model.input.size, device="meta")
     with torch.no_grad():
         assert network(clip).shape == (2, classes)
@@ -171,7 +194,8 @@ def test_names_and_shapes_are_the_released_ones(model: RecurrentCNN, classes: in
 def test_another_checkpoint_is_refused_with_the_difference(on_meta: dict[str, Tensor]) -> None:
     on_meta |= states(released(Backbone.resnet50, 24))
     with pytest.raises(
-        ConfigError, match=r"does not fit VGG16LSTM\n  missing \(26\): conv1_1\.weight(.|\n)*unexpected \(318\): resnet\.0\.weight"
+        ConfigError,
+        match=r"does not fit VGG16LSTM\n  missing \(26\): conv1_1\.weight(.|\n)*unexpected \(318\): resnet\.0\.weight",
     ) as caught:
         replace(VGG, weights="r50l.pt").load()
     assert "other shape (5)" in str(caught.value)
@@ -226,7 +250,9 @@ def reference(module: nn.Module, frames: Tensor, convolved: Tensor | None, squas
                 x = clip[None, :, t]
                 for stage, layers in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3)):
                     for k in range(1, layers + 1):
-                        x = conv2d(x, state[f"conv{stage}_{k}.weight"], state[f"conv{stage}_{k}.bias"], padding=1).relu()
+                        x = conv2d(
+                            x, state[f"conv{stage}_{k}.weight"], state[f"conv{stage}_{k}.bias"], padding=1
+                        ).relu()
                     x = max_pool2d(x, 2)
             else:
                 x = convolved[n, t]
@@ -262,7 +288,9 @@ def test_vgg16lstm_computes_the_released_equations() -> None:
 @pytest.mark.parametrize("average", Average)
 @pytest.mark.parametrize(("activation", "squash"), [(Activation.relu, torch.relu), (Activation.tanh, torch.tanh)])
 def test_resnet50lstm_computes_the_released_equations(average: Average, activation: Activation, squash: Any) -> None:
-    model = replace(RESNET, weights="random", average=average, activation=activation, input=replace(RESNET.input, size=[32, 32]))
+    model = replace(
+        RESNET, weights="random", average=average, activation=activation, input=replace(RESNET.input, size=[32, 32])
+    )
     network = model.load()
     clips = frames(2, 3, 32)
     trunk = network.module.resnet(clips.transpose(1, 2).flatten(0, 1)).view(2, 3, -1)  # type: ignore[operator]

@@ -19,15 +19,15 @@ from vidattr.video.decode import read
 from vidattr.video.decoders import opencv
 from vidattr.video.footage import Footage
 from vidattr.video.geometry import Placement
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
-SQUASH = View(frames=4, size=[24, 32])
+SQUASH = Preprocessing(frames=4, size=[24, 32])
 VIEWS = {
-    "squash": View(frames=1, size=[112, 112]),
-    "crop": View(frames=1, size=[112, 112], geometry=Geometry.crop),
-    "crop_from_short_side": View(frames=1, size=[112, 112], geometry=Geometry.crop, resize=[128]),
-    "crop_from_height_and_width": View(frames=1, size=[112, 112], geometry=Geometry.crop, resize=[128, 171]),
-    "letterbox": View(frames=1, size=[224, 224], geometry=Geometry.letterbox),
+    "squash": Preprocessing(frames=1, size=[112, 112]),
+    "crop": Preprocessing(frames=1, size=[112, 112], geometry=Geometry.crop),
+    "crop_from_short_side": Preprocessing(frames=1, size=[112, 112], geometry=Geometry.crop, resize=[128]),
+    "crop_from_height_and_width": Preprocessing(frames=1, size=[112, 112], geometry=Geometry.crop, resize=[128, 171]),
+    "letterbox": Preprocessing(frames=1, size=[224, 224], geometry=Geometry.letterbox),
 }
 
 
@@ -59,7 +59,9 @@ def test_boxes_follow_resize_and_centre_crop_of_r2plus1d() -> None:
     placement = Placement.of((240, 320), VIEWS["crop"])
     assert (placement.resized, placement.offset) == ((112, 149), (0, -18))
     ((x0, y0, x1, y1),) = placement.boxes([(100, 60, 200, 120)])
-    assert (x0, y0, x1, y1) == pytest.approx((100 * 149 / 320 - 18, 60 * 112 / 240, 200 * 149 / 320 - 18, 120 * 112 / 240))
+    assert (x0, y0, x1, y1) == pytest.approx(
+        (100 * 149 / 320 - 18, 60 * 112 / 240, 200 * 149 / 320 - 18, 120 * 112 / 240)
+    )
 
 
 def test_boxes_are_clipped_to_the_view_and_dropped_when_empty() -> None:
@@ -99,7 +101,7 @@ def test_a_box_surrounds_the_pixels_that_it_surrounded(name: str, size: tuple[in
 ])  # fmt: skip
 def test_crop_is_torchvisions_to_one_grey_level(source: tuple[int, int], resize: list[int], size: list[int]) -> None:
     smooth = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (*source, 3), np.uint8), (0, 0), 1.5)
-    ours = Placement.of(source, View(size=size, geometry=Geometry.crop, resize=resize)).pixels(smooth)
+    ours = Placement.of(source, Preprocessing(size=size, geometry=Geometry.crop, resize=resize)).pixels(smooth)
     theirs = tv.resize(torch.from_numpy(smooth).permute(2, 0, 1), resize or [min(size)], antialias=False)
     theirs = tv.center_crop(theirs, size).permute(1, 2, 0).numpy()
     assert ours.shape == theirs.shape
@@ -129,7 +131,7 @@ def test_letterbox_keeps_the_aspect_and_fills_with_black() -> None:
 @pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.mp4", "libx264"), ("a.mkv", "libx264")])
 def test_every_frame_is_the_one_its_number_says(tmp_path: Path, name: str, codec: str) -> None:
     path = encode(tmp_path / name, grey(LEVELS), codec)
-    found = read(Clip("a", path), View(frames=24, size=[48, 64]))
+    found = read(Clip("a", path), Preprocessing(frames=24, size=[48, 64]))
     assert found.numbers == tuple(range(1, 25))
     assert found.pixels.mean((1, 2, 3)) == pytest.approx(LEVELS, abs=4.5)  # neighbours differ by 10
     assert found.boxes == ((),) * 24
@@ -144,7 +146,7 @@ def test_only_kept_frames_are_converted(tmp_path: Path, monkeypatch: pytest.Monk
     read(Clip("a", path), SQUASH)
     assert len(converted) == 4
     converted.clear()
-    assert read(Clip("a", path), View(frames=48)).numbers == tuple(n for n in range(1, 25) for _ in range(2))
+    assert read(Clip("a", path), Preprocessing(frames=48)).numbers == tuple(n for n in range(1, 25) for _ in range(2))
     assert len(converted) == 24
 
 
@@ -184,7 +186,9 @@ def test_opencv_reads_what_pyav_cannot(tmp_path: Path, monkeypatch: pytest.Monke
     assert np.array_equal(by_opencv.pixels, by_pyav.pixels)
 
 
-def test_a_container_that_is_wrong_about_its_length_is_sampled_by_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_that_is_wrong_about_its_length_is_sampled_by_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "a.avi", grey(LEVELS))
     right = read(Clip("a", path), SQUASH)
     opened = decode.pyav
@@ -194,9 +198,9 @@ def test_a_container_that_is_wrong_about_its_length_is_sampled_by_what_is_there(
 
 def test_a_cut_off_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.avi", np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8))
-    whole = read(Clip("a", path), View(frames=24))
+    whole = read(Clip("a", path), Preprocessing(frames=24))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    cut = read(Clip("a", path), View(frames=24))
+    cut = read(Clip("a", path), Preprocessing(frames=24))
     left = cut.numbers[-1]
     assert 2 < left < 24
     before = cut.numbers.index(left)  # the last frame may be half there
@@ -236,21 +240,25 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
     (128, 32, "mpeg4", "yuv420p", 5),
     (47, 63, "ffv1", "bgr0", 5),
 ])  # fmt: skip
-def test_unusual_videos_are_read(tmp_path: Path, height: int, width: int, codec: str, pix_fmt: str, frames: int) -> None:
+def test_unusual_videos_are_read(
+    tmp_path: Path, height: int, width: int, codec: str, pix_fmt: str, frames: int
+) -> None:
     path = encode(tmp_path / "a.mkv", grey([100] * frames, height, width), codec, pix_fmt)
     for geometry in Geometry:
-        found = read(Clip("a", path), View(frames=3, size=[48, 48], geometry=geometry))
+        found = read(Clip("a", path), Preprocessing(frames=3, size=[48, 48], geometry=geometry))
         assert found.pixels.shape == (3, 48, 48, 3)
         assert np.abs(found.pixels[:, 24, 24].astype(int) - 100).max() <= 3
 
 
 @pytest.mark.parametrize("degrees", [90, 180, -90])
-def test_a_rotated_video_is_shown_upright_by_both_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, degrees: int) -> None:
+def test_a_rotated_video_is_shown_upright_by_both_decoders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, degrees: int
+) -> None:
     frames = grey([20] * 3, 48, 64)
     frames[:, :24, :32] = 220  # the corner that tells the rotation
     path = encode(tmp_path / "a.mp4", frames, rotation=degrees)
     height, width = (48, 64) if degrees == 180 else (64, 48)
-    view = View(frames=1, size=[height, width])
+    view = Preprocessing(frames=1, size=[height, width])
     by_pyav = read(Clip("a", path), view).pixels[0]
     monkeypatch.setattr(decode, "pyav", opencv)
     assert np.array_equal(by_pyav, read(Clip("a", path), view).pixels[0])
@@ -270,7 +278,12 @@ def test_threads_read_the_same_as_one(tmp_path: Path) -> None:
 
 
 def test_frame_numbers_are_those_of_the_file_names(tmp_path: Path) -> None:
-    for name, level in (("v_g05_c07.0006.png", 60), ("v_g05_c07.7.bmp", 70), ("v_g05_c07.00011.PNG", 110), ("v_g05_c07.102.jpg", 120)):
+    for name, level in (
+        ("v_g05_c07.0006.png", 60),
+        ("v_g05_c07.7.bmp", 70),
+        ("v_g05_c07.00011.PNG", 110),
+        ("v_g05_c07.102.jpg", 120),
+    ):
         cv2.imwrite(str(tmp_path / name), grey([level])[0])
     (tmp_path / "notes.txt").write_text("1")
     (tmp_path / "._v_g05_c07.0008.png").write_bytes(b"left by a Macintosh")
@@ -334,7 +347,9 @@ def test_real_videos_are_the_same_by_both_decoders(real: Path, monkeypatch: pyte
 @pytest.mark.real
 def test_a_real_folder_of_frames_keeps_its_numbers(real: Path) -> None:
     frames = real / "ucf101_24/rgb-images"
-    diving = read(Clip("a", frames / "CliffDiving/v_CliffDiving_g05_c07"), View(frames=3), Sampling.stride)
+    diving = read(Clip("a", frames / "CliffDiving/v_CliffDiving_g05_c07"), Preprocessing(frames=3), Sampling.stride)
     assert diving.numbers == (6, 7, 8)
-    riding = read(Clip("a", frames / "HorseRiding/v_HorseRiding_g02_c03"), View(frames=2), Sampling.released_last)
+    riding = read(
+        Clip("a", frames / "HorseRiding/v_HorseRiding_g02_c03"), Preprocessing(frames=2), Sampling.released_last
+    )
     assert riding.numbers[-1] == 63

@@ -40,8 +40,12 @@ def test_every_file_has_the_mode_that_the_umask_says(umask: int, tmp_path: Path)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
 
 
-@pytest.mark.parametrize("name", [".0a1b2c3d-0123456789abcdef.part.csv", ".00000000-0123456789abcdef.part", ".a.csv.otherhost-12.part.csv"])
-def test_parts_of_another_machine_go_when_they_are_old_by_the_clock_of_the_file_system(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [".0a1b2c3d-0123456789abcdef.part.csv", ".00000000-0123456789abcdef.part", ".a.csv.otherhost-12.part.csv"]
+)
+def test_parts_of_another_machine_go_when_they_are_old_by_the_clock_of_the_file_system(
+    tmp_path: Path, name: str
+) -> None:
     (tmp_path / "maps").mkdir()
     part = tmp_path / "maps" / name
     part.write_text("left behind")
@@ -73,7 +77,9 @@ def test_what_only_looks_like_a_part_is_left_alone(tmp_path: Path, name: str) ->
     assert (tmp_path / name).exists()
 
 
-def test_a_part_that_is_swept_before_it_is_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_is_swept_before_it_is_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, times = fcntl.flock, []
 
     def late(file: int, how: int) -> None:
@@ -105,7 +111,9 @@ def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_durable_files_reach_the_disk_before_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+def test_durable_files_reach_the_disk_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
     events: list[str] = []
     sync, replace = os.fsync, os.replace
 
@@ -201,7 +209,9 @@ def test_lines_of_another_division_into_shards_go_with_the_clips_that_are_seen_a
     assert not any(tmp_path.iterdir())
 
 
-def test_every_verb_writes_durably_where_it_is_asked_to(vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_verb_writes_durably_where_it_is_asked_to(
+    vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     sync = os.fsync
 

@@ -9,21 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.models.network.attention import Attention, Fuse, JointAttention
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 CLASSES = ("ant", "bee", "cat", "dog")
 SIZE = (3, 4, 6, 8)  # C, T, H, W: no two alike, so that swapped axes show
 
 
-def network(module: nn.Module, *, size: tuple[int, ...] = SIZE, max_batch: int = 8, **names: object) -> Network:
-    """Puts a module into a Network whose classes are CLASSES and whose colours are not centred on black."""
-    view = View(frames=size[1], size=list(size[2:]), mean=[0.4, 0.45, 0.5], std=[0.2, 0.25, 0.3])
-    return Network(module, view, CLASSES, max_batch=max_batch, **names)  # type: ignore[arg-type]
+def network(module: nn.Module, *, size: tuple[int, ...] = SIZE, max_batch: int = 8, **names: object) -> VideoModel:
+    """Puts a module into a VideoModel whose classes are CLASSES and whose colours are not centred on black."""
+    view = Preprocessing(frames=size[1], size=list(size[2:]), mean=[0.4, 0.45, 0.5], std=[0.2, 0.25, 0.3])
+    return VideoModel(module, view, CLASSES, max_batch=max_batch, **names)  # type: ignore[arg-type]
 
 
-def query(clips: int = 3, *, size: tuple[int, ...] = SIZE, dtype: torch.dtype = torch.float64, target: list[int] | None = None) -> Query:
+def query(
+    clips: int = 3, *, size: tuple[int, ...] = SIZE, dtype: torch.dtype = torch.float64, target: list[int] | None = None
+) -> Query:
     """Returns seeded clips that differ, each with a class and a seed of its own."""
     frames = torch.randn(clips, *size, dtype=dtype, generator=torch.Generator().manual_seed(5))
     classes = target or [(2 * i + 1) % len(CLASSES) for i in range(clips)]
@@ -41,7 +43,10 @@ def reset(module: nn.Module, seed: int = 1) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, dtype=torch.float64, generator=generator) / max(1, parameter[0].numel()) ** 0.5)
+            parameter.copy_(
+                torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
+                / max(1, parameter[0].numel()) ** 0.5
+            )
     return module
 
 
@@ -230,32 +235,34 @@ def unfold(tensor: Tensor, clips: int) -> Tensor:
     return tensor.unflatten(0, (clips, -1)).transpose(1, 2)
 
 
-def conv_net(**kwargs: object) -> Network:
+def conv_net(**kwargs: object) -> VideoModel:
     """The ConvNet with its last convolution named."""
     return network(ConvNet(), layer="features", **kwargs)  # type: ignore[arg-type]
 
 
-def cnn_lstm(**kwargs: object) -> Network:
+def cnn_lstm(**kwargs: object) -> VideoModel:
     """The CNN-LSTM with its convolution named and its unfolding."""
     return network(CnnLstm(), layer="features", unfold=unfold, **kwargs)  # type: ignore[arg-type]
 
 
-def stepwise(**kwargs: object) -> Network:
+def stepwise(**kwargs: object) -> VideoModel:
     """The CNN-LSTM that scores every step."""
     return network(Stepwise(), layer="features", unfold=unfold, **kwargs)  # type: ignore[arg-type]
 
 
-def attention(model: Network, frames: Tensor, fuse: Fuse) -> Attention:
+def attention(model: VideoModel, frames: Tensor, fuse: Fuse) -> Attention:
     """Runs a Transformer and collects what its softmaxes put out."""
     blocks: list[Tensor] = []
     with ExitStack() as stack:
         for k in range(len(model.module.softmax)):  # type: ignore[arg-type]
-            stack.enter_context(model.hooked(f"softmax.{k}", lambda _module, _inputs, weights: blocks.append(fuse(weights))))
+            stack.enter_context(
+                model.hooked(f"softmax.{k}", lambda _module, _inputs, weights: blocks.append(fuse(weights)))
+            )
         model(frames)
     T, H, W = frames.shape[2:]
     return JointAttention(tuple(blocks), ((T + 1) // 2, H // 2, W // 2), cls=True)
 
 
-def transformer(module: type[Transformer] = Transformer, **kwargs: object) -> Network:
+def transformer(module: type[Transformer] = Transformer, **kwargs: object) -> VideoModel:
     """The Transformer, which offers its attention."""
     return network(module(), attention=attention, **kwargs)  # type: ignore[arg-type]

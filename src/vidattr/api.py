@@ -16,9 +16,9 @@ from vidattr.config.compose import part
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models.network.finite import complaint
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
-from vidattr.protocols import Method, Model
+from vidattr.protocols import Method, ModelConfig
 from vidattr.run.batches import class_index, clip_seed, not_finite, upload
 from vidattr.types import Clip, Explanation, Query
 from vidattr.video.decode import read as read_video
@@ -26,21 +26,24 @@ from vidattr.video.decode import read as read_video
 Folders = str | Path | Sequence[str | Path]
 
 
-def load_model(name: str, *, device: str = "auto", max_batch: int = 8, add_configs: Folders = (), **fields: Any) -> Network:
+def load_model(
+    name: str, *, device: str = "auto", max_batch: int = 8, add_configs: Folders = (), **fields: Any
+) -> VideoModel:
     """Loads a network by the name of its config, with its weights, on the device.
 
     Args:
         name: As in `vidattr list models`.
         device: "auto", "cpu" or "cuda".
         max_batch: The largest number of clips in one forward pass.
-        add_configs: A folder, or several, with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
+        add_configs: A folder, or several, with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names
+            more.
         fields: Fields of the model's config: `weights="r3d.pth"`, `input={"size": [112, 112]}`.
 
     Raises:
         ConfigError: An unknown name or field, or weights that do not fit.
     """
     runtime = cast(Runtime, made(Runtime, {"device": str(device), "max_batch": max_batch}, "load_model"))
-    model = cast(Model, part("model", name, fields, add=_folders(add_configs)))
+    model = cast(ModelConfig, part("model", name, fields, add=_folders(add_configs)))
     return runtime.resident(model.load())
 
 
@@ -49,7 +52,8 @@ def load_method(name: str, *, add_configs: Folders = (), **fields: Any) -> Metho
 
     Args:
         name: As in `vidattr list methods`.
-        add_configs: A folder, or several, with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names more.
+        add_configs: A folder, or several, with configs of your own, as `--add-configs`; `$VIDATTR_ADD_CONFIGS` names
+            more.
         fields: Fields of the method's config: `score="prob"`, `steps=50`.
 
     Raises:
@@ -62,7 +66,7 @@ def _folders(named: Folders) -> list[Path]:
     return [Path(one) for one in ([named] if isinstance(named, str | Path) else named)]
 
 
-def read_clip(path: str | Path, model: Network) -> Tensor:
+def read_clip(path: str | Path, model: VideoModel) -> Tensor:
     """Reads a video, or a folder of numbered frames, as the network takes it; what is doubtful about it is a warning.
 
     Returns:
@@ -79,7 +83,7 @@ def read_clip(path: str | Path, model: Network) -> Tensor:
 
 
 def explain(
-    model: Network,
+    model: VideoModel,
     method: Method,
     frames: Tensor,
     target: Tensor | Sequence[int | str] | int | str,
@@ -92,8 +96,8 @@ def explain(
         model: From `load_model`.
         method: From `load_method`.
         frames: (N, C, T, H, W) float32, exactly as the network takes it.
-        target: The class to explain in each clip, as (N,) int64, or as indices (3) or names ("3" is a class of this name, "#3" the
-            fourth); one for all clips will do.
+        target: The class to explain in each clip, as (N,) int64, or as indices (3) or names ("3" is a class of this
+            name, "#3" the fourth); one for all clips will do.
         seed: Of what the method draws; the i-th clip gets a seed of its own from it.
 
     Returns:
@@ -104,15 +108,23 @@ def explain(
         ClipError: A map is not finite: it says where in the network, or that the network's answer is.
     """
     if not isinstance(frames, Tensor) or frames.ndim != 5 or not len(frames) or frames.shape[1] != len(model.view.mean):
-        shown = f"frames of shape {tuple(frames.shape)}" if isinstance(frames, Tensor) else f"frames that are a {type(frames).__name__}"
+        shown = (
+            f"frames of shape {tuple(frames.shape)}"
+            if isinstance(frames, Tensor)
+            else f"frames that are a {type(frames).__name__}"
+        )
         raise ConfigError(shown, expected=f"a tensor (N, {len(model.view.mean)}, T, H, W) of one or more clips")
     if not frames.isfinite().all():
-        raise ConfigError("frames hold a NaN or an infinite value", expected="finite numbers, as `read_clip` returns them")
+        raise ConfigError(
+            "frames hold a NaN or an infinite value", expected="finite numbers, as `read_clip` returns them"
+        )
     if not isinstance(target, Tensor):
         asked = [target] * len(frames) if isinstance(target, int | str) else list(target)
         target = torch.tensor([class_index(model, one if isinstance(one, str) else index(one)) for one in asked])
     if target.shape != (len(frames),):
-        raise ConfigError(f"target of shape {tuple(target.shape)} for {len(frames)} clips", expected=f"({len(frames)},)")
+        raise ConfigError(
+            f"target of shape {tuple(target.shape)} for {len(frames)} clips", expected=f"({len(frames)},)"
+        )
     if len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(model.classes):
         raise ConfigError(f"target={target.tolist()}", expected=f"classes 0 … {len(model.classes) - 1}")
     query = Query(

@@ -1,7 +1,7 @@
 """Pickles of numbers, text and numpy arrays, read without running what they hold.
 
-A pickle is a program. These are read by an unpickler that knows nothing but numbers, strings and arrays, and builds even
-those by its own code: numpy's constructors trust what they are given.
+A pickle is a program. These are read by an unpickler that knows nothing but numbers, strings and arrays, and builds
+even those by its own code: numpy's constructors trust what they are given.
 """
 
 from __future__ import annotations
@@ -80,5 +80,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.known:
-            raise pickle.UnpicklingError(f"it holds code ({module}.{name}), where arrays, numbers and text are all that is taken")
+            raise pickle.UnpicklingError(
+                f"it holds code ({module}.{name}), where arrays, numbers and text are all that is taken"
+            )
         return self.known[module, name]

@@ -30,17 +30,27 @@ app.add_typer(config_app, name="config")
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="What to use: method=grad_cam model.weights=r3d.pth; a,b,c and glob(*) span a grid."),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="What to use: method=grad_cam model.weights=r3d.pth; a,b,c and glob(*) span a grid.",
+    ),
 ]
-ConfigDir = Annotated[Path | None, typer.Option("--config-dir", help="Use this config folder instead of vidattr's own.")]
+ConfigDir = Annotated[
+    Path | None, typer.Option("--config-dir", help="Use this config folder instead of vidattr's own.")
+]
 AddConfigs = Annotated[
     list[Path] | None,
-    typer.Option("--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs; $VIDATTR_ADD_CONFIGS names more."),
+    typer.Option(
+        "--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs; $VIDATTR_ADD_CONFIGS names more."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print for programs.")]
 Baseline = Annotated[
     str | None,
-    typer.Option("--baseline", help="What methods are compared with: matched (noise as smooth as their own maps), a row's name, or none."),
+    typer.Option(
+        "--baseline",
+        help="What methods are compared with: matched (noise as smooth as their own maps), a row's name, or none.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
@@ -76,9 +86,14 @@ def run(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done: cells, clips, passes, disk.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done: cells, clips, passes, disk.")
+    ] = False,
     shard: Annotated[
-        str, typer.Option("--shard", help="Only the i-th of n parts of the clips, as i/n; a part is whole stretches of runtime.clips.")
+        str,
+        typer.Option(
+            "--shard", help="Only the i-th of n parts of the clips, as i/n; a part is whole stretches of runtime.clips."
+        ),
     ] = "1/1",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first clip that fails.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Move folders that are there aside and start afresh.")] = False,
@@ -152,7 +167,9 @@ def table(
 
 @app.command()
 def explain(
-    arguments: Annotated[list[str], typer.Argument(metavar="VIDEO... [KEY=VALUE]...", help="Videos or frame folders, then overrides.")],
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="VIDEO... [KEY=VALUE]...", help="Videos or frame folders, then overrides.")
+    ],
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     as_json: Json = False,
@@ -185,7 +202,9 @@ def render(
     from vidattr.config import compose
     from vidattr.run import outcome, runner
 
-    jobs = runner.redraw(compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json)
+    jobs = runner.redraw(
+        compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json
+    )
     outcome.report(jobs, as_json)
 
 
@@ -194,7 +213,9 @@ def train(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the weights and the training log.")] = Path("visual_res/train"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the weights and the training log.")] = Path(
+        "visual_res/train"
+    ),
     quiet: Quiet = False,
 ) -> None:
     """Train one of the small networks."""
@@ -257,7 +278,9 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except OSError as error:  # what a disk or a path does, where nobody knew better; the name says which
-        typer.echo(f"error: {error.strerror or error}" + (f": {str(error.filename)[:300]}" if error.filename else ""), err=True)
+        typer.echo(
+            f"error: {error.strerror or error}" + (f": {str(error.filename)[:300]}" if error.filename else ""), err=True
+        )
         sys.exit(1)
     except Exception as error:
         if not out_of_memory(error):

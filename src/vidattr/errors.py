@@ -74,7 +74,11 @@ def line(clip: str, stage: str, error: Exception) -> dict[str, Any]:
         expected = f"; expected: {error.expected}" if error.expected else ""
         return {**said, "error": error.found + expected, "to_do": error.remedy}
     if out_of_memory(error):
-        return {**said, "error": f"out of memory: {error}", "to_do": "fewer runtime.workers, a smaller model.input.size, or more memory"}
+        return {
+            **said,
+            "error": f"out of memory: {error}",
+            "to_do": "fewer runtime.workers, a smaller model.input.size, or more memory",
+        }
     to_do = f"take the clip out if its files are damaged, else report this: the traceback is in errors.jsonl (stage {stage})"
     whole = "".join(traceback.format_exception(error))
     return {**said, "error": f"{type(error).__name__}: {error}", "to_do": to_do, "traceback": whole}

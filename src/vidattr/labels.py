@@ -11,9 +11,9 @@ from vidattr.errors import ConfigError, unknown
 def plain(name: str) -> str:
     """Returns a name as names are compared: letters, digits, accents and symbols (`+`, `#`, `<`), in whatever case.
 
-    Spaces, `_` and punctuation do not count, since folders of classes leave them out or replace them ("petting animal (not
-    cat)" is `petting_animal_not_cat`), nor does how Unicode composes a letter, which file systems change. A name of
-    nothing else ("-") is itself.
+    Spaces, `_` and punctuation do not count, since folders of classes leave them out or replace them ("petting animal
+    (not cat)" is `petting_animal_not_cat`), nor does how Unicode composes a letter, which file systems change. A name
+    of nothing else ("-") is itself.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(c for c in folded if c.isalnum() or c == "#" or unicodedata.category(c)[0] in "SM") or folded.strip()

@@ -10,8 +10,8 @@ from torch import Tensor
 from vidattr.types import Column, Explanation, Index, Query, Scores, Truth
 
 if TYPE_CHECKING:
-    from vidattr.models.network.network import Network
-    from vidattr.video.preprocessing import View
+    from vidattr.models.network.network import VideoModel
+    from vidattr.video.preprocessing import Preprocessing
 
 
 class Dataset(Protocol):
@@ -23,16 +23,16 @@ class Dataset(Protocol):
         """Returns the clips found on disk, sorted by id, and the problems; raises ConfigError where the root is missing."""
 
 
-class Model(Protocol):
+class ModelConfig(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/model/*.yaml`."""
 
     version: ClassVar[int]
 
     @property
-    def input(self) -> View:
+    def input(self) -> Preprocessing:
         """How pixels become this network's input; a field of the dataclass."""
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network with its weights, on the CPU; raises ConfigError where the weights do not fit."""
 
 
@@ -45,7 +45,7 @@ class Method(Protocol):
     def passes(self) -> int:
         """How many clips go through the network, forward or forward and backward, to explain one (of 16 × 112 × 112, if that matters)."""
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips; nothing leaves the device, and no clip's map depends on its neighbours."""
 
 
@@ -57,7 +57,7 @@ class Joint(Method, Protocol):
     def kind(self) -> str:
         """What methods have in common that are answered together."""
 
-    def together(self, model: Network, query: Query, methods: Sequence[Any]) -> list[Explanation]:
+    def explain_many(self, model: VideoModel, query: Query, methods: Sequence[Any]) -> list[Explanation]:
         """Explains N clips by each of `methods`, all of this kind, as each would alone."""
 
 
@@ -73,18 +73,25 @@ class Smoothed(Method, Protocol):
 class Metric(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
 
-    One whose numbers depend on the machine says on what by a further method `conditions(runtime)`, a dictionary of names and
-    plain values: it enters the caption and the name of the scores, so that those of two machines never meet in one table.
-    One that can tell the best of many trivial answers, which only all clips together decide, has `fitted(rows, size)`: of the
-    rows of N clips (a DataFrame) and the frames' (H, W) it returns a `Fitted`.
-    One that judges maps has a field `noise_draws`, the number of draws of matched noise (`matched.noise`) that it judges beside
-    each map; a metric without it, or with 0, has no matched row.
+    One whose numbers depend on the machine says on what by a further method `conditions(runtime)`, a dictionary of
+    names and plain values: it enters the caption and the name of the scores, so that those of two machines never meet
+    in one table. One that can tell the best of many trivial answers, which only all clips together decide, has
+    `fitted(rows, size)`: of the rows of N clips (a DataFrame) and the frames' (H, W) it returns a `Fitted`.
+    One that judges maps has a field `noise_draws`, the number of draws of matched noise (`matched.noise`) that it
+    judges beside each map; a metric without it, or with 0, has no matched row.
     """
 
     version: ClassVar[int]
     needs_network: ClassVar[bool]
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges M maps of each of N clips, `maps` being (M, N, T, H, W), and the M `methods` that made them.
 
         `model` is None unless `needs_network`.

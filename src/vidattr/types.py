@@ -2,7 +2,8 @@
 
 Axes, everywhere: **N** clips, **C** colour channels, **T** frames, **H** rows, **W** columns, **K** classes, **M** maps
 (one per method under judgement), **A** preservation ratios, **c t h w** feature channels and their grid. Boxes are
-(x0, y0, x1, y1) in pixels, x to the right, y down, the far edges exclusive: a box around one pixel (x, y) is (x, y, x+1, y+1).
+(x0, y0, x1, y1) in pixels, x to the right, y down, the far edges exclusive: a box around one pixel (x, y) is (x, y,
+x+1, y+1).
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Clip:
 
     Attributes:
         id: Unique in the dataset and safe as a file name; the clip's seed and its files derive from it.
-        source: A video file, a folder of numbered frames, or a function from nothing to (T, H, W, 3) uint8 RGB frames. All
-            that decides such a function's frames must be in the dataset's fields: nobody looks whether they changed.
+        source: A video file, a folder of numbered frames, or a function from nothing to (T, H, W, 3) uint8 RGB frames.
+            All that decides such a function's frames must be in the dataset's fields: nobody looks whether they
+            changed.
         label: Name of its class, "" where it is not known.
         video: The video it was cut from: clips of one video are not independent, and intervals are clustered by it.
-        boxes: Frame number (1-based) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation order.
+        boxes: Frame number (1-based) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation
+            order.
         box_size: (width, height) of the frames that the boxes were drawn on; None: the size of the source.
         segment: First and last frame number (1-based, inclusive) that show the class; None where this is not known.
         span: First and last frame number that belong to the clip; None: the whole source.
@@ -112,7 +115,7 @@ class Query:
     # after the other on one query share it. By name and all options that decide it.
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def once(self, name: Hashable, make: Callable[[], R]) -> R:
+    def cached(self, name: Hashable, make: Callable[[], R]) -> R:
         """Returns what `make` gives, made at the first call with this name and kept."""
         if name not in self.memo:
             self.memo[name] = make()
@@ -151,7 +154,8 @@ class Column:
         title: Heading in the table.
         score: Name of the per-clip score; NaN where the clip cannot be judged.
         weight: Name of the per-clip weight (say, the number of judged frames); None: every clip counts once.
-        by: None: one (weighted) mean over the clips; "label": the mean over classes of the class means; "video": over videos.
+        by: None: one (weighted) mean over the clips; "label": the mean over classes of the class means; "video": over
+            videos.
         better: "higher" or "lower".
         interval: "bootstrap", or "wilson" for a share of hits: both over whole videos (`statistics.interval`).
         bounds: The least and the largest possible score; None: there are none.
@@ -197,7 +201,8 @@ class Scores:
         reference: Name to {score name: value}: what a trivial answer would have scored on these very clips, each (N,);
             chance, always-first and the like, which a table shows as rows of their own.
         notes: Name to N texts, one per clip, kept in its row: what the metric needs to speak of all clips together.
-        points: Names of the S points of every curve, and of the S maps of the strip; empty: points from 0 to 1, evenly spread.
+        points: Names of the S points of every curve, and of the S maps of the strip; empty: points from 0 to 1, evenly
+            spread.
         strip: Maps to be kept and drawn beside each other, or None.
     """
 

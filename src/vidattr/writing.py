@@ -1,9 +1,9 @@
 """Files appear whole or not at all: written under another name beside their place, and renamed when they are complete.
 
-Under another name, `.<machine>-<token>.part<suffix>`, a file is locked (flock) by the process that writes it, for the seconds that
-this takes. What lies there unlocked was left behind by a killed process and is swept away by the next command that writes
-to the folder: at once if its machine is this one (the running kernel, so that containers know each other), and after an
-hour, by the clock of the file system, if it is another one, whose locks may not be seen here.
+Under another name, `.<machine>-<token>.part<suffix>`, a file is locked (flock) by the process that writes it, for the
+seconds that this takes. What lies there unlocked was left behind by a killed process and is swept away by the next
+command that writes to the folder: at once if its machine is this one (the running kernel, so that containers know each
+other), and after an hour, by the clock of the file system, if it is another one, whose locks may not be seen here.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def set_durable(asked: bool) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Yields a temporary sibling to write to, and gives it the right name only when the block ends well.
 
-    A process that is killed in the block leaves a `.part` file and never a half-written `path`. The file's mode is what the
-    umask says. The block writes into the file that is there and does not put another one in its place.
+    A process that is killed in the block leaves a `.part` file and never a half-written `path`. The file's mode is what
+    the umask says. The block writes into the file that is there and does not put another one in its place.
 
     Raises:
         OutputError: It cannot be written: the disk is full, the folder is not to be written to.
@@ -108,10 +108,14 @@ def explained(error: OSError, path: Path) -> VidattrError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"the disk is full: {path}", remedy=f"make room and {stays}")
     if error.errno == errno.EFBIG:
-        return OutputError(f"a file may not become this large here: {path}", remedy=f"raise the limit (ulimit -f unlimited) and {stays}")
+        return OutputError(
+            f"a file may not become this large here: {path}",
+            remedy=f"raise the limit (ulimit -f unlimited) and {stays}",
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(
-            f"no permission to write {path}", remedy=f"another folder, or give yourself the right (chmod u+rwx), and {stays}"
+            f"no permission to write {path}",
+            remedy=f"another folder, or give yourself the right (chmod u+rwx), and {stays}",
         )
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
         return ClipError(f"no file can have this name: {path}", remedy="rename the clip")

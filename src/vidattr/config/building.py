@@ -50,18 +50,28 @@ def build(node: Any, where: str, *, typed: Mapping[str, str] | None = None, dele
     if cls is None:
         raise ConfigError(f"{where}: cannot import _target_ {target!r}: {module} has no {name!r}", expected=expected)
     if not (is_dataclass(cls) and isinstance(cls, type)):
-        raise ConfigError(f"{where}: {target} is no dataclass", expected="a frozen dataclass whose fields are the YAML's keys")
+        raise ConfigError(
+            f"{where}: {target} is no dataclass", expected="a frozen dataclass whose fields are the YAML's keys"
+        )
     return made(cls, values, where, typed=typed, deleted=deleted)
 
 
-def made(cls: type, values: Mapping[str, Any], where: str, *, typed: Mapping[str, str] | None = None, deleted: Iterable[str] = ()) -> Any:
+def made(
+    cls: type,
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    typed: Mapping[str, str] | None = None,
+    deleted: Iterable[str] = (),
+) -> Any:
     """Makes a dataclass of plain values.
 
     Args:
         cls: The dataclass.
         values: Its fields.
         where: What it is, for messages.
-        typed: Dotted field to the text that was typed for it, where this looks like a number: a field of text takes the text (`007`).
+        typed: Dotted field to the text that was typed for it, where this looks like a number: a field of text takes the
+            text (`007`).
         deleted: Dotted fields that were taken away on the command line.
 
     Raises:
@@ -70,7 +80,8 @@ def made(cls: type, values: Mapping[str, Any], where: str, *, typed: Mapping[str
     for key in deleted:
         if _field(cls, key):
             raise ConfigError(
-                f"{where}{': ' if where else ''}~{key}: every option has a value", remedy="say another value instead, null for none"
+                f"{where}{': ' if where else ''}~{key}: every option has a value",
+                remedy="say another value instead, null for none",
             )
     try:
         values = _fitted(cls, values, where, "", typed or {})
@@ -89,7 +100,9 @@ def interpolation(error: OmegaConfBaseException, where: str = "") -> ConfigError
     """Returns the user's error for a `${…}` that stands for nothing."""
     key = str(getattr(error, "full_key", "") or "")
     remedy = r"${…} stands for another key or ${oc.env:NAME}; to mean the characters, put a backslash before the dollar sign: \${…}"
-    return ConfigError(f"{where}{': ' if where and key else ''}{key}: {_short(str(error).splitlines()[0], 300)}", remedy=remedy)
+    return ConfigError(
+        f"{where}{': ' if where and key else ''}{key}: {_short(str(error).splitlines()[0], 300)}", remedy=remedy
+    )
 
 
 def unknown_key(where: str, key: str, choices: Iterable[str]) -> ConfigError:

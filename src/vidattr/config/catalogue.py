@@ -12,7 +12,17 @@ from typing import Any
 from vidattr.config.compose import added_folders, config_dir, part
 from vidattr.errors import ConfigError, VidattrError
 
-_PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "scikit-image", "hydra-core", "safetensors", "matplotlib")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "av",
+    "opencv-python-headless",
+    "scikit-image",
+    "hydra-core",
+    "safetensors",
+    "matplotlib",
+)
 
 
 def folders(explicit: Path | None, add: Sequence[Path]) -> list[Path]:
@@ -28,7 +38,10 @@ def listing(role: str, where: Sequence[Path]) -> list[dict[str, str]]:
             head = [line.removeprefix("#").strip() for line in _first_lines(path) if line.startswith("#")]
             summary, source = (*head, "", "")[:2]
             name = path.stem
-            rows.setdefault(name, {"name": name, "summary": summary, "source": source.partition(":")[2].strip(), "config": str(path)})
+            rows.setdefault(
+                name,
+                {"name": name, "summary": summary, "source": source.partition(":")[2].strip(), "config": str(path)},
+            )
     return [rows[name] for name in sorted(rows)]
 
 

@@ -33,7 +33,7 @@ from vidattr.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vidattr.config.runtime import Runtime
-    from vidattr.protocols import Dataset, Method, Metric, Model
+    from vidattr.protocols import Dataset, Method, Metric, ModelConfig
     from vidattr.render.pictures import Render
     from vidattr.training.train import Recipe
 
@@ -49,14 +49,14 @@ _added: ContextVar[tuple[Path, ...]] = ContextVar("added", default=())
 
 
 @dataclass(frozen=True)
-class Cell:
+class Experiment:
     """One point of a sweep: the composed configuration, the names that were chosen, and the objects they describe."""
 
     config: DictConfig
     names: dict[str, str]
     title: str
     dataset: Dataset
-    model: Model
+    model: ModelConfig
     method: Method
     metric: Metric | None
     render: Render
@@ -78,7 +78,8 @@ def config_dir(explicit: Path | None = None) -> Path:
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, a link that leads to itself
         pass
     raise ConfigError(
-        f"no run.yaml in the config folder {str(folder)[:300]}", remedy="--config-dir or $VIDATTR_CONFIGS name a folder like configs/"
+        f"no run.yaml in the config folder {str(folder)[:300]}",
+        remedy="--config-dir or $VIDATTR_CONFIGS name a folder like configs/",
     )
 
 
@@ -133,7 +134,7 @@ def cells(
     primary: str = "run",
     folder: Path | None = None,
     add: Sequence[Path] = (),
-) -> list[Cell]:
+) -> list[Experiment]:
     """Composes and checks every cell that the overrides span, in the order of the sweep.
 
     Args:
@@ -203,11 +204,15 @@ def _parts(primary: str, point: Sequence[Setting]) -> tuple[dict[str, Any], dict
     for name in values:
         if name not in known and name in names:
             remedy = "let the first line of its YAML be `# @package _global_`: its keys then stand for those of the whole configuration"
-            raise ConfigError(f"{name}={names[name]} sets keys of its own", expected=f"keys of {', '.join(known)}", remedy=remedy)
+            raise ConfigError(
+                f"{name}={names[name]} sets keys of its own", expected=f"keys of {', '.join(known)}", remedy=remedy
+            )
         if name not in known:
             error = unknown_key("configuration", name, known)
             if isinstance(values[name], str) and error.remedy is None:
-                error = error.with_remedy(f"{name}=NAME takes a folder {name}/ of YAMLs in a folder that --add-configs names")
+                error = error.with_remedy(
+                    f"{name}=NAME takes a folder {name}/ of YAMLs in a folder that --add-configs names"
+                )
             raise error
     typed: dict[str, str] = {}
     for setting in point:
@@ -233,14 +238,22 @@ def _below(role: str, keys: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix(f"{role}."): text for key, text in keys.items() if key.startswith(f"{role}.")}
 
 
-def _cell(primary: str, point: Sequence[Setting]) -> Cell:
+def _cell(primary: str, point: Sequence[Setting]) -> Experiment:
     values, names, parts = _parts(primary, point)
-    extra = [s.shown.removeprefix("method.") for s in point if s.varies and s.key not in ("dataset", "model", "metric", "method")]
+    extra = [
+        s.shown.removeprefix("method.")
+        for s in point
+        if s.varies and s.key not in ("dataset", "model", "metric", "method")
+    ]
     title = names["method"] + (f" ({', '.join(extra)})" if extra else "")
-    return Cell(config=OmegaConf.create(escaped(values)), names=names, title=title, metric=parts.pop("metric", None), **parts)
+    return Experiment(
+        config=OmegaConf.create(escaped(values)), names=names, title=title, metric=parts.pop("metric", None), **parts
+    )
 
 
-def training(overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()) -> tuple[Recipe, Model, Runtime]:
+def training(
+    overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()
+) -> tuple[Recipe, ModelConfig, Runtime]:
     """Composes what `vidattr train` needs: a recipe, a model and the runtime.
 
     Raises:
@@ -250,7 +263,11 @@ def training(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
         first, *others = points(overrides, _GROUPS["train"], options, "train")
         if others:
             several = ", ".join(sorted({setting.key for setting in first if setting.varies}))
-            raise ConfigError(f"{several} names several values", expected="one: nothing is swept here", remedy="quote it to mean a text")
+            raise ConfigError(
+                f"{several} names several values",
+                expected="one: nothing is swept here",
+                remedy="quote it to mean a text",
+            )
         _, _, found = _parts("train", first)
     recipe = cast("Recipe", found["recipe"])
     for name, node in [*recipe.train.items(), *recipe.held_out.items()]:
@@ -258,7 +275,9 @@ def training(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
     return recipe, found["model"], found["runtime"]
 
 
-def part(role: str, name: str, fields: Mapping[str, Any], *, folder: Path | None = None, add: Sequence[Path] = ()) -> Any:
+def part(
+    role: str, name: str, fields: Mapping[str, Any], *, folder: Path | None = None, add: Sequence[Path] = ()
+) -> Any:
     """Makes one plug-in by its config's name, with some fields changed: what `load_model` and `load_method` stand on.
 
     Raises:

@@ -1,10 +1,12 @@
 """What decides a run's numbers, and the key made of it.
 
-The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and method,
-the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time knobs are left
-out by the declaration of their fields (`fields.unkeyed`). Files enter by the sha256 of their content (`fields.hashed`), and so
-does code that is not this package's: that of a plug-in's class, and that which a field names (`fields.coded`). A run has the
-same key on every machine, and a module that is moved or renamed changes no key.
+The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and
+    method,
+the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time knobs are
+left out by the declaration of their fields (`fields.not_in_key`). Files enter by the sha256 of their content
+(`fields.keyed_by_content`), and so does code that is not this package's: that of a plug-in's class, and that which a
+field names (`fields.keyed_by_code`). A run has the same key on every machine, and a module that is moved or renamed
+changes no key.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import vidattr
 from vidattr.config.user_code import sha256_of_code
 
 if TYPE_CHECKING:
-    from vidattr.config.compose import Cell
+    from vidattr.config.compose import Experiment
 
 KEY_VERSION = 2
 """The form of identities: 1 held the Python path of each class, 2 holds its bare name.
@@ -34,7 +36,7 @@ EARLIER = (1,)
 """Key versions whose stored runs are still read, newest first."""
 
 
-def run_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
+def run_identity(cell: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the maps of one cell, in the form of a key version."""
     config = cell.config
     # float32 is not said: what there was before there was a choice keeps its key.
@@ -50,7 +52,7 @@ def run_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
     }
 
 
-def metric_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
+def metric_identity(cell: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the scores of one cell beside its maps, in the form of a key version."""
     return {"key_version": version, "name": cell.names["metric"], **describe(cell.metric, version)}
 
@@ -68,7 +70,10 @@ def describe(part: Any, version: int = KEY_VERSION) -> dict[str, Any]:
     told apart by the content of its code.
     """
     cls = type(part)
-    found: dict[str, Any] = {"class": _path_in_version_1(cls) if version == 1 else cls.__qualname__, "version": cls.version}
+    found: dict[str, Any] = {
+        "class": _path_in_version_1(cls) if version == 1 else cls.__qualname__,
+        "version": cls.version,
+    }
     if (code := sha256_of_code(cls.__module__)) is not None:
         found["code"] = {"sha256": code}
     for field in fields(part):
@@ -85,7 +90,10 @@ def describe(part: Any, version: int = KEY_VERSION) -> dict[str, Any]:
     return found
 
 
-_RENAMED = {"spatial_pointing": "s_pt", "temporal_pointing": "t_pt"}  # modules that had another name under key version 1
+_RENAMED = {
+    "spatial_pointing": "s_pt",
+    "temporal_pointing": "t_pt",
+}  # modules that had another name under key version 1
 
 
 def _path_in_version_1(cls: type) -> str:
@@ -118,8 +126,8 @@ def _files(value: Any) -> Any:
 def _content(part: Any, name: str, value: Any) -> Any:
     """Returns the sha256 of the file that a hashed field stands for, or the field itself where it is a name, not a file.
 
-    A plug-in whose field may be a name for a file says which by a method `<field>_file`; one whose field stands for several
-    files, or for what is no file here, says what enters the key by a method `<field>_content`.
+    A plug-in whose field may be a name for a file says which by a method `<field>_file`; one whose field stands for
+    several files, or for what is no file here, says what enters the key by a method `<field>_content`.
     """
     if (decide := getattr(part, f"{name}_content", None)) is not None:
         return decide()
@@ -157,7 +165,11 @@ def _unsaid(field: Field[Any], value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if not _unsaid(field, getattr(value, field.name))}
+        return {
+            field.name: _plain(getattr(value, field.name))
+            for field in fields(value)
+            if not _unsaid(field, getattr(value, field.name))
+        }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):

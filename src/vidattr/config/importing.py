@@ -1,7 +1,7 @@
 """Imports code that a configuration names: installed modules first, then modules in the current folder.
 
-The current folder is on the import path only while a module is imported that is found nowhere else. Otherwise any file there that
-has the name of an optional dependency (`colorama.py` beside the videos) would be run by every command.
+The current folder is on the import path only while a module is imported that is found nowhere else. Otherwise any file
+there that has the name of an optional dependency (`colorama.py` beside the videos) would be run by every command.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """What the user types becomes overrides in Hydra's grammar: plain values are quoted, sweeps expanded, choices looked up.
 
 Hydra's grammar is meant for short words. A class called `petting animal (not cat)`, a folder `/data/视频` or a checkpoint
-`epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it is quoted here:
+`epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it is quoted
+here:
 
 - a value that Hydra cannot parse is text, as typed; so are the parts between the commas of a sweep or of a flat [list];
-- a value of `dataset.…`, `model.…`, `method.…` or `paths.…` that is, as typed, the path of an existing file or folder is that path, be
-  there commas, quotes, backslashes or `${…}` in it;
+- a value of `dataset.…`, `model.…`, `method.…` or `paths.…` that is, as typed, the path of an existing file or folder
+  is that path, be there commas, quotes, backslashes or `${…}` in it;
 - `~` and `~/…` in these is the home folder.
 
 What may mean two things is refused, with the quoted form to type.
@@ -30,7 +31,9 @@ from hydra.errors import HydraException
 from vidattr.errors import ConfigError, unknown
 
 MOST_CELLS = 10_000
-_FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-/]*(@[\w.:\-]*)?(\.[\w\-]+)*)(=(?P<value>.*))?", re.DOTALL | re.ASCII)
+_FORM = re.compile(
+    r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-/]*(@[\w.:\-]*)?(\.[\w\-]+)*)(=(?P<value>.*))?", re.DOTALL | re.ASCII
+)
 _PATHS = ("dataset.", "model.", "method.", "paths.")
 _FUNCTION = re.compile(r"(glob|choice|range|interval|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(")
 
@@ -56,7 +59,9 @@ class Setting:
     deletes: bool = False
 
 
-def points(arguments: Sequence[str], groups: Sequence[str], choices: Callable[[str], list[str]], command: str) -> Iterator[list[Setting]]:
+def points(
+    arguments: Sequence[str], groups: Sequence[str], choices: Callable[[str], list[str]], command: str
+) -> Iterator[list[Setting]]:
     """Yields each point of the sweep that the arguments span.
 
     Args:
@@ -66,7 +71,8 @@ def points(arguments: Sequence[str], groups: Sequence[str], choices: Callable[[s
         command: Name of the command, for messages.
 
     Raises:
-        ConfigError: An argument is no override, or may mean two things; an unknown choice; more than `MOST_CELLS` points.
+        ConfigError: An argument is no override, or may mean two things; an unknown choice; more than `MOST_CELLS`
+            points.
     """
     axes = [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
     if (count := math.prod(map(len, axes))) > MOST_CELLS:
@@ -78,7 +84,9 @@ def points(arguments: Sequence[str], groups: Sequence[str], choices: Callable[[s
 def quoted(text: str, mark: str = "'") -> str:
     """Returns a text as a quoted value of Hydra's grammar, which stands for exactly this text."""
     text = escaped(text)
-    text = re.sub(rf"(\\*){mark}", lambda found: found[1] * 2 + "\\" + mark, text)  # only what stands before a quote is special
+    text = re.sub(
+        rf"(\\*){mark}", lambda found: found[1] * 2 + "\\" + mark, text
+    )  # only what stands before a quote is special
     return mark + re.sub(r"(\\+)\Z", lambda found: found[1] * 2, text) + mark
 
 
@@ -106,10 +114,15 @@ def is_override(argument: str) -> bool:
 def _parsed(argument: str) -> Override:
     found = _FORM.fullmatch(argument)
     if found is None or not is_text(argument) or (found["value"] is None and found["sign"] != "~"):
-        raise ConfigError(f"{argument[:200]!r} is no override", expected="KEY=VALUE, +KEY=VALUE or ~KEY, without spaces before the value")
+        raise ConfigError(
+            f"{argument[:200]!r} is no override",
+            expected="KEY=VALUE, +KEY=VALUE or ~KEY, without spaces before the value",
+        )
     key, value = found["key"], found["value"]
     if key.partition(".")[0].partition("/")[0] == "hydra":
-        raise ConfigError(f"{argument[:200]}: there is nothing of Hydra's own to set", remedy="--add-configs adds folders of configs")
+        raise ConfigError(
+            f"{argument[:200]}: there is nothing of Hydra's own to set", remedy="--add-configs adds folders of configs"
+        )
     if value is None:
         return _parse(argument)
     head = f"{found['sign'] or ''}{key}="
@@ -127,7 +140,9 @@ def _parsed(argument: str) -> Override:
     if path and not _plain(override, value) and exists(value):
         if override.is_sweep_override() and all(exists(one.strip()) for one in value.split(",")):
             both = f"{_shell(head, value)}, or {_shell(head, *map(str.strip, value.split(',')))}"
-            raise ConfigError(f"{argument}: there is a file of this name, and of each of its parts", remedy=f"say which: {both}")
+            raise ConfigError(
+                f"{argument}: there is a file of this name, and of each of its parts", remedy=f"say which: {both}"
+            )
         return _parse(head + quoted(value))
     return override
 
@@ -154,7 +169,9 @@ def _requoted(head: str, value: str, error: ConfigError) -> str:
     unclear = re.search(r"[\[\]{}\"]|\$\{|^'|'$", body) or _FUNCTION.match(body)
     if unclear or (len(parts) > 1 and any(part.count("(") != part.count(")") for part in parts)):
         remedy = f"quote a text: {_shell(head, value)}"
-        raise ConfigError(error.found, expected="a plain value, a,b,c, [list], {mapping: of values} or glob(*)", remedy=remedy) from error
+        raise ConfigError(
+            error.found, expected="a plain value, a,b,c, [list], {mapping: of values} or glob(*)", remedy=remedy
+        ) from error
     done = ",".join(_alone(part, strip=len(parts) > 1 or listed) for part in parts)
     return f"[{done}]" if listed else done
 
@@ -189,12 +206,16 @@ def exists(path: str) -> bool:
         return False
 
 
-def _axis(override: Override, groups: Sequence[str], choices: Callable[[str], list[str]], command: str) -> list[Setting]:
+def _axis(
+    override: Override, groups: Sequence[str], choices: Callable[[str], list[str]], command: str
+) -> list[Setting]:
     key = override.key_or_group
     names = [] if "." in key else choices(key)
     if override.is_delete():
         if key in groups:
-            raise ConfigError(f"~{key}: `vidattr {command}` needs a {key}", expected=f"{key}=NAME, one of {', '.join(names)}")
+            raise ConfigError(
+                f"~{key}: `vidattr {command}` needs a {key}", expected=f"{key}=NAME, one of {', '.join(names)}"
+            )
         if key.count(".") < 2:  # below that are mappings of the user's own, as of a recipe's data sets
             raise ConfigError(f"~{key}: every option has a value", remedy="say another value instead, null for none")
         return [Setting(key, override.input_line or "", f"~{key}", deletes=True)]
@@ -221,11 +242,15 @@ def _values(override: Override) -> list[tuple[str, Any]]:
     swept = override._value
     line = override.input_line or ""
     if isinstance(swept, IntervalSweep):
-        raise ConfigError(f"{line}: an interval has no end of values", expected="a list (a,b,c), range(...) or glob(...)")
+        raise ConfigError(
+            f"{line}: an interval has no end of values", expected="a list (a,b,c), range(...) or glob(...)"
+        )
     if isinstance(swept, RangeSweep):
         start, stop, step = swept.start or 0, swept.stop or 0, swept.step
         if not (math.isfinite(start) and math.isfinite(stop) and math.isfinite(step) and step != 0):
-            raise ConfigError(f"{line}: no range", expected="range(start,stop) or range(start,stop,step), a step that is not 0")
+            raise ConfigError(
+                f"{line}: no range", expected="range(start,stop) or range(start,stop,step), a step that is not 0"
+            )
         if (stop - start) / step > MOST_CELLS:
             raise ConfigError(f"{line}: {(stop - start) / step:.0f} values", expected=f"at most {MOST_CELLS}")
     if not isinstance(swept, ChoiceSweep | RangeSweep | Glob):
@@ -243,7 +268,9 @@ def _swept(override: Override, line: str) -> list[str]:
         raise ConfigError(f"{line}: {error}") from error
 
 
-def _choice(override: Override, key: str, value: tuple[str, Any], sign: str, choices: Callable[[str], list[str]], varies: bool) -> Setting:
+def _choice(
+    override: Override, key: str, value: tuple[str, Any], sign: str, choices: Callable[[str], list[str]], varies: bool
+) -> Setting:
     names = choices(key)
     text, name = value
     package = override.package
@@ -252,6 +279,8 @@ def _choice(override: Override, key: str, value: tuple[str, Any], sign: str, cho
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{key}={text[:80]}", expected=f"the name of one {key}: {', '.join(names)}")
     folder, _, leaf = name.rpartition("/")
-    if name not in names and (leaf not in choices(f"{key}/{folder}") or not folder or any(set(one) <= {"."} for one in folder.split("/"))):
+    if name not in names and (
+        leaf not in choices(f"{key}/{folder}") or not folder or any(set(one) <= {"."} for one in folder.split("/"))
+    ):
         raise unknown(key, name, names)
     return Setting(key, f"{sign}{key}={text}", f"{key}={name}", varies=varies)

@@ -9,7 +9,7 @@ from enum import StrEnum
 import torch
 
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import keep_memory
 
 
@@ -24,9 +24,10 @@ class Device(StrEnum):
 class Precision(StrEnum):
     """What the network computes in; maps, masks and losses are float32 or float64 in any case.
 
-    `float32`: all 24 bits, also in convolutions on a GPU, where torch's default is TF32. `tf32`: 11 bits in products on a GPU,
-    no difference on a CPU. `bfloat16`: autocast, 8 bits in products; methods that look inside the network (Grad-CAM, EB-R) see it
-    in float32, and gradient descent on masks (EP, STEP) is known to end elsewhere.
+    `float32`: all 24 bits, also in convolutions on a GPU, where torch's default is TF32. `tf32`: 11 bits in products on
+        a GPU,
+    no difference on a CPU. `bfloat16`: autocast, 8 bits in products; methods that look inside the network (Grad-CAM,
+    EB-R) see it in float32, and gradient descent on masks (EP, STEP) is known to end elsewhere.
     """
 
     float32 = "float32"
@@ -43,13 +44,14 @@ class Runtime:
         max_batch: The largest number of clips in one forward pass; halved by itself when memory runs out.
         clips: How many clips are read, explained and written together.
         workers: Threads that decode ahead, and as many that draw behind; None: one for each core, 8 at most.
-        compile: Whether the network's passes are compiled (`torch.compile`), which takes a minute or so first and changes no more than
-            rounding does. Pays where a network runs thousands of passes of a few sizes (EP-3D, STEP, AOSA); methods that look
-            inside the network (Grad-CAM), or run parts of it (OSA), run it as it is.
+        compile: Whether the network's passes are compiled (`torch.compile`), which takes a minute or so first and
+            changes no more than rounding does. Pays where a network runs thousands of passes of a few sizes (EP-3D,
+            STEP, AOSA); methods that look inside the network (Grad-CAM), or run parts of it (OSA), run it as it is.
         precision: What the network computes in. A run with another one than float32 is another run: its maps differ.
         extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
-        durable: Whether each file reaches the disk (fsync of file and folder) before it counts as written: for machines whose power
-            may fail. Without it a power failure, not a kill, can lose or empty files of the last half a minute.
+        durable: Whether each file reaches the disk (fsync of file and folder) before it counts as written: for machines
+            whose power may fail. Without it a power failure, not a kill, can lose or empty files of the last half a
+            minute.
     """
 
     device: Device = Device.auto
@@ -83,7 +85,7 @@ class Runtime:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device.value)
 
-    def resident(self, network: Network) -> Network:
+    def resident(self, network: VideoModel) -> VideoModel:
         """Puts a network on the device, once, with this run's batch size and precision."""
         network.max_batch = self.max_batch
         network.compile = self.compile

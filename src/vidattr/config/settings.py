@@ -55,7 +55,13 @@ class Settings:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit={self.limit}", expected="a number of clips, 1 or more; null: all")
         if (label := self.save_label) is not None:
-            plain = label.isprintable() and "/" not in label and "\\" not in label and not label.startswith(".") and label.strip()
+            plain = (
+                label.isprintable()
+                and "/" not in label
+                and "\\" not in label
+                and not label.startswith(".")
+                and label.strip()
+            )
             if not plain or len(label.encode("utf-8", "surrogateescape")) > _LONGEST:
                 raise ConfigError(
                     f"save_label={label[:80]!r}",
@@ -84,14 +90,17 @@ def check_out(out: str, option: str = "paths.out") -> None:
         except (OSError, ValueError) as error:
             raise ConfigError(f"{option}={out[:300]}: {getattr(error, 'strerror', error)}", remedy=remedy) from error
     if path.is_symlink() and not _exists(path):
-        raise ConfigError(f"{option}={out}: {path} is a link to {os.readlink(path)}, which leads nowhere", remedy=remedy)
+        raise ConfigError(
+            f"{option}={out}: {path} is a link to {os.readlink(path)}, which leads nowhere", remedy=remedy
+        )
     if not path.is_dir():
         raise ConfigError(f"{option}={out}: {path} is no folder", remedy=remedy)
     if any(len(os.fsencode(one)) > os.pathconf(path, "PC_NAME_MAX") for one in Path(out).parts):
         raise ConfigError(f"{option}={out[:300]}: a name in it is too long for the file system", remedy=remedy)
     probe = path / f".vidattr-probe-{os.getpid()}"
     try:
-        probe.mkdir()  # permissions alone do not tell it: a disk may be mounted for reading, and root is refused nothing
+        # permissions alone do not tell it: a disk may be mounted for reading, and root is refused nothing
+        probe.mkdir()
         probe.rmdir()
     except FileExistsError:
         return

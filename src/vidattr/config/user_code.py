@@ -1,9 +1,9 @@
 """The content of code that is not this package's: networks and plug-ins of the user's, as a part of a run's key.
 
-Of code that lies anywhere but among the installed packages, that is the file of the module that is named, and all such files
-that it imports, directly or not, wherever Python's grammar tells it: `import`, `from … import`, and `import_module` with
-a literal name. An import of a computed name is not followed. Of an installed package it is all its modules. Nothing is
-imported or run.
+Of code that lies anywhere but among the installed packages, that is the file of the module that is named, and all such
+files that it imports, directly or not, wherever Python's grammar tells it: `import`, `from … import`, and
+`import_module` with a literal name. An import of a computed name is not followed. Of an installed package it is all its
+modules. Nothing is imported or run.
 """
 
 from __future__ import annotations
@@ -141,6 +141,13 @@ def _imports(content: bytes) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             yield base
-            yield from (f"{base}{'' if base.endswith('.') else '.'}{alias.name}" for alias in node.names if alias.name != "*")
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
-            yield from (one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str))
+            yield from (
+                f"{base}{'' if base.endswith('.') else '.'}{alias.name}" for alias in node.names if alias.name != "*"
+            )
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
+            "import_module",
+            "__import__",
+        ):
+            yield from (
+                one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            )

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from vidattr.config.fields import unkeyed
+from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, safe
 from vidattr.datasets.shared.folders import Footage, Source, footage, named
 from vidattr.types import Clip, Index
@@ -28,15 +28,16 @@ class Clips:
         classes: Only these labels; empty: all.
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
         files: Videos and folders of frames, anywhere; where some are named, `root` is not looked at.
-        taken: Names that are given away: one of the `files` of such a name, or of one that was there before, gets some digits of
-            the hash of its path behind it.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        taken: Names that are given away: one of the `files` of such a name, or of one that was there before, gets some
+            digits of the hash of its path behind it.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
+            it is an error.
         first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
 
     version: ClassVar[int] = 2
 
-    root: str = unkeyed("")
+    root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
     files: list[str] = field(default_factory=list, metadata={"identity": "skip"})

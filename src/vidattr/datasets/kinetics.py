@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from vidattr.config.fields import hashed, unkeyed
+from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, parsing, safe
 from vidattr.datasets.shared.folders import Footage, Source, footage
 from vidattr.errors import ConfigError
@@ -36,17 +36,18 @@ class Kinetics:
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
         annotations: CSV file with the columns label, youtube_id and time_start; others are not needed.
         require_all: Names every clip of the CSV file that is not on disk as a problem.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
+            it is an error.
         first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
 
     version: ClassVar[int] = 2
 
-    root: str = unkeyed("")
+    root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
-    annotations: str = hashed("")
-    require_all: bool = unkeyed(False)
+    annotations: str = keyed_by_content("")
+    require_all: bool = not_in_key(False)
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
     first_frame: int = 1
 
@@ -56,7 +57,11 @@ class Kinetics:
         Raises:
             ConfigError: No clip under `root`, no such CSV file or column, or an unknown class.
         """
-        found = footage(self.root, self.source, "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png")
+        found = footage(
+            self.root,
+            self.source,
+            "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png",
+        )
         rows = _read(self.annotations)
         wanted = chosen(self.classes, {label for starts in rows.values() for label in starts.values()})
         labels = {plain(label): label for starts in rows.values() for label in starts.values()}
@@ -71,7 +76,11 @@ class Kinetics:
                 clips.append(Clip(id=safe(name), source=one.path, label=label, video=video))
         if self.require_all:
             problems += [
-                Problem(safe(f"{video}_{start:06d}"), f"{label}: listed in {self.annotations} and not on disk", "dataset.require_all=false")
+                Problem(
+                    safe(f"{video}_{start:06d}"),
+                    f"{label}: listed in {self.annotations} and not on disk",
+                    "dataset.require_all=false",
+                )
                 for video, starts in rows.items()
                 for start, label in starts.items()
                 if label in wanted and seen.isdisjoint({(video, start), (video, None)})
@@ -95,7 +104,9 @@ def _read(path: str) -> _Rows:
     columns = ("label", "youtube_id", "time_start")
     remedy = "dataset.annotations=FILE.csv"
     if not Path(path).is_file():
-        raise ConfigError(f"no such file: dataset.annotations={path!r}", expected="the official CSV file of a split", remedy=remedy)
+        raise ConfigError(
+            f"no such file: dataset.annotations={path!r}", expected="the official CSV file of a split", remedy=remedy
+        )
     rows: dict[str, dict[int, str]] = {}
     expected = f"the columns {', '.join(columns)}"
     with parsing(path, expected, remedy), open(path, newline="", encoding="utf-8-sig") as file:
@@ -103,7 +114,11 @@ def _read(path: str) -> _Rows:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
             columns_there = str(reader.fieldnames)[:300]
-            raise ConfigError(f"{path} has no column {missing[0]!r}; its columns are {columns_there}", expected=expected, remedy=remedy)
+            raise ConfigError(
+                f"{path} has no column {missing[0]!r}; its columns are {columns_there}",
+                expected=expected,
+                remedy=remedy,
+            )
         try:
             for row in reader:
                 label, video, start = (row[column] for column in columns)
@@ -112,7 +127,9 @@ def _read(path: str) -> _Rows:
                 rows.setdefault(video, {})[int(float(start))] = label
         except Exception as error:
             raise ConfigError(
-                f"{path}, line {reader.line_num}: {type(error).__name__} {str(error)[:300]}", expected=expected, remedy=remedy
+                f"{path}, line {reader.line_num}: {type(error).__name__} {str(error)[:300]}",
+                expected=expected,
+                remedy=remedy,
             ) from error
     if not rows:
         raise ConfigError(f"{path} lists no clip", expected=expected, remedy=remedy)

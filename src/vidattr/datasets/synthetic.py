@@ -11,7 +11,7 @@ from typing import ClassVar, overload
 
 import numpy as np
 
-from vidattr.config.fields import unkeyed
+from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared import scenes
 from vidattr.errors import ConfigError
 from vidattr.types import Clip, Index, Pixels
@@ -61,7 +61,7 @@ class Synthetic:
     variant: Variant = Variant.object
     split: Split = Split.test
     seed: int = 0
-    clips: int = unkeyed(48)
+    clips: int = not_in_key(48)
     frames: int = 32
     size: int = 128
 

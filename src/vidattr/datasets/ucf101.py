@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from vidattr.config.fields import unkeyed
+from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
 from vidattr.datasets.shared.folders import Source, footage
@@ -25,16 +25,17 @@ class UCF101:
         classes: Only these classes; empty: all on disk.
         source: `any` takes the frames of a video only where the video itself is missing.
         split: A list of videos such as `testlist01.txt` or `trainlist01.txt`; "": all on disk.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
+            it is an error.
         first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
     """
 
     version: ClassVar[int] = 2
 
-    root: str = unkeyed("")
+    root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
-    split: str = unkeyed("")
+    split: str = not_in_key("")
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
     first_frame: int = 1
 
@@ -44,8 +45,11 @@ class UCF101:
         Raises:
             ConfigError: No clip under `root`, no such split file, or an unknown class.
         """
-        found = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
-        # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos' names.
+        found = footage(
+            self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg"
+        )
+        # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos'
+        # names.
         spelling = {plain(label): label for label in sorted(map(ucf.label_of, found.files), reverse=True) if label}
         labels = chosen(self.classes, spelling.values())
         return ucf.index(found, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)

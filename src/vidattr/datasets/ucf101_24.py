@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from vidattr.config.fields import hashed, unkeyed
+from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.datasets.shared import tubes as _tubes
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
@@ -34,17 +34,18 @@ class UCF24:
         source: `any` takes the frames of a video only where the video itself is missing.
         annotations: `pyannot.pkl` or `finalAnnots.mat`; "": no boxes.
         split: A list of videos such as `testlist01.txt`, of which only these 24 classes count; "": all on disk.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail: it is an error.
+        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
+            it is an error.
         first_frame: The number that frame 1, as the boxes count, has in the names of frames.
     """
 
     version: ClassVar[int] = 2
 
-    root: str = unkeyed("")
+    root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     source: Source = Source.any
-    annotations: str = hashed("")
-    split: str = unkeyed("")
+    annotations: str = keyed_by_content("")
+    split: str = not_in_key("")
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
     first_frame: int = 1
 
@@ -55,7 +56,9 @@ class UCF24:
             ConfigError: No clip under `root`, no such annotation or split file, or an unknown class.
         """
         labels = chosen(self.classes, CLASSES)
-        files = footage(self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg")
+        files = footage(
+            self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg"
+        )
         known = set(map(plain, CLASSES))
         for one in files.files:
             if (label := ucf.label_of(one)) and plain(label) not in known:
@@ -70,7 +73,11 @@ class UCF24:
                 clips.append(clip if read is None else _annotated(clip, read()))
             except Exception as error:  # whatever a damaged entry leads to
                 problems.append(
-                    Problem(clip.id, f"unreadable annotation in {self.annotations}: {type(error).__name__}: {error}", "mend the file")
+                    Problem(
+                        clip.id,
+                        f"unreadable annotation in {self.annotations}: {type(error).__name__}: {error}",
+                        "mend the file",
+                    )
                 )
         return Index(tuple(clips), tuple(problems), found.notes)
 

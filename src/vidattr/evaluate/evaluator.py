@@ -1,8 +1,9 @@
 """Judges what `run` stored: maps are read back, a metric asks the network what it needs, one row a clip is written.
 
-No map that a run stores is computed here, but for the two baselines that every table shows: random and center cost nothing
-and need no network, so they are drawn on the spot where no run of them is stored. Only a metric whose very question it is
-(how long does it take, what if the network were another) runs the methods again.
+No map that a run stores is computed here, but for the two baselines that every table shows: random and center cost
+    nothing
+and need no network, so they are drawn on the spot where no run of them is stored. Only a metric whose very question it
+is (how long does it take, what if the network were another) runs the methods again.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidattr.config.compose import Cell, part
+from vidattr.config.compose import Experiment, part
 from vidattr.config.identity import key
 from vidattr.config.settings import check_out
 from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
-from vidattr.evaluate.scores import Judged, read_scores, scores_identity
+from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
 from vidattr.evaluate.table import BASELINES
 from vidattr.metrics.shared import matched_noise
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import Metric
-from vidattr.run.batches import by_network, clip_seed, clips_of, read_ahead, stretches, upload
+from vidattr.run.batches import by_network, clip_seed, clips_of, read_ahead, split_batches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.doubts import Doubts
 from vidattr.run.job import made_by
@@ -37,30 +38,34 @@ from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep
 
-_Found = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # what a metric says of maps, and of each cell's matched noise
+_Found = tuple[
+    Scores, Mapping[int, Mapping[str, Tensor]]
+]  # what a metric says of maps, and of each cell's matched noise
 
 
-def with_baselines(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
+def with_baselines(cells: Sequence[Experiment]) -> list[tuple[Experiment, bool]]:
     """Returns the cells, and behind each group of dataset, model and metric the baselines that it does not name itself."""
     out = [(cell, False) for cell in cells]
     for group in _by_metric(cells):
         present = {cell.names["method"] for cell in group}
         for name in BASELINES:
             if name not in present:
-                added = replace(group[0], names={**group[0].names, "method": name}, title=name, method=part("method", name, {}))
+                added = replace(
+                    group[0], names={**group[0].names, "method": name}, title=name, method=part("method", name, {})
+                )
                 out.append((added, True))
     return out
 
 
-def _by_metric(cells: Sequence[Cell]) -> Iterable[list[Cell]]:
+def _by_metric(cells: Sequence[Experiment]) -> Iterable[list[Experiment]]:
     for group in by_network(cells):
-        found: dict[str, list[Cell]] = {}
+        found: dict[str, list[Experiment]] = {}
         for cell in group:
             found.setdefault(key(scores_identity(cell)), []).append(cell)
         yield from found.values()
 
 
-def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]]:
+def evaluate(cells: Sequence[Experiment], *, quiet: bool = False) -> list[list[ScoreSheet]]:
     """Judges the stored maps of every cell; what was judged before is not judged again.
 
     Returns:
@@ -87,14 +92,16 @@ def evaluate(cells: Sequence[Cell], *, quiet: bool = False) -> list[list[Judged]
         needed = cast(Metric, table[0].cell.metric).needs_network and any(job.open() for job in table)
         network = resident.network if needed else None
         if network is not None:
-            network.max_batch = resident.cell.runtime.max_batch  # as asked for, however little an earlier table had room for
+            network.max_batch = (
+                resident.cell.runtime.max_batch
+            )  # as asked for, however little an earlier table had room for
         _judge(table, clips, network, quiet)
         for job in table:
             job.narrow()
     return tables
 
 
-def _survey(jobs: Sequence[Judged]) -> list[Clip]:
+def _survey(jobs: Sequence[ScoreSheet]) -> list[Clip]:
     """Returns the clips of one table, and notes of each job which of its maps and rows are of these clips as they are now.
 
     A map that is not becomes a line of its job's errors. A baseline that no run stored depends on the frames and the
@@ -123,7 +130,7 @@ def _survey(jobs: Sequence[Judged]) -> list[Clip]:
     return clips
 
 
-def stored_tables(cells: Sequence[Cell]) -> list[list[Judged]]:
+def stored_tables(cells: Sequence[Experiment]) -> list[list[ScoreSheet]]:
     """Returns the finished scores of the cells, grouped as tables, without judging anything.
 
     Rows of maps that were computed again since do not hold; where the dataset is at hand, those of other clips than the
@@ -142,13 +149,17 @@ def stored_tables(cells: Sequence[Cell]) -> list[list[Judged]]:
         for job in table:
             _hold(job, drawn, truths)
             if not job.baseline and not len(job.rows):
-                found = f"{len(job.outdated)} scores of maps or annotations that changed since" if job.outdated else "no scores yet"
+                found = (
+                    f"{len(job.outdated)} scores of maps or annotations that changed since"
+                    if job.outdated
+                    else "no scores yet"
+                )
                 raise ConfigError(f"{found}: {job.path}", remedy="`vidattr evaluate` with the same overrides first")
             job.clips = len(job.rows)
     return tables
 
 
-def _hold(job: Judged, drawn: dict[str, str], truths: Mapping[str, str] | None) -> None:
+def _hold(job: ScoreSheet, drawn: dict[str, str], truths: Mapping[str, str] | None) -> None:
     """Leaves those rows of a cell that are of its maps as they are stored now; what baselines are drawn for goes into `drawn`."""
     facts = {clip: job.folder.facts(clip) or {} for clip in job.judged() if job.folder.map_path(clip).is_file()}
     made_of = {clip: mark_of(one) if "sha256" in one else "" for clip, one in facts.items()}
@@ -163,7 +174,7 @@ def _hold(job: Judged, drawn: dict[str, str], truths: Mapping[str, str] | None) 
     job.narrow()
 
 
-def _truths(cell: Cell) -> dict[str, str] | None:
+def _truths(cell: Experiment) -> dict[str, str] | None:
     """Returns what stands for the annotation of each clip that a cell asks for, or None where the dataset is not at hand."""
     try:
         return {clip.id: truth_of(clip) for clip in clips_of(cell)[0]}
@@ -171,16 +182,20 @@ def _truths(cell: Cell) -> dict[str, str] | None:
         return None
 
 
-def _tables(jobs: Sequence[Judged]) -> list[list[Judged]]:
+def _tables(jobs: Sequence[ScoreSheet]) -> list[list[ScoreSheet]]:
     groups = _by_metric([job.cell for job in jobs])
     return [[job for job in jobs if any(job.cell is cell for cell in group)] for group in groups]
 
 
-def _judge(jobs: Sequence[Judged], clips: Sequence[Clip], network: Network | None, quiet: bool) -> None:
+def _judge(jobs: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoModel | None, quiet: bool) -> None:
     """Judges the maps of one table's cells, batch by batch, every batch with all the cells that lack a row of it."""
     first = jobs[0].cell
     open_ = {id(job): job.open() for job in jobs}
-    wanted = [batch for batch in stretches(clips, first.runtime.clips) if any(clip.id in open_[id(job)] for job in jobs for clip in batch)]
+    wanted = [
+        batch
+        for batch in split_batches(clips, first.runtime.clips)
+        if any(clip.id in open_[id(job)] for job in jobs for clip in batch)
+    ]
     title = f"{first.names['metric']} · {first.names['dataset']} · {first.names['model']}"
     set_durable(first.runtime.durable)
     for job in jobs:
@@ -192,14 +207,16 @@ def _judge(jobs: Sequence[Judged], clips: Sequence[Clip], network: Network | Non
                 asked = [job for job in jobs if any(clip.id in open_[id(job)] for clip, _ in decoded)]
                 _judge_batch(asked, [job for job in jobs if not job.baseline], decoded, network)
                 bar.update(len(decoded))
-                if time.monotonic() - saved > 10:  # a killed evaluation loses seconds, and long tables are not written each batch
+                if (
+                    time.monotonic() - saved > 10
+                ):  # a killed evaluation loses seconds, and long tables are not written each batch
                     _save(jobs)
                     saved = time.monotonic()
     finally:
         _save(jobs)
 
 
-def _save(jobs: Sequence[Judged]) -> None:
+def _save(jobs: Sequence[ScoreSheet]) -> None:
     """Writes what was judged so far, all files of all cells first and then all their names: a kill leaves all of it or nothing."""
     with ExitStack() as names:
         for job in jobs:
@@ -209,7 +226,9 @@ def _save(jobs: Sequence[Judged]) -> None:
                 job.save(names)
 
 
-def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequence[Decoded], network: Network | None) -> None:
+def _judge_batch(
+    jobs: Sequence[ScoreSheet], runs: Sequence[ScoreSheet], decoded: Sequence[Decoded], network: VideoModel | None
+) -> None:
     """Judges one batch and adds a row per cell and clip; a clip that cannot be judged becomes a line of errors, and has no row."""
     for clip, sample in decoded:
         if not isinstance(sample, Sample):
@@ -231,7 +250,10 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
         target=torch.tensor([targets[clip.id] for clip in clips], device=device),
         seeds=tuple(clip_seed(int(cell.config.seed), clip.id) for clip in clips),
     )
-    truth = [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for clip, sample in zip(clips, samples, strict=True)]
+    truth = [
+        Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment)
+        for clip, sample in zip(clips, samples, strict=True)
+    ]
     maps = torch.stack([_stacked(job, [clip.id for clip in clips], found[id(job)], query) for job in jobs])
 
     def judge(rows: Sequence[int], cells: Sequence[int]) -> _Found:
@@ -239,7 +261,9 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
         methods, named = [jobs[m].cell.method for m in cells], [jobs[m].cell.names["method"] for m in cells]
         mine, theirs = [truth[n] for n in rows], maps[list(cells)][:, list(rows)]
         scores = within_memory(network, lambda: metric(network, asked, mine, theirs, methods))
-        return scores, within_memory(network, lambda: matched_noise.scores(metric, network, asked, mine, theirs, methods, named))
+        return scores, within_memory(
+            network, lambda: matched_noise.scores(metric, network, asked, mine, theirs, methods, named)
+        )
 
     def add(m: int, rows: Sequence[int], results: _Found) -> None:
         scores, noise = results
@@ -263,12 +287,12 @@ def _judge_batch(jobs: Sequence[Judged], runs: Sequence[Judged], decoded: Sequen
                 _fail([job], clips[n], "judge", error)
 
 
-def _fail(jobs: Sequence[Judged], clip: Clip, stage: str, error: Exception) -> None:
+def _fail(jobs: Sequence[ScoreSheet], clip: Clip, stage: str, error: Exception) -> None:
     for job in jobs:
         job.errors.append(line(clip.id, stage, error))
 
 
-def _load(job: Judged, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
+def _load(job: ScoreSheet, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
     found = {}
     for clip, sample in decoded:
         if clip.id in job.maps:
@@ -285,12 +309,12 @@ def _load(job: Judged, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
     return found
 
 
-def _stacked(job: Judged, clips: Sequence[str], found: Mapping[str, StoredMap], query: Query) -> Tensor:
+def _stacked(job: ScoreSheet, clips: Sequence[str], found: Mapping[str, StoredMap], query: Query) -> Tensor:
     """Returns one method's maps of a batch, (N, T, H, W): a clip without one is NaN, a baseline without a run is drawn."""
     if job.baseline and len(found) < len(clips):
-        instead = job.cell.method(cast(Network, None), query).map.cpu()
+        instead = job.cell.method(cast(VideoModel, None), query).map.cpu()
     else:
         instead = torch.full((len(clips), query.frames.shape[2], *query.frames.shape[3:]), torch.nan)
-    return torch.stack([found[clip].map if clip in found else one for clip, one in zip(clips, instead, strict=True)]).to(
-        query.frames.device
-    )
+    return torch.stack(
+        [found[clip].map if clip in found else one for clip, one in zip(clips, instead, strict=True)]
+    ).to(query.frames.device)

@@ -12,7 +12,17 @@ from numpy.typing import ArrayLike
 from vidattr.evaluate.statistics import Names, cluster_band
 from vidattr.writing import write_bytes
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f")  # Okabe and Ito's, and two
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#000000",
+    "#8c564b",
+    "#7f7f7f",
+)  # Okabe and Ito's, and two
 _STYLES = ("-", "--", ":", "-.")
 _IN_A_LINE = 3
 
@@ -28,11 +38,13 @@ def plot_curves(
 ) -> None:
     """Draws each row's mean curve with its 95 % band over whole videos, and writes the picture whole.
 
-    A curve over the share of the voxels is summed up by the area under its mean, one over named points by its mean's end.
+    A curve over the share of the voxels is summed up by the area under its mean, one over named points by its mean's
+    end.
 
     Args:
         path: Where to; its suffix says the format.
-        panels: Name of a curve (deletion, insertion) to {row: (N, S)}; one panel each, three in a line. Curves with NaN are left out.
+        panels: Name of a curve (deletion, insertion) to {row: (N, S)}; one panel each, three in a line. Curves with NaN
+            are left out.
         videos: Row to the video (N,) of each clip.
         title: Of the whole picture.
         seed: Decides the resamples.

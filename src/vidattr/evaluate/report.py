@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from vidattr.config.compose import Cell
+from vidattr.config.compose import Experiment
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, bug
 from vidattr.evaluate import table as tables
 from vidattr.evaluate.plots import plot_curves
-from vidattr.evaluate.scores import Judged, scores_identity
+from vidattr.evaluate.scores import ScoreSheet, scores_identity
 from vidattr.metrics.shared.matched_noise import draws_of
 from vidattr.protocols import Metric
 from vidattr.render.pictures import Scene
@@ -27,13 +27,13 @@ from vidattr.writing import remove, set_durable, sweep, write_text
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 
 
-def show(groups: Sequence[Sequence[Judged]], baseline: str | None, form: str) -> str:
+def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str) -> str:
     """Builds the table of each group, writes it in every form beside a plot of the curves, and returns it in one form.
 
     Args:
         groups: From `evaluator.evaluate` or `evaluator.stored_tables`.
-        baseline: Row that the others are compared with; "matched": each method's own matched noise, or, under a metric that
-            has none, random; "none" or None: no comparison.
+        baseline: Row that the others are compared with; "matched": each method's own matched noise, or, under a metric
+            that has none, random; "none" or None: no comparison.
         form: terminal, markdown, csv, latex or json.
     """
     shown = []
@@ -50,13 +50,15 @@ def show(groups: Sequence[Sequence[Judged]], baseline: str | None, form: str) ->
             notes.append(f"Curves: {stem}.png")
         if draw_strips(jobs, stem):
             notes.append(f"Maps: {stem}/*.png")
-        shown.append(getattr(built, form)() + ("\n".join([*missing(jobs), *notes]) + "\n" if form == "terminal" else ""))
+        shown.append(
+            getattr(built, form)() + ("\n".join([*missing(jobs), *notes]) + "\n" if form == "terminal" else "")
+        )
     if form == "json":
         return json.dumps([json.loads(one) for one in shown], indent=2, ensure_ascii=False)
     return "\n".join(shown)
 
 
-def build(jobs: Sequence[Judged], baseline: str | None) -> tables.Table:
+def build(jobs: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
     """Returns the table of the cells that share dataset, model and metric."""
     cell = jobs[0].cell
     columns = cast(Metric, cell.metric).summary()
@@ -85,13 +87,22 @@ def build(jobs: Sequence[Judged], baseline: str | None) -> tables.Table:
         remarks.append(found.remark)
     seed = int(cell.config.seed)
     return tables.build(
-        rows, columns, references=references, baseline=baseline, seed=seed, caption=caption(cell), matched=matched, remarks=remarks
+        rows,
+        columns,
+        references=references,
+        baseline=baseline,
+        seed=seed,
+        caption=caption(cell),
+        matched=matched,
+        remarks=remarks,
     )
 
 
-def _about_noise(cell: Cell, matched: bool) -> str:
+def _about_noise(cell: Experiment, matched: bool) -> str:
     if not matched:
-        return f"{cell.names['metric']} has no matched noise: it does not judge the maps as they are, or noise_draws is 0."
+        return (
+            f"{cell.names['metric']} has no matched noise: it does not judge the maps as they are, or noise_draws is 0."
+        )
     draws = draws_of(cell.metric)
     return (
         "matched noise: noise with the values of the method's own map and its smoothness in space and time (of methods that smooth "
@@ -101,7 +112,7 @@ def _about_noise(cell: Cell, matched: bool) -> str:
     )
 
 
-def _otherwise(cell: Cell, rows: Mapping[str, pd.DataFrame]) -> list[str]:
+def _otherwise(cell: Experiment, rows: Mapping[str, pd.DataFrame]) -> list[str]:
     """Returns a remark for each condition of the caption that did not hold, as where memory ran out and a batch was halved."""
     conditions = scores_identity(cell).get("conditions", {})
     remarks = []
@@ -126,7 +137,7 @@ def _kept(rows: pd.DataFrame, weights: set[str]) -> pd.DataFrame:
     return rows[["clip", "label", "video", *sorted(weights & set(rows.columns))]].copy()
 
 
-def caption(cell: Cell) -> str:
+def caption(cell: Experiment) -> str:
     """Returns the protocol in one line: what was judged, of which network, by which metric with which options."""
     left_out = ("key_version", "class", "code", "name", "version", "noise_version")
     metric = {k: v for k, v in scores_identity(cell).items() if k not in left_out}
@@ -145,7 +156,7 @@ def _plain(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def plot(jobs: Sequence[Judged], path: Path) -> None:
+def plot(jobs: Sequence[ScoreSheet], path: Path) -> None:
     """Draws the mean curves of all cells, one panel per kind of curve."""
     cell = jobs[0].cell
     panels: dict[str, dict[str, Any]] = {}
@@ -160,7 +171,7 @@ def plot(jobs: Sequence[Judged], path: Path) -> None:
     plot_curves(path, panels, videos, title=title, seed=int(cell.config.seed), points=points)
 
 
-def draw_strips(jobs: Sequence[Judged], folder: Path) -> bool:
+def draw_strips(jobs: Sequence[ScoreSheet], folder: Path) -> bool:
     """Draws the strips of each clip, a row a cell, to `<folder>/<clip>.png`, and returns whether there are any.
 
     A picture that is younger than all its strips is not drawn again.
@@ -174,7 +185,9 @@ def draw_strips(jobs: Sequence[Judged], folder: Path) -> bool:
         files = {job.cell.title: path for job in jobs if (path := job.strip_path(clip)).is_file()}
         path = folder / f"{clip}.png"
         found |= bool(files)
-        if not files or (path.is_file() and path.stat().st_mtime >= max(file.stat().st_mtime for file in files.values())):
+        if not files or (
+            path.is_file() and path.stat().st_mtime >= max(file.stat().st_mtime for file in files.values())
+        ):
             continue
         job = next(job for job in runs if clip in job.judged())
         try:
@@ -185,7 +198,7 @@ def draw_strips(jobs: Sequence[Judged], folder: Path) -> bool:
     return found
 
 
-def _scene(job: Judged, clip: str, strip: StoredStrip) -> Scene:
+def _scene(job: ScoreSheet, clip: str, strip: StoredStrip) -> Scene:
     """Returns the one frame of a strip, with what its run knows of the clip."""
     stored = job.folder.load(clip)
     return Scene(
@@ -201,14 +214,18 @@ def _scene(job: Judged, clip: str, strip: StoredStrip) -> Scene:
     )
 
 
-def _stem(jobs: Sequence[Judged]) -> Path:
+def _stem(jobs: Sequence[ScoreSheet]) -> Path:
     cell = jobs[0].cell
-    what = {"runs": sorted(key(job.folder.identity) for job in jobs), "metric": scores_identity(cell), "model": describe(cell.model)}
+    what = {
+        "runs": sorted(key(job.folder.identity) for job in jobs),
+        "metric": scores_identity(cell),
+        "model": describe(cell.model),
+    }
     label = cell.label or cell.names["dataset"]
     return Path(cell.config.paths.out) / "tables" / cell.names["model"] / f"{label}-{cell.names['metric']}-{key(what)}"
 
 
-def missing(jobs: Sequence[Judged]) -> list[str]:
+def missing(jobs: Sequence[ScoreSheet]) -> list[str]:
     """Returns a line per cell that has fewer clips than the dataset, or scores that no longer hold."""
     lines = [
         f"{job.cell.title}: {job.clips - len(job.rows)} of {job.clips} clips have no map that can be judged"
@@ -222,7 +239,7 @@ def missing(jobs: Sequence[Judged]) -> list[str]:
     ]
 
 
-def tell_errors(groups: Sequence[Sequence[Judged]], tell: Callable[[str], object]) -> bool:
+def tell_errors(groups: Sequence[Sequence[ScoreSheet]], tell: Callable[[str], object]) -> bool:
     """Tells each clip that could not be judged, once, and returns whether there was one."""
     lines = {
         f"  {line['clip']}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""): None

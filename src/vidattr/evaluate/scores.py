@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vidattr.config.compose import Cell
+from vidattr.config.compose import Experiment
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.errors import ConfigError
 from vidattr.evaluate.table import MATCHED
@@ -28,25 +28,27 @@ _KEYS = ("clip", "label", "video", "made_of", "truth")
 
 
 @dataclass
-class Judged:
+class ScoreSheet:
     """The scores of one cell under one metric.
 
     Attributes:
         cell: What was judged, and by what.
         folder: Its run.
-        rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the annotation),
-            the scores, "<reference>/<score>" for what a trivial answer scores, and "matched/<score>" for noise as smooth as the map.
+        rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the
+            annotation), the scores, "<reference>/<score>" for what a trivial answer scores, and "matched/<score>" for
+            noise as smooth as the map.
         curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
         strips: Clip to the maps that the metric keeps, not yet written.
         clips: How many clips the dataset has.
         errors: Clips that could not be judged.
-        marks: Clip to what `made_of` and `truth` are of a row that holds; clips without a map that can be judged are not in it.
+        marks: Clip to what `made_of` and `truth` are of a row that holds; clips without a map that can be judged are
+            not in it.
         maps: Clips whose map can be judged; of a baseline those that a run stored.
         outdated: Clips whose row was found to be of another map, other frames or another annotation.
         doubts: What is doubtful about the clips, as the run and this evaluation found it.
     """
 
-    cell: Cell
+    cell: Experiment
     folder: RunFolder
     rows: pd.DataFrame
     curves: dict[str, pd.DataFrame]
@@ -105,7 +107,14 @@ class Judged:
         self.rows = self.rows[self.rows["clip"].isin(self.marks)]
         self.curves = {name: curve[curve["clip"].isin(self.marks)] for name, curve in self.curves.items()}
 
-    def add(self, judged: Sequence[tuple[Clip, Sample]], scores: Scores, m: int, have: Sequence[int], noise: Mapping[str, Tensor]) -> None:
+    def add(
+        self,
+        judged: Sequence[tuple[Clip, Sample]],
+        scores: Scores,
+        m: int,
+        have: Sequence[int],
+        noise: Mapping[str, Tensor],
+    ) -> None:
         """Adds the rows, curves and strips of some clips; what was there of them is replaced.
 
         Args:
@@ -116,7 +125,13 @@ class Judged:
             noise: What the noise that is matched to this cell's maps scores, (N,).
         """
         clips = [clip for clip, _ in judged]
-        rows = pd.DataFrame({"clip": [c.id for c in clips], "label": [c.label for c in clips], "video": [c.video or c.id for c in clips]})
+        rows = pd.DataFrame(
+            {
+                "clip": [c.id for c in clips],
+                "label": [c.label for c in clips],
+                "video": [c.video or c.id for c in clips],
+            }
+        )
         rows["made_of"], rows["truth"] = zip(*(self.marks[c.id] for c in clips), strict=True)
         for name, values in scores.columns.items():
             rows[name] = values[m].cpu().numpy()[list(have)]
@@ -157,28 +172,36 @@ class Judged:
         for clip, strip in self.strips.items():
             strip.save(self.strip_path(clip))
         self.strips.clear()
-        tables = {self.path: self.rows} | {self.path.with_suffix(f".{name}.csv"): curve for name, curve in self.curves.items()}
+        tables = {self.path: self.rows} | {
+            self.path.with_suffix(f".{name}.csv"): curve for name, curve in self.curves.items()
+        }
         for path, table in tables.items() if len(self.rows) or self.path.is_file() else ():
             text = table.sort_values("clip").to_csv(index=False)
             names.enter_context(whole(path)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def scores_identity(cell: Cell, version: int = KEY_VERSION) -> dict[str, Any]:
+def scores_identity(cell: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the scores of one cell beside its maps, also the machine where it does, in the form of a key version."""
     conditions = getattr(cell.metric, "conditions", None)
     noise = {"noise_version": matched_noise.VERSION} if matched_noise.draws_of(cell.metric) else {}
-    return metric_identity(cell, version) | noise | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
+    return (
+        metric_identity(cell, version)
+        | noise
+        | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
+    )
 
 
-def read_scores(cell: Cell, *, baseline: bool = False) -> Judged:
+def read_scores(cell: Experiment, *, baseline: bool = False) -> ScoreSheet:
     """Returns the scores of a cell that were stored earlier, none where there are none yet."""
-    found = Judged(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
+    found = ScoreSheet(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
     found.folder.check()
     if found.path.is_file():
         # An earlier version of a metric may not have had a score: what is there has to be numbers.
         columns = cell.metric.summary() if cell.metric is not None else ()
         rows = _read(found.path, {name for column in columns for name in (column.score, column.weight) if name})
-        found.rows = rows.assign(**{name: "" for name in _KEYS if name not in rows})  # an earlier version did not mark its rows
+        found.rows = rows.assign(
+            **{name: "" for name in _KEYS if name not in rows}
+        )  # an earlier version did not mark its rows
         for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
             found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
     return found
@@ -189,24 +212,32 @@ def _read(path: Path, numbers: Collection[str] | None = None) -> pd.DataFrame:
     try:
         found = pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
         _check(found, numbers)
-    except Exception as error:  # the file is a table that anything may have been done to, and pandas stumbles in any way
+    except (
+        Exception
+    ) as error:  # the file is a table that anything may have been done to, and pandas stumbles in any way
         reason = str(error) if len(str(error)) <= 300 else f"{str(error)[:300]}…"
         expected = "one row a clip, as `vidattr evaluate` writes them"
-        raise ConfigError(f"{path} cannot be read: {reason}", expected=expected, remedy="delete it and evaluate again") from error
+        raise ConfigError(
+            f"{path} cannot be read: {reason}", expected=expected, remedy="delete it and evaluate again"
+        ) from error
     words = {name: found[name].astype(object).where(found[name].notna(), "") for name in _KEYS if name in found}
     return found.assign(**words)  # a clip without a label has "", not a number that is none
 
 
 def _check(found: pd.DataFrame, numbers: Collection[str] | None) -> None:
     """Raises ValueError where a table has no clips, a clip twice, text where numbers have to be, or rows longer than the heading."""
-    if not isinstance(found.index, pd.RangeIndex):  # pandas takes what is too much for names of rows, and shifts the rest
+    if not isinstance(
+        found.index, pd.RangeIndex
+    ):  # pandas takes what is too much for names of rows, and shifts the rest
         raise ValueError("a row has more fields than the heading")
     if "clip" not in found:
         raise ValueError(f"its columns are {', '.join(map(str, found.columns[:10]))}, and none is clip")
     if twice := sorted(set(found["clip"][found["clip"].duplicated()])):
         raise ValueError(f"it has several rows of {', '.join(twice[:5])}")
     for name in found.columns.difference(list(_KEYS)):
-        if (numbers is None or name in numbers or "/" in name) and not pd.api.types.is_numeric_dtype(found[name].dropna().infer_objects()):
+        if (numbers is None or name in numbers or "/" in name) and not pd.api.types.is_numeric_dtype(
+            found[name].dropna().infer_objects()
+        ):
             text = found[name].dropna()
             wrong = next((value for value in text if not isinstance(value, int | float)), "")
             raise ValueError(f"the column {name[:80]} holds {str(wrong)[:80]!r}, which is no number")

@@ -1,7 +1,8 @@
 """Intervals and tests for per-clip scores, in double precision on the host.
 
 Clips of one video are not independent. Whatever is resampled or flipped here is therefore a whole *cluster* of clips (a
-video), never a clip. Clips whose score is not a number, or whose weight is 0, are left out; `judged` says which they are.
+video), never a clip. Clips whose score is not a number, or whose weight is 0, are left out; `judged` says which they
+are.
 """
 
 from __future__ import annotations
@@ -60,15 +61,15 @@ def interval(
     """Returns the 95 % interval of `mean` over whole clusters, by the rule that covers the truth with so many of them.
 
     * From `FEW` clusters on: `cluster_bootstrap`, unless `wilson` asks for the next rule.
-    * Scores with bounds: the score interval (Wilson 1927) with the clusters' own variance and Student's t of C − 1 degrees of
-      freedom. The variance of a bounded score vanishes towards a bound, so with p the mean as a share of the range and s its
-      standard error, the interval is {q : (p − q)² ≤ t² s² q(1 − q) / (p(1 − p))}: Wilson's for p(1 − p)/s² trials. At a
-      bound, where s = 0 says nothing, every cluster is one trial.
+    * Scores with bounds: the score interval (Wilson 1927) with the clusters' own variance and Student's t of C − 1
+      degrees of freedom. The variance of a bounded score vanishes towards a bound, so with p the mean as a share of the
+      range and s its standard error, the interval is {q : (p − q)² ≤ t² s² q(1 − q) / (p(1 − p))}: Wilson's for p(1 −
+      p)/s² trials. At a bound, where s = 0 says nothing, every cluster is one trial.
     * Other scores: mean ± t s.
     * Fewer than `FEWEST` clusters: NaN.
 
-    s² = Σ_c (mean without cluster c − mean of these)², C/(C − 1) times the jackknife's: few and unequal clusters show less
-    variance than they have. docs/STATISTICS.md says how often the truth is covered.
+    s² = Σ_c (mean without cluster c − mean of these)², C/(C − 1) times the jackknife's: few and unequal clusters show
+    less variance than they have. docs/STATISTICS.md says how often the truth is covered.
 
     Args:
         values: (N,) one score per clip.
@@ -128,10 +129,13 @@ def cluster_bootstrap(
     return _percentiles(means)
 
 
-def quantile(values: ArrayLike, share: float, clusters: Names, *, seed: int, draws: int = DRAWS) -> tuple[float, float, float]:
+def quantile(
+    values: ArrayLike, share: float, clusters: Names, *, seed: int, draws: int = DRAWS
+) -> tuple[float, float, float]:
     """Returns the `share` quantile (0.5: the median) of the judged clips, linear between order statistics, and its 95 % interval.
 
-    The interval is that of `cluster_bootstrap`, NaN with fewer than `FEWEST` clusters; all is NaN without a judged clip.
+    The interval is that of `cluster_bootstrap`, NaN with fewer than `FEWEST` clusters; all is NaN without a judged
+    clip.
     """
     v = np.asarray(values, dtype=np.float64)
     keep = judged(v)
@@ -165,7 +169,9 @@ def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = 
     sums = np.zeros((len(names), curves.shape[1]))
     np.add.at(sums, place, curves[keep])
     sizes = np.bincount(place).astype(np.float64)
-    means = np.concatenate([(counts @ sums) / (counts @ sizes)[:, None] for counts in _resampled(len(names), draws, seed)])
+    means = np.concatenate(
+        [(counts @ sums) / (counts @ sizes)[:, None] for counts in _resampled(len(names), draws, seed)]
+    )
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
@@ -189,10 +195,10 @@ def paired_difference(
 ) -> Difference:
     """Compares two scores a, b (N,) of the same clips; clips that only one of them could judge are left out.
 
-    The difference is `mean` of a − b, its interval that of `interval`; `bounds` are those of a and of b. The p-value is that of a
-    two-sided sign-flip test: if a and b were exchangeable, the differences of each video could as well have had the other sign,
-    all at once. All 2^C sign patterns are tried for C ≤ 12 videos, else 10 000 random ones, where p = (1 + #as large) / (1 + 10 000):
-    the pattern that was seen is one of them, and p is never 0.
+    The difference is `mean` of a − b, its interval that of `interval`; `bounds` are those of a and of b. The p-value is
+    that of a two-sided sign-flip test: if a and b were exchangeable, the differences of each video could as well have
+    had the other sign, all at once. All 2^C sign patterns are tried for C ≤ 12 videos, else 10 000 random ones, where p
+    = (1 + #as large) / (1 + 10 000): the pattern that was seen is one of them, and p is never 0.
     """
     values = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     sums = _Sums.of(values, weights, clusters, groups)

@@ -21,8 +21,8 @@ class Entry:
 
     Attributes:
         row: Name of the row.
-        group: "method", "matched" (noise as smooth as a method's maps), "baseline" or "reference" (what a trivial answer would
-            have scored).
+        group: "method", "matched" (noise as smooth as a method's maps), "baseline" or "reference" (what a trivial
+            answer would have scored).
         column: Title of the column.
         value: The column's mean (or median, or 95 % point) over the judged clips.
         low: Lower end of its 95 % interval.
@@ -73,10 +73,14 @@ def compared(entry: Entry, frame: pd.DataFrame, against: pd.DataFrame, column: C
     """Adds to an entry of means the paired difference to the frame `against`, on the clips that both have."""
     if column.statistic != "mean" or column.score not in frame or column.score not in against:
         return entry
-    both = frame.merge(against[["clip", column.score]], on="clip", suffixes=("", " of the baseline"), validate="one_to_one")
+    both = frame.merge(
+        against[["clip", column.score]], on="clip", suffixes=("", " of the baseline"), validate="one_to_one"
+    )
     values = (both[column.score] - both[f"{column.score} of the baseline"]).to_numpy(np.float64)
     values, weights, videos, groups = _sample(both, values, column)
-    d = statistics.paired_difference(values, np.zeros_like(values), weights, videos, groups, seed=seed, bounds=column.bounds)
+    d = statistics.paired_difference(
+        values, np.zeros_like(values), weights, videos, groups, seed=seed, bounds=column.bounds
+    )
     return replace(entry, difference=d.value, difference_low=d.low, difference_high=d.high, p=d.p)
 
 

@@ -105,12 +105,19 @@ class Table:
     def markdown(self) -> str:
         """Returns a GitHub-flavoured Markdown table under its caption, notes below."""
         titles = [title.translate(_MARKDOWN) for title in self._titles()]
-        lines = [f"**{self.caption.translate(_MARKDOWN)}**", "", _piped(titles), _piped(["---", *["---:"] * (len(titles) - 1)])]
+        lines = [
+            f"**{self.caption.translate(_MARKDOWN)}**",
+            "",
+            _piped(titles),
+            _piped(["---", *["---:"] * (len(titles) - 1)]),
+        ]
         for number, block in enumerate(self._blocks("{}*")):
             lines += [_piped([""] * len(titles))] if number else []
             for row in block:
                 cells = zip_longest(*row.lines(), fillvalue="")
-                lines.append(_piped("<br>".join(filter(None, (text.translate(_MARKDOWN) for text in cell))) for cell in cells))
+                lines.append(
+                    _piped("<br>".join(filter(None, (text.translate(_MARKDOWN) for text in cell))) for cell in cells)
+                )
         return "\n".join([*lines, "", *(f"- {note.translate(_MARKDOWN)}" for note in self.notes()), ""])
 
     def latex(self) -> str:
@@ -137,7 +144,12 @@ class Table:
 
     def json(self) -> str:
         """Returns the same numbers as an object; unknown ones are null."""
-        whole = {"caption": self.caption, "notes": self.notes(), "baseline": self.baseline, "entries": [_known(e) for e in self.entries]}
+        whole = {
+            "caption": self.caption,
+            "notes": self.notes(),
+            "baseline": self.baseline,
+            "entries": [_known(e) for e in self.entries],
+        }
         return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def _titles(self) -> list[str]:
@@ -164,12 +176,12 @@ def build(
     """Sums up per-clip scores.
 
     Args:
-        rows: Name of a method to its scores, one line a clip, with the columns clip, label, video and the scores. A clip
-            whose video is "" is one of its own. Methods may have different clips: n tells.
+        rows: Name of a method to its scores, one line a clip, with the columns clip, label, video and the scores. A
+            clip whose video is "" is one of its own. Methods may have different clips: n tells.
         columns: What to show; optional ones only where a row has them.
         references: The same for what trivial answers would have scored. A score that a row lacks stays empty.
-        baseline: Name of the row that all others are compared with; "matched": each of `matched` is what its method is compared
-            with, and nothing else is compared; None: nothing is.
+        baseline: Name of the row that all others are compared with; "matched": each of `matched` is what its method is
+            compared with, and nothing else is compared; None: nothing is.
         seed: Decides the resamples.
         caption: What was judged and how: data set, model, metric, options.
         baselines: Those of `rows` that stand apart, because they know nothing of the network.
@@ -185,7 +197,9 @@ def build(
     placed = [(name, "baseline" if name in baselines else "method", frame) for name, frame in rows.items()]
     placed += [(f"matched noise ({name})", "matched", frame) for name, frame in matched.items()]
     placed += [(name, "reference", frame) for name, frame in references.items()]
-    columns = [column for column in columns if not column.optional or any(_has(frame, column.score) for frame in rows.values())]
+    columns = [
+        column for column in columns if not column.optional or any(_has(frame, column.score) for frame in rows.values())
+    ]
     entries = []
     for name, group, frame in sorted(placed, key=lambda row: _GROUPS.index(row[1])):
         for column in columns:
@@ -196,7 +210,8 @@ def build(
             entries.append(entry)
     best = {column.title: _best(column, entries) for column in columns}
     marked = (
-        replace(entry, best=entry.group in ("method", "baseline") and math.isclose(entry.value, best[entry.column])) for entry in entries
+        replace(entry, best=entry.group in ("method", "baseline") and math.isclose(entry.value, best[entry.column]))
+        for entry in entries
     )
     return Table(caption, tuple(columns), tuple(marked), baseline, tuple(remarks))
 
@@ -228,7 +243,11 @@ def _has(frame: pd.DataFrame, score: str) -> bool:
 
 
 def _best(column: Column, entries: Sequence[Entry]) -> float:
-    values = [e.value for e in entries if e.column == column.title and e.group in ("method", "baseline") and not math.isnan(e.value)]
+    values = [
+        e.value
+        for e in entries
+        if e.column == column.title and e.group in ("method", "baseline") and not math.isnan(e.value)
+    ]
     return (max if column.better == "higher" else min)(values, default=math.nan)
 
 
@@ -257,7 +276,9 @@ def _difference(entry: Entry) -> str:
 
 def _known(entry: Entry) -> dict[str, object]:
     """Returns the entry's fields with None for what cannot be said: NaN is no JSON, and an empty field in CSV."""
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in asdict(entry).items()}
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in asdict(entry).items()
+    }
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:

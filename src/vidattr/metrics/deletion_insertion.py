@@ -16,11 +16,11 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Column, Query, Scores, Truth
 from vidattr.video.blur import rise_blur
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 
 class Order(StrEnum):
@@ -78,13 +78,20 @@ class DeletionInsertion:
         if not 1 <= self.steps <= _MOST:
             raise ConfigError(f"metric.steps={self.steps}", expected=f"1 to {_MOST}")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:
-            `deletion`, `insertion`, `over_all`, and the ends of the curves, `f_clip` (of x), `f_deleted` and `f_base` (of
-            the two fills); the curves (M, N, steps + 1); as reference what a curve that never leaves its one end or its
-            other end would score: `whole_clip`, f(x), and `filled_clip`, f of the fill.
+            `deletion`, `insertion`, `over_all`, and the ends of the curves, `f_clip` (of x), `f_deleted` and `f_base`
+            (of the two fills); the curves (M, N, steps + 1); as reference what a curve that never leaves its one end or
+            its other end would score: `whole_clip`, f(x), and `filled_clip`, f of the fill.
 
         Raises:
             ValueError: There is no network.
@@ -102,7 +109,9 @@ class DeletionInsertion:
         cuts = boundaries(maps[0, 0].numel() // groups, self.steps)[1:-1]
         # One row per distinct clip: (map, clip, voxels that are taken, taken from where, the others from where).
         plan = [(0, n, 0, end, end) for end in range(len(clips)) for n in range(N)]
-        plan += [(m, n, cut, *ends) for ends in ((deleted, 0), (0, base)) for m in range(M) for n in range(N) for cut in cuts]
+        plan += [
+            (m, n, cut, *ends) for ends in ((deleted, 0), (0, base)) for m in range(M) for n in range(N) for cut in cuts
+        ]
         chunks = []
         for part in torch.split(torch.tensor(plan, device=x.device), model.max_batch):
             m, n, cut, inside, outside = part.unbind(1)
@@ -117,9 +126,14 @@ class DeletionInsertion:
         finite = maps.isfinite().flatten(2).all(2, keepdim=True)
         deletion = torch.cat([f_clip.unsqueeze(2), inner[0], f_deleted.unsqueeze(2)], 2).where(finite, torch.nan)
         insertion = torch.cat([f_base.unsqueeze(2), inner[1], f_clip.unsqueeze(2)], 2).where(finite, torch.nan)
-        areas = {name: torch.trapezoid(curve, dx=1 / self.steps) for name, curve in (("deletion", deletion), ("insertion", insertion))}
+        areas = {
+            name: torch.trapezoid(curve, dx=1 / self.steps)
+            for name, curve in (("deletion", deletion), ("insertion", insertion))
+        }
         return Scores(
-            areas | {"over_all": areas["insertion"] - areas["deletion"]} | {"f_clip": f_clip, "f_deleted": f_deleted, "f_base": f_base},
+            areas
+            | {"over_all": areas["insertion"] - areas["deletion"]}
+            | {"f_clip": f_clip, "f_deleted": f_deleted, "f_base": f_base},
             curves={"deletion": deletion, "insertion": insertion},
             reference={
                 "whole_clip": {"deletion": ends[0], "insertion": ends[0]},
@@ -152,7 +166,9 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     N = maps.shape[1]
     flat = maps.reshape(len(maps), N, groups, -1)
     # Drawn on the host, so that the order is the same whatever the device; double, so that no two keys are equal.
-    keys = [torch.rand(flat.shape[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    keys = [
+        torch.rand(flat.shape[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds
+    ]
     shuffle = torch.stack(keys).to(maps.device).argsort(-1)
     places = torch.arange(flat.shape[-1], dtype=torch.int32, device=maps.device).expand_as(flat[0])
     ranks = torch.empty_like(flat, dtype=torch.int32)
@@ -162,7 +178,7 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     return ranks.view_as(maps)
 
 
-_FILLS: Mapping[Fill, Callable[[Tensor, View], Tensor]] = {
+_FILLS: Mapping[Fill, Callable[[Tensor, Preprocessing], Tensor]] = {
     Fill.zero: lambda frames, view: torch.zeros_like(frames),
     Fill.blur: lambda frames, view: rise_blur(frames),
     Fill.black: lambda frames, view: view.colour(frames, 0.0).expand_as(frames),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Column, Query, Scores, Truth
 
@@ -21,15 +21,18 @@ class Flicker:
 
         Σ_t Σ_u |S(t+1, u) − S(t, u)| / Σ_t Σ_u (|S(t, u)| + |S(t+1, u)|)
 
-    0: the map stands still. 1: no two frames in a row have a voxel in common, or signs alternate. It is the same for c·S. STEP was
-    made to have less of it than EP-3D (Li et al., WACV 2021, eq. 7 to 9), which the paper shows in pictures and does not measure.
+    0: the map stands still. 1: no two frames in a row have a voxel in common, or signs alternate. It is the same for
+        c·S. STEP was
+    made to have less of it than EP-3D (Li et al., WACV 2021, eq. 7 to 9), which the paper shows in pictures and does
+    not measure.
 
-    A map that follows what moves is not 0 either, and one that never moves is no better for it: it is a property, not a merit, to
+    A map that follows what moves is not 0 either, and one that never moves is no better for it: it is a property, not a
+        merit, to
     be read beside the pointing games. An empty map is NaN.
 
-    Matched noise has the map's autocorrelation in time and its values, and with them nearly its flicker; in a few frames
-    somewhat more, part of a slow change being lost. A difference says that the map moves in another way than a field of its
-    smoothness does.
+    Matched noise has the map's autocorrelation in time and its values, and with them nearly its flicker; in a few
+    frames somewhat more, part of a slow change being lost. A difference says that the map moves in another way than a
+    field of its smoothness does.
 
     Attributes:
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
@@ -44,7 +47,14 @@ class Flicker:
     def __post_init__(self) -> None:
         check_draws(self.noise_draws)
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges `maps` (M, N, T, H, W): `flicker`, NaN of maps that are not finite, or 0 throughout; 0 where T is 1."""
         volumes = maps.double()
         mass = volumes.abs().sum((3, 4))

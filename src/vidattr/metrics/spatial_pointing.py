@@ -23,7 +23,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Box, Column, Fitted, Query, Scores, Truth
 
@@ -61,17 +61,17 @@ class ToleranceMode(StrEnum):
 class SpatialPointing:
     """Scores per clip the share of its judged frames whose peak hits, under up to three protocols at once.
 
-    The point is the centre (x+½, y+½) of the pixel (x, y), the box the closed rectangle [x0, x1] × [y0, y1]; its distance is
-    Euclidean and 0 inside.
+    The point is the centre (x+½, y+½) of the pixel (x, y), the box the closed rectangle [x0, x1] × [y0, y1]; its
+    distance is Euclidean and 0 inside.
 
     * `step_corrected`, what the STEP paper describes: a frame hits iff the disc of radius `tolerance` around the point
       meets any of its boxes; frames without a box are skipped. Unlike the paper, ties score their expected hit.
     * `aosa`: the same disc; of several maxima the first in raster order; hits over frames of the whole data set.
-    * `step_released`, STEP's released evaluator with its defects: (a) frames without a box are not skipped but judged by a
-      box (0, 0, 0, 0); (b) row and column of the point are swapped; (c) the box grows by the tolerance into a rectangle
-      instead of meeting a disc; of several boxes only the last counts; of several maxima the first. Its tolerance was
-      7 px at 112 and 15 at 224 and lies on the line through both at other sizes. Unlike the released code, maps keep
-      single precision (there, half precision added ties).
+    * `step_released`, STEP's released evaluator with its defects: (a) frames without a box are not skipped but judged
+      by a box (0, 0, 0, 0); (b) row and column of the point are swapped; (c) the box grows by the tolerance into a
+      rectangle instead of meeting a disc; of several boxes only the last counts; of several maxima the first. Its
+      tolerance was 7 px at 112 and 15 at 224 and lies on the line through both at other sizes. Unlike the released
+      code, maps keep single precision (there, half precision added ties).
 
     Attributes:
         protocols: Which of them to judge by.
@@ -97,16 +97,26 @@ class SpatialPointing:
     def __post_init__(self) -> None:
         check_draws(self.noise_draws)
         if not self.protocols or len(set(self.protocols)) != len(self.protocols):
-            raise ConfigError(f"metric.protocols={[str(p) for p in self.protocols]}", expected=f"one or more of {', '.join(Protocol)}")
+            raise ConfigError(
+                f"metric.protocols={[str(p) for p in self.protocols]}", expected=f"one or more of {', '.join(Protocol)}"
+            )
         if not 0 <= self.tolerance < math.inf:
             raise ConfigError(f"metric.tolerance={self.tolerance}", expected="a distance in pixels, 0 or more")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges `maps` (M, N, T, H, W); clips without a judged frame and maps that are not finite are NaN.
 
         Returns:
             Per protocol `<protocol>` (the clip's hit rate) and `<protocol>_frames` (its judged frames); as reference
-            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit; and as a note
+            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit; and as a
+                note
             `boxes`, by frame, from which `fitted` finds the best constant point.
         """
         H, W = maps.shape[-2:]
@@ -130,12 +140,16 @@ class SpatialPointing:
             chance[protocol.value] = _rate(target.flatten(2).double().mean(2), judged)
             chance[f"{protocol}_frames"] = judged.sum(1).double()
             columns[f"{protocol}_frames"] = chance[f"{protocol}_frames"].expand_as(rate)
-        return Scores(columns, reference={"chance": chance}, notes={"boxes": [json.dumps(clip.boxes) for clip in truth]})
+        return Scores(
+            columns, reference={"chance": chance}, notes={"boxes": [json.dumps(clip.boxes) for clip in truth]}
+        )
 
     def _radius(self, side: int) -> float:
         return self.tolerance * (side / 112 if self.tolerance_mode is ToleranceMode.scaled else 1.0)
 
-    def _targets(self, boxes: Tensor, last: Tensor, x: Tensor, y: Tensor, side: int) -> dict[Protocol, tuple[Tensor, Tensor]]:
+    def _targets(
+        self, boxes: Tensor, last: Tensor, x: Tensor, y: Tensor, side: int
+    ) -> dict[Protocol, tuple[Tensor, Tensor]]:
         """Returns for each protocol which points hit (N, T, h, w), of those at x (w,) and y (h, 1), and which frames are judged (N, T)."""
         boxed = boxes[..., 0].isfinite().any(0)
         disc = _meets(x, y, boxes[..., None, None, :], self._radius(side))
@@ -149,8 +163,8 @@ class SpatialPointing:
     def fitted(self, rows: pd.DataFrame, size: tuple[int, int]) -> Fitted:
         """Returns what the best constant point scores: per protocol the pixel that, as every frame's peak, has most in the first column.
 
-        It is chosen on the very clips that it is judged on. So it is no baseline that was there before them but a bound: no
-        other constant point scores more in that column. Of several it is the first in raster order.
+        It is chosen on the very clips that it is judged on. So it is no baseline that was there before them but a
+        bound: no other constant point scores more in that column. Of several it is the first in raster order.
 
         Args:
             rows: One row a clip, with its label and the note `boxes`.

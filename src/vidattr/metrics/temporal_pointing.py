@@ -16,7 +16,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Column, Query, Scores, Truth
 
@@ -40,21 +40,25 @@ _FRAME_SCORES: dict[FrameScore, Callable[[Tensor], Tensor]] = {
 class TemporalPointing:
     """Scores a clip 1 iff the frame with the highest score lies in its segment; several such frames score their expected hit.
 
-    Unlike the released code, the truth is the segment itself: there, splice list and loaders disagree about which side of
+    Unlike the released code, the truth is the segment itself: there, splice list and loaders disagree about which side
+        of
     the splice shows the action, so that every answer was judged against the background (`polarity=released`).
     A clip whose segment is unknown is NaN, and so is one with all or none of its frames in the segment: it cannot be
     missed, or cannot be hit, whatever the map.
 
     Attributes:
-        frame_score: The released code sums, the paper takes the maximum, which is the same for all frames of a mask that
-            saturates.
-        polarity: Which frames are right: `true`, those of the segment; `released`, all others. (A YAML `true` is a boolean.)
+        frame_score: The released code sums, the paper takes the maximum, which is the same for all frames of a mask
+            that saturates.
+        polarity: Which frames are right: `true`, those of the segment; `released`, all others. (A YAML `true` is a
+            boolean.)
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
     """
 
     version: ClassVar[int] = 1
     needs_network: ClassVar[bool] = False
-    unjudged: ClassVar[str] = "the clip's segment is unknown, or holds all or none of its frames, or its map is not finite"
+    unjudged: ClassVar[str] = (
+        "the clip's segment is unknown, or holds all or none of its frames, or its map is not finite"
+    )
 
     frame_score: FrameScore = FrameScore.sum
     polarity: bool | str = True
@@ -65,7 +69,14 @@ class TemporalPointing:
         if self.polarity not in (True, "true", "released"):
             raise ConfigError(f"metric.polarity={self.polarity}", expected="true or released")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:
@@ -79,7 +90,11 @@ class TemporalPointing:
         # In double precision: frames that are equal must stay equal, and a sum over a frame is long.
         hit = expected_hit(_FRAME_SCORES[self.frame_score](maps.double()), right)
         judged = maps.isfinite().flatten(2).all(2) & decidable
-        reference = {"chance": right.double().mean(1), "always_first": right[:, 0].double(), "always_last": right[:, -1].double()}
+        reference = {
+            "chance": right.double().mean(1),
+            "always_first": right[:, 0].double(),
+            "always_last": right[:, -1].double(),
+        }
         return Scores(
             {"t_pt": hit.where(judged, torch.nan)},
             reference={name: {"t_pt": score.where(decidable, torch.nan)} for name, score in reference.items()},
@@ -88,4 +103,8 @@ class TemporalPointing:
     def summary(self) -> tuple[Column, ...]:
         """Returns the share of hits."""
         polarity = "released" if self.polarity == "released" else "true"
-        return (Column(f"T-PT, frame {self.frame_score}, {polarity} polarity", score="t_pt", interval="wilson", bounds=(0, 1)),)
+        return (
+            Column(
+                f"T-PT, frame {self.frame_score}, {polarity} polarity", score="t_pt", interval="wilson", bounds=(0, 1)
+            ),
+        )

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
-from vidattr.models.network.network import Network
+from vidattr.config.fields import keyed_by_content
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import fill, head_size, located, read
 from vidattr.models.weights.class_names import class_names
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 
 class C3DLight(nn.Module):
@@ -23,7 +23,12 @@ class C3DLight(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.conv1, self.conv2, self.conv3 = (
-            nn.Sequential(nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU(), nn.MaxPool3d(2))
+            nn.Sequential(
+                nn.Conv3d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm3d(outputs),
+                nn.ReLU(),
+                nn.MaxPool3d(2),
+            )
             for inputs, outputs in ((3, 32), (32, 64), (64, 128))
         )
         self.dropout = nn.Dropout(0.3)
@@ -37,8 +42,10 @@ class C3DLight(nn.Module):
         return logits
 
 
-def _view() -> View:
-    return View(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15, max_value=255.0)
+def _view() -> Preprocessing:
+    return Preprocessing(
+        frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15, max_value=255.0
+    )
 
 
 @dataclass(frozen=True)
@@ -50,24 +57,24 @@ class UCF101C3DLight:
     Attributes:
         weights: The checkpoint file.
         classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
         input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..255. The network is fully
             convolutional, so that any `input.size` runs: 112 × 112 is cheaper, and less often right.
     """
 
     version: ClassVar[int] = 1
 
-    weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return None if self.weights is None else located(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -77,7 +84,7 @@ class UCF101C3DLight:
         classes = head_size(checkpoint, "fc.weight")
         module = C3DLight(classes)
         fill(module, checkpoint)
-        return Network(
+        return VideoModel(
             module,
             self.input,
             class_names(self.classes, classes, checkpoint.class_names),

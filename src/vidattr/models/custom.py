@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.config import importing
-from vidattr.config.fields import coded, hashed
+from vidattr.config.fields import keyed_by_code, keyed_by_content
 from vidattr.errors import ConfigError, VidattrError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output, misstated
 from vidattr.models.weights.checkpoint import fill, located, read
 from vidattr.models.weights.class_names import class_names
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -30,30 +30,32 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 class Custom:
     """A network of the user's own.
 
-    The run key holds the content of the code, with all that it imports (`user_code`), and of the files that `arguments` name.
-    It does not know what a builder reads of its own accord: when such a file changes, run with `--force` or another `save_label`.
+    The run key holds the content of the code, with all that it imports (`user_code`), and of the files that `arguments`
+    name. It does not know what a builder reads of its own accord: when such a file changes, run with `--force` or
+    another `save_label`.
 
     Attributes:
         target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
-            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. What is not installed is looked for in the current folder.
+            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. What is not installed is looked for in the
+            current folder.
         arguments: Keyword arguments of the builder.
         weights: A checkpoint file; None: the builder loads what it needs.
         input: Preprocessing.
         layer: Name of the module whose output is the last convolutional feature volume, (N, c, t, h, w), or
             (N·T, c, h, w) where frames are folded into the batch; None: there is none.
         classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own, if any.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
     """
 
     version: ClassVar[int] = 1
 
-    target: str | None = coded(None)
+    target: str | None = keyed_by_code(None)
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"identity": "files"})
-    weights: str | None = hashed(None)
-    input: View = field(default_factory=View)
+    weights: str | None = keyed_by_content(None)
+    input: Preprocessing = field(default_factory=Preprocessing)
     layer: str | None = None
-    classes: str | None = hashed(None)
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
 
     def __post_init__(self) -> None:
@@ -64,12 +66,12 @@ class Custom:
         """Returns the checkpoint file, or None where the builder brings its own weights."""
         return None if self.weights is None else located(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU, after a blank clip and one of noise went through it.
 
         Raises:
-            ConfigError: The builder is not found, raises or makes no module, the weights do not fit, or the output is not (N, K) or
-                not what `output` says.
+            ConfigError: The builder is not found, raises or makes no module, the weights do not fit, or the output is
+                not (N, K) or not what `output` says.
         """
         module = self._built()
         if not isinstance(module, nn.Module):
@@ -81,7 +83,14 @@ class Custom:
             fill(module, checkpoint)
             own = checkpoint.class_names
         count = self._outputs(module.eval())
-        return Network(module, self.input, class_names(self.classes, count, own), layer=self.layer, unfold=_unfold, output=self.output)
+        return VideoModel(
+            module,
+            self.input,
+            class_names(self.classes, count, own),
+            layer=self.layer,
+            unfold=_unfold,
+            output=self.output,
+        )
 
     def _built(self) -> Any:
         """Returns what the builder makes; its code may import from the folder in which it lies, if that is the current one."""
@@ -89,7 +98,9 @@ class Custom:
         try:
             inspect.signature(builder).bind(**self.arguments)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"model.arguments={self.arguments}: {error}", expected=f"what {self.target} takes") from error
+            raise ConfigError(
+                f"model.arguments={self.arguments}: {error}", expected=f"what {self.target} takes"
+            ) from error
         with importing.current_folder() if importing.from_current_folder(home) else nullcontext():
             try:
                 return builder(**self.arguments)
@@ -104,7 +115,11 @@ class Custom:
         with torch.no_grad():
             returned = self._answer(module, torch.zeros(shape))
         if not isinstance(returned, Tensor) or returned.ndim != 2 or len(returned) != 1 or returned.shape[1] == 0:
-            found = f"a tensor of shape {tuple(returned.shape)}" if isinstance(returned, Tensor) else f"a {type(returned).__name__}"
+            found = (
+                f"a tensor of shape {tuple(returned.shape)}"
+                if isinstance(returned, Tensor)
+                else f"a {type(returned).__name__}"
+            )
             raise ConfigError(
                 f"{self.target} returned {found} for one clip",
                 expected="a tensor of shape (N, K), the logits",
@@ -138,14 +153,20 @@ def _builder(target: str | None) -> tuple[ModuleType, Any]:
     module = importing.module(name, f"model.target={target}", "a module, installed or in the current folder")
     builder = getattr(module, attribute, None)
     if not callable(builder):
-        raise ConfigError(f"{name} ({module.__file__}) has no function or class {attribute!r}", remedy="check model.target")
+        raise ConfigError(
+            f"{name} ({module.__file__}) has no function or class {attribute!r}", remedy="check model.target"
+        )
     return module, builder
 
 
 def _told(error: BaseException) -> str:
     """Returns what an error of the user's own code is, and in which line it was raised."""
     text = str(error).strip() or type(error).__name__
-    text = text if isinstance(error, RuntimeError | ValueError | ImportError) and str(error) else f"{type(error).__name__}: {text}"
+    text = (
+        text
+        if isinstance(error, RuntimeError | ValueError | ImportError) and str(error)
+        else f"{type(error).__name__}: {text}"
+    )
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text[:1000]} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text[:1000]
 

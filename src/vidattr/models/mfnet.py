@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
-from vidattr.config.fields import hashed
-from vidattr.models.network.network import Network
+from vidattr.config.fields import keyed_by_content
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 _FIBRES = 16
 _WIDTH = 96  # of the first stage; each one has twice the last one's
@@ -27,7 +27,9 @@ Axes = tuple[int, int, int]
 class Activated(nn.Module):
     """BatchNorm, ReLU and a convolution that keeps the size, but for its stride."""
 
-    def __init__(self, inputs: int, outputs: int, side: Axes = (1, 1, 1), stride: Axes = (1, 1, 1), fibres: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, side: Axes = (1, 1, 1), stride: Axes = (1, 1, 1), fibres: int = 1
+    ) -> None:
         super().__init__()
         t, h, w = side
         self.bn = nn.BatchNorm3d(inputs)
@@ -42,7 +44,8 @@ class Activated(nn.Module):
 class MultiFibre(nn.Module):
     """A multiplexer (1×1×1 to a quarter and back, added), then fibres that do not see each other, beside a shortcut.
 
-    In the first block of a stage the second convolution is not split but mixes the fibres, and the shortcut is projected.
+    In the first block of a stage the second convolution is not split but mixes the fibres, and the shortcut is
+    projected.
     """
 
     def __init__(self, inputs: int, width: int, stride: Axes | None) -> None:
@@ -88,8 +91,8 @@ class MFNet3D(nn.Module):
         return logits
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=16,
         size=[224, 224],
         geometry=Geometry.crop,
@@ -106,11 +109,14 @@ def _view() -> View:
 class MFNet:
     """MF-Net 3D (Chen et al., "Multi-Fiber Networks for Video Recognition", ECCV 2018, arXiv 1807.11195).
 
-    Its features are the output of `tail`, after the last BatchNorm and ReLU: (N, 768, T/2, 7, 7) for frames of 224 × 224.
-    Unlike the released code, which takes 16 × 224 × 224 only, it averages over whatever there is, so that any size runs.
+    Its features are the output of `tail`, after the last BatchNorm and ReLU: (N, 768, T/2, 7, 7) for frames of 224 ×
+    224. Unlike the released code, which takes 16 × 224 × 224 only, it averages over whatever there is, so that any size
+    runs.
 
-    Names and shapes are those of the checkpoints of github.com/cypw/PyTorch-MFNet (Kinetics, UCF101, HMDB51), under `state_dict` and
-    `module.`: `conv1.conv`, `conv1.bn`, `conv2.B01.conv_i1.bn`, `….conv` … `conv5.B03.conv_m2.conv` with `conv_w1` in each `B01`,
+    Names and shapes are those of the checkpoints of github.com/cypw/PyTorch-MFNet (Kinetics, UCF101, HMDB51), under
+    `state_dict` and
+    `module.`: `conv1.conv`, `conv1.bn`, `conv2.B01.conv_i1.bn`, `….conv` … `conv5.B03.conv_m2.conv` with `conv_w1` in
+        each `B01`,
     `tail.bn`, `classifier`.
 
     Attributes:
@@ -118,27 +124,30 @@ class MFNet:
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (dataset/Kinetics/raw/list_cvt/mapping_table.txt).
             Their UCF101 is numbered as `ucf101` is.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing: every other frame of the middle one of the windows of 31 frames (the validation of the released code;
-            its test draws them), the last frame repeated where the clip is shorter (unlike the code, which repeats a random
-            one); squashed to 256 × 256, the centre 224 × 224, minus (124, 117, 104), times 0.0167.
-            The released Saliency Tubes divide by ImageNet's deviation instead, which the network was not trained with.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing: every other frame of the middle one of the windows of 31 frames (the validation of the
+            released code; its test draws them), the last frame repeated where the clip is shorter (unlike the code,
+            which repeats a random one); squashed to 256 × 256, the centre 224 × 224, minus (124, 117, 104), times
+            0.0167. The released Saliency Tubes divide by ImageNet's deviation instead, which the network was not
+            trained with.
     """
 
     version: ClassVar[int] = 2
 
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:kinetics400")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         source = "github.com/cypw/PyTorch-MFNet (MF-Net (3D), Kinetics)"
         module, classes = released(self.weights, MFNet3D, "classifier.weight", self.classes, count=400, source=source)
-        return Network(module, self.input, classes, layer="tail", memory_format=torch.channels_last_3d, output=self.output)
+        return VideoModel(
+            module, self.input, classes, layer="tail", memory_format=torch.channels_last_3d, output=self.output
+        )

@@ -9,19 +9,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
-from vidattr.models.network.network import Network
+from vidattr.config.fields import keyed_by_content
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import fill, head_size, located, read
 from vidattr.models.weights.class_names import class_names
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 
 class Block(nn.Module):
     """A residual block of one (2+1)D convolution: ReLU(BN(temporal(ReLU(BN(spatial(x))))) + BN(1×1×1(x))).
 
-    Between i input and o output channels there are ⌊27·i·o / (9·i + 3·o)⌋, as many as make the pair as large as one 3×3×3
-    convolution (Tran et al., CVPR 2018, Sec. 3.5). Unlike the paper, a block has one such pair, not two.
+    Between i input and o output channels there are ⌊27·i·o / (9·i + 3·o)⌋, as many as make the pair as large as one
+    3×3×3 convolution (Tran et al., CVPR 2018, Sec. 3.5). Unlike the paper, a block has one such pair, not two.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -60,8 +60,8 @@ class R2Plus1DLight(nn.Module):
         return logits
 
 
-def _view() -> View:
-    return View(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15)
+def _view() -> Preprocessing:
+    return Preprocessing(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15)
 
 
 @dataclass(frozen=True)
@@ -73,24 +73,24 @@ class UCF101R2Plus1DLight:
     Attributes:
         weights: The checkpoint file.
         classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
         input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..1. The network is fully
             convolutional, so that any `input.size` runs: 112 × 112 is seven times cheaper, and much less often right.
     """
 
     version: ClassVar[int] = 1
 
-    weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return None if self.weights is None else located(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -100,7 +100,7 @@ class UCF101R2Plus1DLight:
         classes = head_size(checkpoint, "classifier.weight")
         module = R2Plus1DLight(classes)
         fill(module, checkpoint)
-        return Network(
+        return VideoModel(
             module,
             self.input,
             class_names(self.classes, classes, checkpoint.class_names),

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool3d
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.video.preprocessing import Geometry, Resample, Sampling, Short, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Resample, Sampling, Short
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _WIDTHS = (64, 128, 256, 512)
@@ -36,7 +36,9 @@ def middle(inputs: int, outputs: int, time: int, side: int) -> int:
     return time * side**2 * inputs * outputs // (side**2 * inputs + time * outputs)
 
 
-def _add(module: nn.Module, kind: Convolution, number: int, inputs: int, outputs: int, side: int, stride: tuple[int, int]) -> list[str]:
+def _add(
+    module: nn.Module, kind: Convolution, number: int, inputs: int, outputs: int, side: int, stride: tuple[int, int]
+) -> list[str]:
     """Gives `module` a convolution of `side`³ and its BatchNorm, or two of each; `stride` is in time and in space.
 
     Returns:
@@ -47,7 +49,9 @@ def _add(module: nn.Module, kind: Convolution, number: int, inputs: int, outputs
         convolutions = {f"{number}": nn.Conv3d(inputs, outputs, side, (step, pixels, pixels), side // 2, bias=False)}
     else:
         between = middle(inputs, outputs, side, side)
-        spatial = nn.Conv3d(inputs, between, (1, side, side), (1, pixels, pixels), (0, side // 2, side // 2), bias=False)
+        spatial = nn.Conv3d(
+            inputs, between, (1, side, side), (1, pixels, pixels), (0, side // 2, side // 2), bias=False
+        )
         temporal = nn.Conv3d(between, outputs, (side, 1, 1), (step, 1, 1), (side // 2, 0, 0), bias=False)
         convolutions = {f"{number}_s": spatial, f"{number}_t": temporal}
     for name, convolution in convolutions.items():
@@ -75,10 +79,16 @@ class Block(nn.Module):
         last = inputs
         for number, side in enumerate(sides, 1):
             following = outputs if number == len(sides) else width
-            self.names += _add(self, kind, number, last, following, side, (stride, stride) if number == strided else (1, 1))
+            self.names += _add(
+                self, kind, number, last, following, side, (stride, stride) if number == strided else (1, 1)
+            )
             last = following
         projected = stride != 1 or inputs != outputs
-        project = nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs)) if projected else None
+        project = (
+            nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs))
+            if projected
+            else None
+        )
         self.downsample = project
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,8 +122,8 @@ class ResNet3D(nn.Module):
         return logits
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=16,
         size=[112, 112],
         geometry=Geometry.crop,
@@ -130,38 +140,39 @@ def _view() -> View:
 class Hara3DResNet:
     """A 3-D ResNet (Hara et al., CVPR 2018, arXiv 1711.09577; Kataoka et al., arXiv 2004.04968), plain or factored.
 
-    Not torchvision's networks of the same names: after the stem a maximum halves time, height and width, so that 18 layers
-    cost 17 GFLOP where torchvision's cost 81. Its features are the output of `layer4`, (N, 512 or 2048, T/16, 4, 4) for frames of
-    112 × 112; one cell in time for 16 frames.
+    Not torchvision's networks of the same names: after the stem a maximum halves time, height and width, so that 18
+    layers cost 17 GFLOP where torchvision's cost 81. Its features are the output of `layer4`, (N, 512 or 2048, T/16, 4,
+    4) for frames of 112 × 112; one cell in time for 16 frames.
 
     Names and shapes are those of the releases of 2020 of github.com/kenshohara/3D-ResNets-PyTorch (`r3d50_K_200ep.pth`,
     `r2p1d18_K_200ep.pth` and so on), under `state_dict`, with or without `module.`: `conv1`, `bn1` (R(2+1)D: `conv1_s`,
-    `bn1_s`, `conv1_t`, `bn1_t`), `layer1.0.conv1` … `layer4.2.bn3`, `layer1.0.downsample.0` and `.1`, `fc`. K is Kinetics-700; KM has
-    1039 classes, KMS 1139, KS 800, M (Moments in Time) 339, MS 439, S (STAIR Actions) 100. The releases of 2017 and 2018 with
-    50 and more layers fit too, but took values of 0 … 255 minus a mean; those with 18 and 34 have other shortcuts and are refused.
+    `bn1_s`, `conv1_t`, `bn1_t`), `layer1.0.conv1` … `layer4.2.bn3`, `layer1.0.downsample.0` and `.1`, `fc`. K is
+    Kinetics-700; KM has 1039 classes, KMS 1139, KS 800, M (Moments in Time) 339, MS 439, S (STAIR Actions) 100. The
+    releases of 2017 and 2018 with 50 and more layers fit too, but took values of 0 … 255 minus a mean; those with 18
+    and 34 have other shortcuts and are refused.
 
     Attributes:
         convolution: r3d or r2plus1d.
         depth: 18 or 34 layers, in basic blocks; 50 or 101, in bottlenecks.
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
-        classes: Names of the outputs (`_classes.class_names`), `class 0` and so on unless a file names them. The releases number
-            Kinetics-700's classes in the order in which they first appear in its training CSV file (0 slicing onion, 1 jetskiing,
-            …), not in alphabetical order: give that file.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing: the 16 middle frames, a shorter clip begun again (the repository's centre crop and loop in time; its
-            test averages windows of 16 frames over the whole clip), short side 112 by Pillow, the centre 112 × 112, mean and
-            deviation of Kinetics.
+        classes: Names of the outputs (`_classes.class_names`), `class 0` and so on unless a file names them. The
+            releases number Kinetics-700's classes in the order in which they first appear in its training CSV file (0
+            slicing onion, 1 jetskiing, …), not in alphabetical order: give that file.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing: the 16 middle frames, a shorter clip begun again (the repository's centre crop and loop in
+            time; its test averages windows of 16 frames over the whole clip), short side 112 by Pillow, the centre 112
+            × 112, mean and deviation of Kinetics.
     """
 
     version: ClassVar[int] = 2
 
     convolution: Convolution = Convolution.r3d
     depth: int = 50
-    weights: str | None = hashed(None)
-    classes: str | None = hashed(None)
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def __post_init__(self) -> None:
         if self.depth not in _BLOCKS:
@@ -171,10 +182,12 @@ class Hara3DResNet:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         prefix = "r3d" if self.convolution is Convolution.r3d else "r2p1d"
         source = f"github.com/kenshohara/3D-ResNets-PyTorch ({prefix}{self.depth}_K_200ep.pth)"
         build = partial(ResNet3D, kind=self.convolution, depth=self.depth)
         module, classes = released(self.weights, build, "fc.weight", self.classes, count=700, source=source)
-        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output)
+        return VideoModel(
+            module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output
+        )

@@ -12,13 +12,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
-from vidattr.models.network.network import Network
+from vidattr.config.fields import keyed_by_content
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released_file
 from vidattr.models.weights.renamed import renamed
 from vidattr.models.weights.slowfast_names import from_mmaction2, from_pyslowfast
-from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Sampling, Short
 
 _BLOCKS = (3, 4, 6, 3)
 _WIDTH = 64  # channels of the slow stem
@@ -75,7 +75,9 @@ class Bottleneck(nn.Module):
         self.conv1 = _unit(inputs, width, (3 if temporal else 1, 1, 1))
         self.conv2 = _unit(width, width, (1, 3, 3), (1, stride, stride))
         self.conv3 = _unit(width, outputs, (1, 1, 1), relu=False)
-        self.downsample = _unit(inputs, outputs, (1, 1, 1), (1, stride, stride), relu=False) if projected else nn.Identity()
+        self.downsample = (
+            _unit(inputs, outputs, (1, 1, 1), (1, stride, stride), relu=False) if projected else nn.Identity()
+        )
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,8 +118,9 @@ class Pathway(nn.Module):
 class SlowFast(nn.Module):
     """Two pathways, joined by lateral connections from fast to slow, averaged, concatenated, one linear layer.
 
-    The slow pathway sees every α-th frame and has a width of 64, the fast one all frames and a width of 8. After the stem
-    and the first three stages the fast features, convolved with a stride of α in time, are added to the slow channels.
+    The slow pathway sees every α-th frame and has a width of 64, the fast one all frames and a width of 8. After the
+    stem and the first three stages the fast features, convolved with a stride of α in time, are added to the slow
+    channels.
 
     Of the two releases, mmaction2 gives the slow pathway frames 0, α, 2α, … and its lateral connections are linear;
     PySlowFast spreads them from the first frame to the last (⌊i·(T−1)/(T/α−1)⌋), and adds batch norm and ReLU to the
@@ -163,8 +166,8 @@ _SOURCE = {
 }
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=32,
         size=[256, 256],
         geometry=Geometry.crop,
@@ -183,21 +186,23 @@ def _view() -> View:
 class SlowFastR50:
     """SlowFast with a ResNet-50 (Feichtenhofer et al., ICCV 2019, arXiv 1812.03982), without non-local blocks.
 
-    Its features are the output of `slow_path.layer4`, (N, 2048, T/α, H/32, W/32): 4 or 8 time steps for 32 frames. The fast
-    pathway's, `fast_path.layer4`, are (N, 256, T, H/32, W/32). The head reads both, so that no single volume has a linear
-    head on its average.
+    Its features are the output of `slow_path.layer4`, (N, 2048, T/α, H/32, W/32): 4 or 8 time steps for 32 frames. The
+    fast pathway's, `fast_path.layer4`, are (N, 256, T, H/32, W/32). The head reads both, so that no single volume has a
+    linear head on its average.
 
     Checkpoints: mmaction2's `slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb_*.pth` and `…8x8x1…`, under `state_dict`:
-    `backbone.slow_path.conv1.{conv,bn}.*`, `backbone.{slow,fast}_path.layer1.0.{conv1,conv2,conv3,downsample}.{conv,bn}.*`,
+    `backbone.slow_path.conv1.{conv,bn}.*`,
+    `backbone.{slow,fast}_path.layer1.0.{conv1,conv2,conv3,downsample}.{conv,bn}.*`,
     `backbone.slow_path.{conv1,layer1,layer2,layer3}_lateral.conv.weight`, `cls_head.fc_cls.*`; and PySlowFast's
     `SLOWFAST_4x16_R50.pkl` and `SLOWFAST_8x8_R50.pkl`, under `model_state`: `s1.pathway0_stem.{conv,bn}.*`,
-    `s1_fuse.{conv_f2s,bn}.*`, `s2.pathway0_res0.{branch1,branch1_bn,branch2.a,branch2.a_bn,…}.*`, `head.projection.*`. The two
-    files of its model zoo are Caffe2's, arrays under `blobs`: `conv1_w`, `res_conv1_bn_{s,b,rm,riv}`, `res2_0_branch1_w`,
-    `res2_0_branch2a_bn_s` …, the fast pathway's with `t_` before, `t_pool1_subsample_w`, `t_res2_2_branch2c_bn_subsample_w` …,
-    `pred_w`; what training left beside them (`*_momentum`, `lr`, `model_iter`) is not read.
+    `s1_fuse.{conv_f2s,bn}.*`, `s2.pathway0_res0.{branch1,branch1_bn,branch2.a,branch2.a_bn,…}.*`, `head.projection.*`.
+    The two files of its model zoo are Caffe2's, arrays under `blobs`: `conv1_w`, `res_conv1_bn_{s,b,rm,riv}`,
+    `res2_0_branch1_w`, `res2_0_branch2a_bn_s` …, the fast pathway's with `t_` before, `t_pool1_subsample_w`,
+    `t_res2_2_branch2c_bn_subsample_w` …, `pred_w`; what training left beside them (`*_momentum`, `lr`, `model_iter`) is
+    not read.
 
-    Unlike PySlowFast's test, which averages probabilities over the windows of 7 × 7 features, the features are averaged: the
-    same for frames of 224 × 224, and one network for any size.
+    Unlike PySlowFast's test, which averages probabilities over the windows of 7 × 7 features, the features are
+    averaged: the same for frames of 224 × 224, and one network for any size.
 
     Attributes:
         variant: How many of the frames the slow pathway sees, r50_4x16 every eighth and r50_8x8 every fourth.
@@ -206,28 +211,28 @@ class SlowFastR50:
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (mmaction2: tools/data/kinetics/label_map_k400.txt; PySlowFast:
             process_data/kinetics/classids.json of video-nonlocal-net).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing, by default mmaction2's: every second of the 63 middle frames, a shorter clip begun again; short side
-            256, the centre 256 × 256 (the middle one of the three crops of its test), its mean and deviation. PySlowFast's YAML:
-            32 numbers spread over 64 frames of 30 a second (the sixth of its ten clips), the last one repeated; the crop's offset
-            rounded up; mean 0.45, deviation 0.225.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing, by default mmaction2's: every second of the 63 middle frames, a shorter clip begun again;
+            short side 256, the centre 256 × 256 (the middle one of the three crops of its test), its mean and
+            deviation. PySlowFast's YAML: 32 numbers spread over 64 frames of 30 a second (the sixth of its ten clips),
+            the last one repeated; the crop's offset rounded up; mean 0.45, deviation 0.225.
     """
 
     version: ClassVar[int] = 2
 
     variant: Variant = Variant.r50_4x16
     release: Release = Release.mmaction2
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:kinetics400")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -242,4 +247,11 @@ class SlowFastR50:
             classes=self.classes,
             count=400,
         )
-        return Network(module, self.input, classes, layer="slow_path.layer4", memory_format=torch.channels_last_3d, output=self.output)
+        return VideoModel(
+            module,
+            self.input,
+            classes,
+            layer="slow_path.layer4",
+            memory_format=torch.channels_last_3d,
+            output=self.output,
+        )

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.divided_attention import divided_attention, split_heads, unfold_divided
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released_file
 from vidattr.models.weights.renamed import renamed
-from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Sampling, Short, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Sampling, Short
 
 _PATCH = 16
 
@@ -113,7 +113,14 @@ class TimeSformer(nn.Module):
     """
 
     def __init__(
-        self, grid: tuple[int, int, int], classes: int, *, width: int = 768, depth: int = 12, heads: int = 12, patch: int = _PATCH
+        self,
+        grid: tuple[int, int, int],
+        classes: int,
+        *,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        patch: int = _PATCH,
     ) -> None:
         super().__init__()
         frames, rows, columns = self.grid = grid
@@ -139,10 +146,14 @@ class TimeSformer(nn.Module):
         return logits
 
 
-def network_of(module: TimeSformer, view: View, classes: tuple[str, ...], output: Output = Output.softmax) -> Network:
+def network_of(
+    module: TimeSformer, view: Preprocessing, classes: tuple[str, ...], output: Output = Output.softmax
+) -> VideoModel:
     """Puts a TimeSformer of any size into a network that knows its features and its attention."""
-    temporal, spatial = ([f"blocks.{n}.{part}.qkv" for n in range(len(module.blocks))] for part in ("temporal_attn", "attn"))
-    return Network(
+    temporal, spatial = (
+        [f"blocks.{n}.{part}.qkv" for n in range(len(module.blocks))] for part in ("temporal_attn", "attn")
+    )
+    return VideoModel(
         module,
         view,
         classes,
@@ -186,8 +197,8 @@ def _renaming(names: tuple[tuple[str, str], ...]) -> Callable[[Mapping[str, Tens
     return lambda state: {ours(name): tensor for name, tensor in state.items()}
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=8,
         size=[224, 224],
         geometry=Geometry.crop,
@@ -206,15 +217,16 @@ def _view() -> View:
 class TimeSformerB16:
     """TimeSformer (Bertasius et al., ICML 2021, arXiv 2102.05095), ViT-B/16 with divided space-time attention.
 
-    Its features are the output of `norm1` of the last block, what the last spatial attention sees, without the class token:
-    (N, 768, T, H/16, W/16).
+    Its features are the output of `norm1` of the last block, what the last spatial attention sees, without the class
+    token: (N, 768, T, H/16, W/16).
 
     Checkpoints, all for frames of 224 × 224 but the HR of 16 frames of 448 × 448:
 
     * mmaction2's `timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb_*.pth`, under `state_dict`: `backbone.cls_token`,
-      `.pos_embed`, `.time_embed`, `.patch_embed.projection.*`, `.norm.*`, `.transformer_layers.layers.0.attentions.0.norm.*`,
-      `.attn.in_proj_weight`, `.attn.in_proj_bias`, `.attn.out_proj.*`, `.temporal_fc.*` (time), `.attentions.1.*` (space),
-      `.ffns.0.norm.*`, `.ffns.0.layers.0.0.*`, `.ffns.0.layers.1.*`; `cls_head.fc_cls.*`.
+      `.pos_embed`, `.time_embed`, `.patch_embed.projection.*`, `.norm.*`,
+      `.transformer_layers.layers.0.attentions.0.norm.*`, `.attn.in_proj_weight`, `.attn.in_proj_bias`,
+      `.attn.out_proj.*`, `.temporal_fc.*` (time), `.attentions.1.*` (space), `.ffns.0.norm.*`, `.ffns.0.layers.0.0.*`,
+      `.ffns.0.layers.1.*`; `cls_head.fc_cls.*`.
     * TimeSformer's own `TimeSformer_divST_{8x32_224,16x16_448,96x4_224}_{K400,K600}.pyth`, under `model_state`:
       `model.cls_token`, `.pos_embed`, `.time_embed`, `.patch_embed.proj.*`, `.norm.*`, `.head.*`,
       `.blocks.0.{norm1,attn.qkv,attn.proj,temporal_norm1,temporal_attn.qkv,temporal_attn.proj,temporal_fc,norm2,mlp.fc1,mlp.fc2}.*`.
@@ -224,31 +236,34 @@ class TimeSformerB16:
         weights: The checkpoint file; "random": untrained, for measuring speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (mmaction2: label_map_k400.txt; the authors': Kinetics' own, as they say).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing: the short side 224, the centre 224 × 224 (the middle one of the three crops of both tests). mmaction2:
-            every 32nd of the 225 middle frames, a shorter clip begun again, mean and deviation 0.5. The authors' own YAML: 8
-            numbers spread over the first 256 frames of 30 a second, the last one repeated; the crop's offset rounded up; mean
-            0.45 and deviation 0.225. `input.frames` and `input.size` have to be the checkpoint's.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing: the short side 224, the centre 224 × 224 (the middle one of the three crops of both
+            tests). mmaction2: every 32nd of the 225 middle frames, a shorter clip begun again, mean and deviation 0.5.
+            The authors' own YAML: 8 numbers spread over the first 256 frames of 30 a second, the last one repeated; the
+            crop's offset rounded up; mean 0.45 and deviation 0.225. `input.frames` and `input.size` have to be the
+            checkpoint's.
     """
 
     version: ClassVar[int] = 2
 
     release: Release = Release.mmaction2
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:kinetics400")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def __post_init__(self) -> None:
         if any(side % _PATCH for side in self.input.size):
-            raise ConfigError(f"model.input.size={list(self.input.size)}", expected=f"multiples of {_PATCH}, the side of a patch")
+            raise ConfigError(
+                f"model.input.size={list(self.input.size)}", expected=f"multiples of {_PATCH}, the side of a patch"
+            )
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:

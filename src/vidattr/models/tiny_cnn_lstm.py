@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.datasets.synthetic import CLASSES
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.bundled import weights_path
 from vidattr.models.weights.released import loaded
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 _WIDTHS = (16, 32, 64, 64)
 _SIDES = (5, 3, 3, 3)
@@ -29,8 +29,8 @@ class CNNLSTM(nn.Module):
 
     The maximum, because in an average an object that covers few cells counts for little, and learning takes far longer.
 
-    The features are the last convolution's, of one frame each: (N·T, 64, H/8, W/8). Time is mixed by the LSTM alone, and
-    forwards only, with no detached state: step s depends on the frames up to s, and so does the gradient, in full.
+    The features are the last convolution's, of one frame each: (N·T, 64, H/8, W/8). Time is mixed by the LSTM alone,
+    and forwards only, with no detached state: step s depends on the frames up to s, and so does the gradient, in full.
     Every step has its say in the mean probability, so an early frame counts through all later steps.
     """
 
@@ -60,8 +60,8 @@ def _unfold(features: Tensor, clips: int) -> Tensor:
     return features.view(clips, -1, *features.shape[1:]).transpose(1, 2)
 
 
-def _view() -> View:
-    return View(frames=16, size=[64, 64], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
+def _view() -> Preprocessing:
+    return Preprocessing(frames=16, size=[64, 64], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,23 @@ class TinyCNNLSTM:
     Attributes:
         weights: "package": trained by the recipe `tiny`; "random": untrained; else a checkpoint file.
         classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
         input: Preprocessing; the size may be changed, at a loss.
     """
 
     version: ClassVar[int] = 1
 
-    weights: str = hashed("package")
-    classes: str | None = hashed(None)
+    weights: str = keyed_by_content("package")
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None for random weights."""
         return weights_path(self.weights, "tiny_cnn_lstm")
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
         module, classes = loaded(self.weights_file(), CNNLSTM, "head.weight", self.classes, untrained_classes=CLASSES)
-        return Network(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32, output=self.output)
+        return VideoModel(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32, output=self.output)

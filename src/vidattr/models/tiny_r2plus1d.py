@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.datasets.synthetic import CLASSES
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.bundled import weights_path
 from vidattr.models.weights.released import loaded
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 _WIDTHS = (16, 32, 64)
 _FIRST_SCALE = 8.0  # of the last features, before training
@@ -71,37 +71,37 @@ class R2Plus1D(nn.Module):
         return logits
 
 
-def _view() -> View:
-    return View(frames=16, size=[64, 64], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
+def _view() -> Preprocessing:
+    return Preprocessing(frames=16, size=[64, 64], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
 
 
 @dataclass(frozen=True)
 class TinyR2Plus1D:
     """A small R(2+1)D (after Tran et al., CVPR 2018, arXiv 1711.11248) for the synthetic clips.
 
-    Each convolution is factored into space and time as in the paper. Unlike the paper, a factored convolution has as many
-    channels inside as outside, the stem takes every other frame, and the shortcut averages before it projects.
+    Each convolution is factored into space and time as in the paper. Unlike the paper, a factored convolution has as
+    many channels inside as outside, the stem takes every other frame, and the shortcut averages before it projects.
 
     Attributes:
         weights: "package": trained by the recipe `tiny`; "random": untrained; else a checkpoint file.
         classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
         input: Preprocessing; the size may be changed, at a loss.
     """
 
     version: ClassVar[int] = 1
 
-    weights: str = hashed("package")
-    classes: str | None = hashed(None)
+    weights: str = keyed_by_content("package")
+    classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None for random weights."""
         return weights_path(self.weights, "tiny_r2plus1d")
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
         module, classes = loaded(self.weights_file(), R2Plus1D, "head.weight", self.classes, untrained_classes=CLASSES)
-        return Network(module, self.input, classes, layer="block2", max_batch=32, output=self.output)
+        return VideoModel(module, self.input, classes, layer="block2", max_batch=32, output=self.output)

@@ -9,15 +9,23 @@ from typing import ClassVar
 
 import torch
 from torchvision.models import WeightsEnum
-from torchvision.models.video import MC3_18_Weights, R2Plus1D_18_Weights, R3D_18_Weights, VideoResNet, mc3_18, r2plus1d_18, r3d_18
+from torchvision.models.video import (
+    MC3_18_Weights,
+    R2Plus1D_18_Weights,
+    R3D_18_Weights,
+    VideoResNet,
+    mc3_18,
+    r2plus1d_18,
+    r3d_18,
+)
 
-from vidattr.config.fields import hashed
-from vidattr.models.network.network import Network
+from vidattr.config.fields import keyed_by_content
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.torchvision import download
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 
 class Architecture(StrEnum):
@@ -36,9 +44,9 @@ _RELEASED: dict[Architecture, WeightsEnum] = {
 }
 
 
-def _kinetics_view() -> View:
+def _kinetics_view() -> Preprocessing:
     # Height by width: with the two swapped a landscape frame is squeezed into a portrait one before the crop.
-    return View(
+    return Preprocessing(
         frames=16,
         size=[112, 112],
         geometry=Geometry.crop,
@@ -63,26 +71,27 @@ class TorchvisionResNet:
             measuring speed; else a checkpoint file, of any number of classes.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (its own `categories`).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing: 16 frames of 15 a second from the middle of the clip, the third of the five clips of torchvision's
-            test; (128, 171) by resizing, the centre 112 × 112, and the mean and deviation of Kinetics-400. Unlike that
-            test, which leaves out a video of fewer than 16 such frames, the last frame is repeated.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing: 16 frames of 15 a second from the middle of the clip, the third of the five clips of
+            torchvision's test; (128, 171) by resizing, the centre 112 × 112, and the mean and deviation of
+            Kinetics-400. Unlike that test, which leaves out a video of fewer than 16 such frames, the last frame is
+            repeated.
     """
 
     version: ClassVar[int] = 2
 
     architecture: Architecture = Architecture.r2plus1d_18
-    weights: str = hashed("kinetics400")
-    classes: str | None = hashed("released:kinetics400")
+    weights: str = keyed_by_content("kinetics400")
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_kinetics_view)
+    input: Preprocessing = field(default_factory=_kinetics_view)
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where the weights are known by name."""
         return None if self.weights in ("kinetics400", "random") else located(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -90,7 +99,9 @@ class TorchvisionResNet:
         """
         if self.weights == "random":
             module = untrained(lambda: _BUILD[self.architecture]())
-            return self._network(module, class_names(self.classes, module.fc.out_features, anonymous(module.fc.out_features)))
+            return self._network(
+                module, class_names(self.classes, module.fc.out_features, anonymous(module.fc.out_features))
+            )
         path = self.weights_file()
         checkpoint = download(_RELEASED[self.architecture]) if path is None else read(path)
         classes = head_size(checkpoint, "fc.weight")
@@ -98,5 +109,7 @@ class TorchvisionResNet:
         fill(module, checkpoint)
         return self._network(module, class_names(self.classes, classes, checkpoint.class_names))
 
-    def _network(self, module: VideoResNet, classes: tuple[str, ...]) -> Network:
-        return Network(module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output)
+    def _network(self, module: VideoResNet, classes: tuple[str, ...]) -> VideoModel:
+        return VideoModel(
+            module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output
+        )

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.models.video import MViT_V2_S_Weights, S3D_Weights, Swin3D_T_Weights, mvit_v2_s, s3d, swin3d_t
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network, Unfold
+from vidattr.models.network.network import Unfold, VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.torchvision import download
-from vidattr.video.preprocessing import Geometry, Sampling, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 
 class Architecture(StrEnum):
@@ -42,7 +42,7 @@ def _swin(num_classes: int) -> nn.Module:
     return built
 
 
-def unfold_mvit(view: View) -> Unfold:
+def unfold_mvit(view: Preprocessing) -> Unfold:
     """Returns what turns (N, 1 + t·h·w, c), the class token first, into (N, c, t, h, w).
 
     At first the tokens are T/2 × H/4 × W/4; pooling halves h and w.
@@ -59,7 +59,7 @@ def unfold_mvit(view: View) -> Unfold:
     return unfold
 
 
-def unfold_swin(view: View) -> Unfold:
+def unfold_swin(view: Preprocessing) -> Unfold:
     """Returns what turns (N, t, h, w, c), as nearly all layers put it out, into (N, c, t, h, w), and leaves that alone.
 
     At first the volume is T/2 × H/4 × W/4; merging halves h and w, upwards.
@@ -84,7 +84,7 @@ class _Known:
     layer: str
     frames: range
     sides: range
-    unfold: Callable[[View], Unfold] | None = None
+    unfold: Callable[[Preprocessing], Unfold] | None = None
     memory_format: torch.memory_format = torch.contiguous_format
 
 
@@ -119,8 +119,8 @@ _KNOWN = {
 }
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=128,
         size=[224, 224],
         geometry=Geometry.crop,
@@ -138,12 +138,13 @@ class TorchvisionVideo:
     """A video network as torchvision builds it, each with a preprocessing of its own, which its YAML says.
 
     * s3d (Xie et al., ECCV 2018, arXiv 1712.04851). Features: the output of `features`, (N, 1024, T/8, H/32, W/32). It
-      averages windows of 2 × 7 × 7 of them, and then the windows: at 16 frames that is one window, and Saliency Tubes find
-      the features; at more they find only the windows.
-    * mvit_v2_s (Li et al., CVPR 2022, arXiv 2112.01526), 16 frames of 224 × 224. Features: the output of the last block's `norm1` without
-      the class token, which the head reads, (N, 768, 8, 7, 7).
+      averages windows of 2 × 7 × 7 of them, and then the windows: at 16 frames that is one window, and Saliency Tubes
+      find the features; at more they find only the windows.
+    * mvit_v2_s (Li et al., CVPR 2022, arXiv 2112.01526), 16 frames of 224 × 224. Features: the output of the last
+      block's `norm1` without the class token, which the head reads, (N, 768, 8, 7, 7).
     * swin3d_t (Liu et al., CVPR 2022, arXiv 2106.13230), 32 frames. Features: what is averaged for the head,
-      (N, 768, T/2, H/32, W/32), `avgpool.volume`. Nearly all other layers put channels last, and `Network.volume` puts them in place.
+      (N, 768, T/2, H/32, W/32), `avgpool.volume`. Nearly all other layers put channels last, and `VideoModel.volume`
+      puts them in place.
 
     Attributes:
         architecture: Which of the three.
@@ -151,24 +152,27 @@ class TorchvisionVideo:
             measuring speed; else a checkpoint file, of any number of classes.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (its own `categories`).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing; by default that of s3d. Frames are those of one clip of torchvision's test: s3d its only one, 128
-            frames of 15 a second from the start; mvit_v2_s the third of five, 16 of 7.5; swin3d_t the seventh of twelve, 32 of
-            15. Unlike that test, which leaves out a shorter video, the last frame is repeated.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing; by default that of s3d. Frames are those of one clip of torchvision's test: s3d its only
+            one, 128 frames of 15 a second from the start; mvit_v2_s the third of five, 16 of 7.5; swin3d_t the seventh
+            of twelve, 32 of 15. Unlike that test, which leaves out a shorter video, the last frame is repeated.
     """
 
     version: ClassVar[int] = 2
 
     architecture: Architecture = Architecture.s3d
-    weights: str = hashed("kinetics400")
-    classes: str | None = hashed("released:kinetics400")
+    weights: str = keyed_by_content("kinetics400")
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def __post_init__(self) -> None:
         known = _KNOWN[self.architecture]
-        for name, sizes, taken in (("frames", [self.input.frames], known.frames), ("size", self.input.size, known.sides)):
+        for name, sizes, taken in (
+            ("frames", [self.input.frames], known.frames),
+            ("size", self.input.size, known.sides),
+        ):
             if any(size not in taken for size in sizes):
                 raise ConfigError(
                     f"model.input.{name}={','.join(map(str, sizes))}",
@@ -179,7 +183,7 @@ class TorchvisionVideo:
         """Returns the checkpoint file, or None where the weights are known by name."""
         return None if self.weights in ("kinetics400", "random") else located(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU.
 
         Raises:
@@ -197,7 +201,15 @@ class TorchvisionVideo:
         fill(module, checkpoint)
         return self._network(module, class_names(self.classes, count, checkpoint.class_names))
 
-    def _network(self, module: nn.Module, classes: tuple[str, ...]) -> Network:
+    def _network(self, module: nn.Module, classes: tuple[str, ...]) -> VideoModel:
         known = _KNOWN[self.architecture]
         unfold = None if known.unfold is None else known.unfold(self.input)
-        return Network(module, self.input, classes, layer=known.layer, unfold=unfold, memory_format=known.memory_format, output=self.output)
+        return VideoModel(
+            module,
+            self.input,
+            classes,
+            layer=known.layer,
+            unfold=unfold,
+            memory_format=known.memory_format,
+            output=self.output,
+        )

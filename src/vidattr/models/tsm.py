@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.models.resnet import Bottleneck, resnet50
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.video.preprocessing import Geometry, Resample, View
+from vidattr.video.preprocessing import Geometry, Preprocessing, Resample
 
 
 class Head(StrEnum):
@@ -45,7 +45,8 @@ def shift(clips: Tensor, fold: int) -> Tensor:
         fold: How many channels take the value of the next frame; as many more take the value of the frame before.
 
     Returns:
-        (N, T, c, h, w): channels 0 … fold − 1 of frame s are those of frame s + 1, the next `fold` those of frame s − 1.
+        (N, T, c, h, w): channels 0 … fold − 1 of frame s are those of frame s + 1, the next `fold` those of frame s −
+        1.
     """
     following, previous, still = clips[:, 1:, :fold], clips[:, :-1, fold : 2 * fold], clips[:, :, 2 * fold :]
     after, before = (0, 0) * 3 + (0, 1), (0, 0) * 3 + (1, 0)
@@ -61,7 +62,9 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N·T, c, h, w), clip after clip and frame after frame, to the convolution's output."""
-        y: Tensor = self.net(shift(x.reshape(-1, self.segments, *x.shape[1:]), x.shape[1] // self.shift_div).flatten(0, 1))
+        y: Tensor = self.net(
+            shift(x.reshape(-1, self.segments, *x.shape[1:]), x.shape[1] // self.shift_div).flatten(0, 1)
+        )
         return y
 
 
@@ -81,8 +84,11 @@ class ShiftedResNet50(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Maps (N, 3, T, H, W) to (N, K) logits: the mean over the frames."""
         if frames.shape[2] != self.segments:
-            raise ConfigError(f"a clip of {frames.shape[2]} frames", expected=f"model.input.frames={self.segments} of them")
-        # The frames of a clip side by side. Flattening (C, T) as it lies would make pictures of (R, R, R) of three frames.
+            raise ConfigError(
+                f"a clip of {frames.shape[2]} frames", expected=f"model.input.frames={self.segments} of them"
+            )
+        # The frames of a clip side by side. Flattening (C, T) as it lies would make pictures of (R, R, R) of three
+        # frames.
         scores: Tensor = self.get_submodule(self._layer)(self.base_model(frames.transpose(1, 2).flatten(0, 1)))
         return scores.view(len(frames), self.segments, -1).mean(1)
 
@@ -91,8 +97,8 @@ def _unfold(features: Tensor, clips: int) -> Tensor:
     return features.reshape(clips, -1, *features.shape[1:]).transpose(1, 2)
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=8,
         size=[224, 224],
         geometry=Geometry.crop,
@@ -109,45 +115,49 @@ class TSM:
 
     Its features are the output of `base_model.layer4`, of one frame each, (N·T, 2048, 7, 7) for frames of 224 × 224.
 
-    Names and shapes are those of github.com/mit-han-lab/temporal-shift-module, under `state_dict` and `module.`, such as
+    Names and shapes are those of github.com/mit-han-lab/temporal-shift-module, under `state_dict` and `module.`, such
+    as
     `TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth`: `base_model.conv1`, `base_model.bn1`,
     `base_model.layer1.0.conv1.net` … `base_model.layer4.2.bn3`, `new_fc`; and those of
-    github.com/epic-kitchens/epic-kitchens-55-action-models, `TSM_arch=resnet50_modality=RGB_segments=8-cfc93918.pth.tar`, which has
-    `fc_verb` (125) and `fc_noun` (352) in place of `new_fc`. Networks with non-local blocks or of optical flow are refused.
+    github.com/epic-kitchens/epic-kitchens-55-action-models,
+    `TSM_arch=resnet50_modality=RGB_segments=8-cfc93918.pth.tar`, which has `fc_verb` (125) and `fc_noun` (352) in place
+    of `new_fc`. Networks with non-local blocks or of optical flow are refused.
 
     Attributes:
         head: single, or verb or noun of a network that has both.
-        shift_div: A 1/`shift_div` of a block's channels come from the next frame, as many from the frame before. No weight tells
-            a network trained with another number: it is in the checkpoint's name ("shift8").
+        shift_div: A 1/`shift_div` of a block's channels come from the next frame, as many from the frame before. No
+            weight tells a network trained with another number: it is in the checkpoint's name ("shift8").
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (tools/kinetics_label_map.txt).
             EPIC-KITCHENS' are in EPIC_verb_classes.csv and EPIC_noun_classes.csv of its annotations.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing: T = 8 segments, the middle frame of each, short side 256 by Pillow, the centre 224 × 224, mean and
-            deviation of ImageNet. The networks called "dense" saw every eighth of 64 frames: `input.sampling=dense
-            input.stride=8 input.short=loop` is one of the ten clips of their test.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing: T = 8 segments, the middle frame of each, short side 256 by Pillow, the centre 224 × 224,
+            mean and deviation of ImageNet. The networks called "dense" saw every eighth of 64 frames:
+            `input.sampling=dense input.stride=8 input.short=loop` is one of the ten clips of their test.
     """
 
     version: ClassVar[int] = 2
 
     head: Head = Head.single
     shift_div: int = 8
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:kinetics400")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:kinetics400")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def __post_init__(self) -> None:
         if not 2 <= self.shift_div <= 64:
-            raise ConfigError(f"model.shift_div={self.shift_div}", expected="2 … 64: the narrowest shifted layer has 64 channels")
+            raise ConfigError(
+                f"model.shift_div={self.shift_div}", expected="2 … 64: the narrowest shifted layer has 64 channels"
+            )
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
         build = partial(ShiftedResNet50, segments=self.input.frames, shift_div=self.shift_div, head=self.head)
         source = _MIT if self.head is Head.single else _EPIC
@@ -162,4 +172,4 @@ class TSM:
                 source=source,
                 unused=_OTHER.get(self.head),
             )
-        return Network(module, self.input, classes, layer="base_model.layer4", unfold=_unfold, output=self.output)
+        return VideoModel(module, self.input, classes, layer="base_model.layer4", unfold=_unfold, output=self.output)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from torchvision.models import resnet50
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.lstm import Activation, unrolled_lstm
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.weights.released import released, released_file
-from vidattr.video.preprocessing import Channels, Geometry, Sampling, View
+from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _HIDDEN = 256
 _REDUCTION = 32  # of a frame's sides, to the last features
@@ -71,7 +71,9 @@ class LSTMCell(nn.Module):
 class RecurrentHead(nn.Module):
     """Two linear layers, the LSTM, and the classes' layer, at every step."""
 
-    def __init__(self, inputs: int, widths: tuple[int, int], classes: int, activation: Activation, bptt: BPTT, average: Average) -> None:
+    def __init__(
+        self, inputs: int, widths: tuple[int, int], classes: int, activation: Activation, bptt: BPTT, average: Average
+    ) -> None:
         super().__init__()
         self.fc6, self.fc7 = nn.Linear(inputs, widths[0]), nn.Linear(widths[0], widths[1])
         self.lstm1 = LSTMCell(widths[1], activation, bptt)
@@ -98,7 +100,9 @@ class VGG16LSTM(RecurrentHead):
         average: What is averaged over the steps.
     """
 
-    def __init__(self, classes: int, grid: tuple[int, int], activation: Activation, bptt: BPTT, average: Average) -> None:
+    def __init__(
+        self, classes: int, grid: tuple[int, int], activation: Activation, bptt: BPTT, average: Average
+    ) -> None:
         super().__init__(512 * grid[0] * grid[1], (4096, 4096), classes, activation, bptt, average)
         inputs = 3
         for stage, (count, outputs) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), start=1):
@@ -141,8 +145,8 @@ def _unfold(features: Tensor, clips: int) -> Tensor:
     return features.view(clips, -1, *features.shape[1:]).transpose(1, 2)
 
 
-def _view() -> View:
-    return View(
+def _view() -> Preprocessing:
+    return Preprocessing(
         frames=16,
         size=[224, 224],
         geometry=Geometry.crop,
@@ -161,20 +165,21 @@ _LAYER = {Backbone.vgg16: "pool5", Backbone.resnet50: "resnet.7"}
 class RecurrentCNN:
     """A CNN-LSTM (after Donahue et al., CVPR 2015) as explained by Bargal et al. (CVPR 2018) and Li et al. (WACV and TCSVT 2021).
 
-    Each frame goes through the CNN and two linear layers (`fc6`, `fc7`), and the frames through an LSTM with 256 units; every step
-    scores the classes, and the clip's answer is the mean of the steps. Its features are the output of `pool5`,
-    (N·T, 512, 7, 7), or of `resnet.7`, (N·T, 2048, 7, 7); Li et al. take `resnet.6` for their maps.
+    Each frame goes through the CNN and two linear layers (`fc6`, `fc7`), and the frames through an LSTM with 256 units;
+    every step scores the classes, and the clip's answer is the mean of the steps. Its features are the output of
+    `pool5`, (N·T, 512, 7, 7), or of `resnet.7`, (N·T, 2048, 7, 7); Li et al. take `resnet.6` for their maps.
 
     Names and shapes of the checkpoints, both from Li et al., plain or under `module.`:
-    VGG16, their conversion of Bargal et al.'s Caffe network: `conv1_1.weight`, `conv1_1.bias` … `conv5_3.bias`, `fc6` (4096, 25088),
-    `fc7` (4096, 4096), `lstm1.fc_x.weight` (1024, 4096) with bias, `lstm1.fc_h.weight` (1024, 256), `fc8_final` (K, 256).
-    ResNet-50: `resnet.0.weight`, `resnet.1.*`, `resnet.4.0.conv1.weight` … `resnet.7.2.bn3.*`, `fc6` (1024, 2048), `fc7` (512, 1024),
-    `lstm1.fc_x` (1024, 512), `lstm1.fc_h`, `fc8_final`. Theirs has variants with `layer3` features or one linear layer; those are refused.
+    VGG16, their conversion of Bargal et al.'s Caffe network: `conv1_1.weight`, `conv1_1.bias` … `conv5_3.bias`, `fc6`
+    (4096, 25088), `fc7` (4096, 4096), `lstm1.fc_x.weight` (1024, 4096) with bias, `lstm1.fc_h.weight` (1024, 256),
+    `fc8_final` (K, 256). ResNet-50: `resnet.0.weight`, `resnet.1.*`, `resnet.4.0.conv1.weight` … `resnet.7.2.bn3.*`,
+    `fc6` (1024, 2048), `fc7` (512, 1024), `lstm1.fc_x` (1024, 512), `lstm1.fc_h`, `fc8_final`. Theirs has variants with
+    `layer3` features or one linear layer; those are refused.
 
-    Conventions differ. Bargal et al.'s network takes BGR with the means 103.939, 116.779, 128.68 (their own; VGG's third
-    is 123.68), the default here. Li et al. trained further on RGB, without swapping the channels of the weights, and with the
-    same means in RGB's order: their fine-tuned networks need that. They also detach h and c at each step in the
-    forward pass, so that frame t gets no credit for later steps (`bptt=truncated`); answers are the same.
+    Conventions differ. Bargal et al.'s network takes BGR with the means 103.939, 116.779, 128.68 (their own; VGG's
+    third is 123.68), the default here. Li et al. trained further on RGB, without swapping the channels of the weights,
+    and with the same means in RGB's order: their fine-tuned networks need that. They also detach h and c at each step
+    in the forward pass, so that frame t gets no credit for later steps (`bptt=truncated`); answers are the same.
 
     Attributes:
         backbone: vgg16 or resnet50.
@@ -183,12 +188,14 @@ class RecurrentCNN:
         average: prob (VGG16) or logit (ResNet-50); with prob the logits are the logarithm of the mean probability.
         weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
         classes: Names of the outputs (`_classes.class_names`).
-            Bargal et al.'s are numbered as `ucf101` is (models/VGG16_LSTM/catName.txt); how Li et al. number theirs is not known.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves (sigmoid); or
-            (the logarithms of) probabilities.
-        input: Preprocessing: 16 frames, resized to 240 × 320 (as frames of UCF101 are), the centre 224 × 224, values in 0..255. The
-            YAML files of Li et al.'s two networks resize by Pillow; whether accimage, which they used where it was there, filters
-            in the same way is not verified. VGG16's linear layers are made for the size: a trained network takes no other.
+            Bargal et al.'s are numbered as `ucf101` is (models/VGG16_LSTM/catName.txt); how Li et al. number theirs is
+            not known.
+        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
+            (sigmoid); or (the logarithms of) probabilities.
+        input: Preprocessing: 16 frames, resized to 240 × 320 (as frames of UCF101 are), the centre 224 × 224, values in
+            0..255. The YAML files of Li et al.'s two networks resize by Pillow; whether accimage, which they used where
+            it was there, filters in the same way is not verified. VGG16's linear layers are made for the size: a
+            trained network takes no other.
 
     Raises:
         ConfigError: A VGG16 whose size is no multiple of 32.
@@ -200,27 +207,35 @@ class RecurrentCNN:
     activation: Activation = Activation.relu
     bptt: BPTT = BPTT.full
     average: Average = Average.prob
-    weights: str | None = hashed(None)
-    classes: str | None = hashed("released:ucf101")
+    weights: str | None = keyed_by_content(None)
+    classes: str | None = keyed_by_content("released:ucf101")
     output: Output = Output.softmax
-    input: View = field(default_factory=_view)
+    input: Preprocessing = field(default_factory=_view)
 
     def __post_init__(self) -> None:
         if self.backbone is Backbone.vgg16 and any(side % _REDUCTION for side in self.input.size):
-            raise ConfigError(f"model.input.size={list(self.input.size)}", expected=f"multiples of {_REDUCTION} for VGG16")
+            raise ConfigError(
+                f"model.input.size={list(self.input.size)}", expected=f"multiples of {_REDUCTION} for VGG16"
+            )
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
         return released_file(self.weights)
 
-    def load(self) -> Network:
+    def load(self) -> VideoModel:
         """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
-        module, classes = released(self.weights, self.build(), "fc8_final.weight", self.classes, count=_UCF101, source=_SOURCES)
-        return Network(module, self.input, classes, layer=_LAYER[self.backbone], unfold=_unfold, max_batch=4, output=self.output)
+        module, classes = released(
+            self.weights, self.build(), "fc8_final.weight", self.classes, count=_UCF101, source=_SOURCES
+        )
+        return VideoModel(
+            module, self.input, classes, layer=_LAYER[self.backbone], unfold=_unfold, max_batch=4, output=self.output
+        )
 
     def build(self) -> Callable[[int], VGG16LSTM | ResNet50LSTM]:
         """Returns what makes the network, untrained, for a number of classes."""
         if self.backbone is Backbone.resnet50:
             return partial(ResNet50LSTM, activation=self.activation, bptt=self.bptt, average=self.average)
         rows, columns = (side // _REDUCTION for side in self.input.size)
-        return partial(VGG16LSTM, grid=(rows, columns), activation=self.activation, bptt=self.bptt, average=self.average)
+        return partial(
+            VGG16LSTM, grid=(rows, columns), activation=self.activation, bptt=self.bptt, average=self.average
+        )

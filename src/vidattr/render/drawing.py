@@ -103,7 +103,9 @@ def outline(tile: Pixels, boxes: Sequence[Box], height: int, width: int) -> None
             cv2.rectangle(tile, (left + inset, top + inset), (right - inset, bottom - inset), (shade, shade, shade), 1)
 
 
-def bars(page: Pixels, x: int, y: int, width: int, height: int, values: NDArray[np.float64], active: int | None = None) -> None:
+def bars(
+    page: Pixels, x: int, y: int, width: int, height: int, values: NDArray[np.float64], active: int | None = None
+) -> None:
     """Draws one bar per value from the common zero line, the active one in the accent colour."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     unit = height / (high - low) if high > low else 0.0

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from vidattr.types import Pixels
 
 _BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.uint8)
-_TO_CELLS = np.round(np.linspace(0, 31 * 8, 256)).astype(np.uint8)  # 0 and 255 fall on the first and the last cell, undithered
+_TO_CELLS = np.round(np.linspace(0, 31 * 8, 256)).astype(
+    np.uint8
+)  # 0 and 255 fall on the first and the last cell, undithered
 
 
 def png(picture: Pixels) -> bytes:
@@ -36,7 +38,9 @@ def gif(frames: Pixels, fps: float) -> bytes:
     for image in images:
         image.putpalette(palette.tobytes())
     file = io.BytesIO()
-    pause = max(round(100 / fps), 2) * 10  # a GIF counts hundredths of a second, and players slow down whatever is under two
+    pause = (
+        max(round(100 / fps), 2) * 10
+    )  # a GIF counts hundredths of a second, and players slow down whatever is under two
     images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=pause, loop=0, optimize=False)
     return file.getvalue()
 
@@ -62,14 +66,17 @@ def mp4(frames: Pixels, fps: float) -> bytes:
 def _palette(frames: Pixels) -> NDArray[np.uint8]:
     """Returns (256, 3) colours: black, white, and an octree's over every few pixels of every few frames.
 
-    An octree gives each colour its share of the cube; a median cut would spend all on the frames and posterise the heat.
+    An octree gives each colour its share of the cube; a median cut would spend all on the frames and posterise the
+    heat.
     """
     t, h, w = frames.shape[:3]
     step = max(round((min(t, 8) * h * w / 16_000) ** 0.5), 1)
     some = np.ascontiguousarray(frames[:: -(-t // 8), ::step, ::step])
     tree = Image.fromarray(some.reshape(1, -1, 3)).quantize(254, Image.Quantize.FASTOCTREE)
     colours = np.array(tree.getpalette(), np.uint8).reshape(-1, 3)[:254]
-    return np.pad(np.concatenate([np.array([[0] * 3, [255] * 3], np.uint8), colours]), ((0, 254 - len(colours)), (0, 0)))
+    return np.pad(
+        np.concatenate([np.array([[0] * 3, [255] * 3], np.uint8), colours]), ((0, 254 - len(colours)), (0, 0))
+    )
 
 
 def _nearest(palette: NDArray[np.uint8], cells: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -80,7 +87,9 @@ def _nearest(palette: NDArray[np.uint8], cells: NDArray[np.uint16]) -> NDArray[n
     colour = np.stack([need >> 10, need >> 5 & 31, need & 31], 1).astype(np.float32) * (255 / 31)
     inks = palette.astype(np.float32)
     table = np.zeros(32**3, np.uint8)
-    table[need] = ((inks**2).sum(1) - 2 * colour @ inks.T).argmin(1)  # the distance less |colour|², which no choice changes
+    table[need] = ((inks**2).sum(1) - 2 * colour @ inks.T).argmin(
+        1
+    )  # the distance less |colour|², which no choice changes
     return table
 
 

@@ -78,13 +78,16 @@ def _sheet(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, f
 def discard(job: Job, clip: str, new: StoredMap) -> None:
     """Removes the pictures of a clip that show something else than a map that is about to be written.
 
-    That is all of them where the old map was of another source, or stored otherwise; where there is no old map to tell, those
-    that are older than the source. Every sheet of the dataset and network with this clip goes too: it is drawn anew by the
-    next run of its methods.
+    That is all of them where the old map was of another source, or stored otherwise; where there is no old map to tell,
+    those that are older than the source. Every sheet of the dataset and network with this clip goes too: it is drawn
+    anew by the next run of its methods.
     """
     config, label = job.cell.config, job.cell.label or job.cell.names["dataset"]
     sheets = (Path(config.paths.out) / "comparison" / job.cell.names["model"]).glob("[!.]*/")
-    pictures = [*job.folder.pictures(clip), *(one / f"{clip}.png" for one in sheets if one.name.startswith(f"{label}-"))]
+    pictures = [
+        *job.folder.pictures(clip),
+        *(one / f"{clip}.png" for one in sheets if one.name.startswith(f"{label}-")),
+    ]
     for path in pictures:
         if clip in job.stale or _older(path, new.source.get("changed", 0)):
             path.unlink(missing_ok=True)
@@ -116,4 +119,9 @@ def sheets(jobs: Sequence[Job]) -> Path:
     """Returns the folder of the sheets that compare exactly these runs."""
     cell = jobs[0].cell
     runs = key({"runs": sorted(key(job.folder.identity) for job in jobs)})
-    return Path(cell.config.paths.out) / "comparison" / cell.names["model"] / f"{cell.label or cell.names['dataset']}-{runs}"
+    return (
+        Path(cell.config.paths.out)
+        / "comparison"
+        / cell.names["model"]
+        / f"{cell.label or cell.names['dataset']}-{runs}"
+    )

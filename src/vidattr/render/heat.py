@@ -51,7 +51,8 @@ class Scale:
     def of(cls, map: Map, render: Render) -> Scale:
         """Returns the scale of a (T, H, W) map: its percentiles over the whole clip, never per frame.
 
-        Unlike the papers, which divide by max − min and so make NaN of a constant map, a map without contrast has no scale.
+        Unlike the papers, which divide by max − min and so make NaN of a constant map, a map without contrast has no
+        scale.
         """
         if not np.isfinite(map).all():
             return cls(0, 0, "map not finite")
@@ -84,8 +85,8 @@ class Scale:
 def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
     """Draws a map over its frames.
 
-    Heat is blended as the demo of Li et al. (WACV 2021) does, out = (1 − m^γ)·frame + m^γ·colour(m), the weight m^γ times
-    `opacity`; a cut-out keeps 1 − (1 − m²)^2.4 of each pixel, as their figures do.
+    Heat is blended as the demo of Li et al. (WACV 2021) does, out = (1 − m^γ)·frame + m^γ·colour(m), the weight m^γ
+    times `opacity`; a cut-out keeps 1 − (1 − m²)^2.4 of each pixel, as their figures do.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.

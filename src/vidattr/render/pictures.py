@@ -153,7 +153,9 @@ def write(folder: Path, scene: Scene, map: Map, method: str, render: Render, *, 
     return list(todo.values())
 
 
-def write_comparison(folder: Path, scene: Scene, maps: Mapping[str, Map], render: Render, *, overwrite: bool = False) -> list[Path]:
+def write_comparison(
+    folder: Path, scene: Scene, maps: Mapping[str, Map], render: Render, *, overwrite: bool = False
+) -> list[Path]:
     """Writes the sheet with all methods of one clip, `<clip>.png`, if it is asked for and not there yet."""
     path = folder / f"{scene.clip}.png"
     if not render.comparison or (path.exists() and not overwrite):
@@ -170,8 +172,8 @@ def write_cutouts(
     Args:
         folder: Where to.
         scene: The clip.
-        extras: What the method stored: `masks` (A, T, H, W), `ratios`, `area_visible` (A,) and `probability` (A, iterations);
-            without masks there is nothing to draw.
+        extras: What the method stored: `masks` (A, T, H, W), `ratios`, `area_visible` (A,) and `probability` (A,
+            iterations); without masks there is nothing to draw.
         method: Name of the method.
         render: Which pictures, and how; it goes with the grid.
         overwrite: Write it also if it is there.

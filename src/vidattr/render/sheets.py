@@ -48,7 +48,9 @@ def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
     """
     T = len(scene.pixels)
     picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
-    few = replace(scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ())
+    few = replace(
+        scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ()
+    )
     rows = [_Row("frames", "", _tiles(few, few.pixels, render.tile, render))]
     for name, map in maps.items():
         heat = overlay(scene.pixels, map, render)[picked]
@@ -68,7 +70,9 @@ def cutouts(scene: Scene, masks: Map, words: Sequence[tuple[str, str]], method: 
     """
     T = len(scene.pixels)
     picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
-    few = replace(scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ())
+    few = replace(
+        scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ()
+    )
     black = replace(render, style=Style.cutout, opacity=1.0)
     rows = [_Row("frames", method, _tiles(few, few.pixels, render.tile, render))]
     for mask, (name, note) in zip(masks, words, strict=True):
@@ -77,7 +81,9 @@ def cutouts(scene: Scene, masks: Map, words: Sequence[tuple[str, str]], method: 
     return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, black, "")
 
 
-def strip(scene: Scene, maps: Mapping[str, Map], words: Mapping[str, Sequence[str]], points: Sequence[str], render: Render) -> Pixels:
+def strip(
+    scene: Scene, maps: Mapping[str, Map], words: Mapping[str, Sequence[str]], points: Sequence[str], render: Render
+) -> Pixels:
     """Draws what several states of a network make of one frame: a row a method, a column a state, each map on its own scale.
 
     Args:
@@ -89,7 +95,9 @@ def strip(scene: Scene, maps: Mapping[str, Map], words: Mapping[str, Sequence[st
     """
     rows = []
     for name, states in maps.items():
-        tiles = np.concatenate([_tiles(scene, overlay(scene.pixels, state[None], render), render.tile, render) for state in states])
+        tiles = np.concatenate(
+            [_tiles(scene, overlay(scene.pixels, state[None], render), render.tile, render) for state in states]
+        )
         flaws = [Scale.of(state, render).flaw for state in states]
         under = tuple(", ".join(filter(None, pair)) for pair in zip(words[name], flaws, strict=True))
         rows.append(_Row(name, f"frame {scene.numbers[0]}", tiles, under))
@@ -111,7 +119,9 @@ def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: R
     h, w = rows[0].tiles.shape[1:3]
     line = draw.line_height(draw.SMALL)
     pitch = h + draw.GAP + (line if any(row.under for row in rows) else 0)
-    gutter = max(max(draw.text_width(row.name, draw.BODY, bold=True), draw.text_width(row.note, draw.SMALL)) for row in rows)
+    gutter = max(
+        max(draw.text_width(row.name, draw.BODY, bold=True), draw.text_width(row.note, draw.SMALL)) for row in rows
+    )
     gutter = min(gutter, 200) + draw.MARGIN
     width = max(gutter + len(titles) * (w + draw.GAP) - draw.GAP, _NARROWEST)
     head = _head(scene, [scene.model], width)
@@ -124,7 +134,14 @@ def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: R
     for number, row in enumerate(rows):
         y = top + number * pitch
         middle = y + h // 2 - draw.line_height(draw.BODY)
-        draw.text(page, draw.MARGIN, middle, draw.shorten(row.name, draw.BODY, gutter - draw.MARGIN, bold=True), draw.BODY, bold=True)
+        draw.text(
+            page,
+            draw.MARGIN,
+            middle,
+            draw.shorten(row.name, draw.BODY, gutter - draw.MARGIN, bold=True),
+            draw.BODY,
+            bold=True,
+        )
         draw.text(page, draw.MARGIN, middle + draw.line_height(draw.BODY), row.note, draw.SMALL, draw.GREY)
         for x, tile in zip(left, row.tiles, strict=True):
             page[y : y + h, x : x + w] = tile
@@ -136,7 +153,9 @@ def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: R
 
 def animation(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
     """Draws the frames of an animation, (T, h, w, 3): frame beside heat map, and each frame's mean importance beneath."""
-    frames, heat = (_tiles(scene, x, render.animation_tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render)))
+    frames, heat = (
+        _tiles(scene, x, render.animation_tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render))
+    )
     T, h, w = frames.shape[:3]
     scale = Scale.of(map, render)
     width = max(2 * w + draw.GAP, _NARROWEST)
@@ -182,8 +201,17 @@ def _head(scene: Scene, names: list[str], width: int) -> Pixels:
         facts.append(f"labelled {scene.label}")
     lines = draw.flow([*names, *facts], draw.BODY, width)
     title = draw.line_height(draw.TITLE)
-    strip = draw.sheet(draw.MARGIN + title + len(lines) * draw.line_height(draw.BODY) + draw.GAP, width + 2 * draw.MARGIN)
-    draw.text(strip, draw.MARGIN, draw.MARGIN - 4, draw.shorten(scene.clip, draw.TITLE, width, bold=True), draw.TITLE, bold=True)
+    strip = draw.sheet(
+        draw.MARGIN + title + len(lines) * draw.line_height(draw.BODY) + draw.GAP, width + 2 * draw.MARGIN
+    )
+    draw.text(
+        strip,
+        draw.MARGIN,
+        draw.MARGIN - 4,
+        draw.shorten(scene.clip, draw.TITLE, width, bold=True),
+        draw.TITLE,
+        bold=True,
+    )
     for i, line in enumerate(lines):
         draw.text(strip, draw.MARGIN, draw.MARGIN + title + i * draw.line_height(draw.BODY), line, draw.BODY, draw.GREY)
     return strip

@@ -57,7 +57,9 @@ class StoredStrip:
                 maps, values, pixels = (file.get_tensor(name) for name in ("maps", "values", "pixels"))
             return cls(maps, values, pixels, facts["name"], facts["number"], tuple(facts["points"]))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            raise ClipError(f"{path} is no whole strip: {error}", remedy="delete the scores beside it and evaluate again") from error
+            raise ClipError(
+                f"{path} is no whole strip: {error}", remedy="delete the scores beside it and evaluate again"
+            ) from error
 
 
 def draw(path: Path, scene: Scene, strips: Mapping[str, StoredStrip], render: Render) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidattr.config.compose import Cell
+from vidattr.config.compose import Experiment
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, ConfigError, line
 from vidattr.labels import index_of, plain
 from vidattr.models.network.finite import complaint
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.protocols import Joint
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
@@ -26,7 +26,7 @@ from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Explanation, Query, Sample
 from vidattr.video.decode import read as read_video
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 Failure = tuple[str, str, Exception]  # clip id, stage, error
 
@@ -36,40 +36,51 @@ def clip_seed(seed: int, clip: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{clip}".encode()).digest()[:8], "big") >> 1
 
 
-def by_network(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+def by_network(cells: Sequence[Experiment]) -> Iterator[list[Experiment]]:
     """Groups cells that share the network, the clips and what is asked of them; groups of one network follow each other."""
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[str, list[Experiment]] = {}
     first: dict[str, int] = {}
     for cell in cells:
         config = cell.config
-        asked = {name: str(config[name]) for name in ("dataset", "target", "seed", "limit", "runtime", "render", "paths", "save_label")}
+        asked = {
+            name: str(config[name])
+            for name in ("dataset", "target", "seed", "limit", "runtime", "render", "paths", "save_label")
+        }
         shared = {"dataset": describe(cell.dataset), "model": network_key(cell), **asked}
         groups.setdefault(key(shared), []).append(cell)
         first.setdefault(network_key(cell), len(first))
     yield from sorted(groups.values(), key=lambda group: first[network_key(group[0])])
 
 
-def network_key(cell: Cell) -> str:
+def network_key(cell: Experiment) -> str:
     """Returns what tells one resident network from another."""
     return key({**describe(cell.model), "precision": cell.runtime.precision.value, "compile": cell.runtime.compile})
 
 
-def clips_of(cell: Cell, shard: tuple[int, int] = (1, 1)) -> tuple[list[Clip], list[dict[str, Any]], Sequence[str]]:
+def clips_of(
+    cell: Experiment, shard: tuple[int, int] = (1, 1)
+) -> tuple[list[Clip], list[dict[str, Any]], Sequence[str]]:
     """Returns the clips that a cell is about, its dataset's problems as lines for `errors.jsonl`, and its notes.
 
-    A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the same
-    company in whatever shard.
+    A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the
+    same company in whatever shard.
     """
     index = cell.dataset.index()
     clips = list(index.clips[: cell.config.limit])
     if not clips and not index.problems:
-        raise ConfigError(f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit")
+        raise ConfigError(
+            f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit"
+        )
     problems = [line(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in index.problems]
-    mine = stretches(clips, cell.runtime.clips)[shard[0] - 1 :: shard[1]]
-    return [clip for stretch in mine for clip in stretch], problems if shard[0] == 1 else [], index.notes if shard[0] == 1 else ()
+    mine = split_batches(clips, cell.runtime.clips)[shard[0] - 1 :: shard[1]]
+    return (
+        [clip for stretch in mine for clip in stretch],
+        problems if shard[0] == 1 else [],
+        index.notes if shard[0] == 1 else (),
+    )
 
 
-def class_index(network: Network, name: str | int) -> int:
+def class_index(network: VideoModel, name: str | int) -> int:
     """Returns the index of a class: by its name, in any spelling that `labels.plain` takes for it, or as `#2`; a number is an index.
 
     Raises:
@@ -78,7 +89,7 @@ def class_index(network: Network, name: str | int) -> int:
     return index_of(name, network.classes, network.places)
 
 
-def target_of(network: Network, asked: str, clip: Clip, predicted: int) -> int:
+def target_of(network: VideoModel, asked: str, clip: Clip, predicted: int) -> int:
     """Returns the class to explain in one clip; raises ClipError where its label is no class of the network."""
     if asked == "predicted":
         return predicted
@@ -88,13 +99,15 @@ def target_of(network: Network, asked: str, clip: Clip, predicted: int) -> int:
     if (place := network.places.get(plain(clip.label))) is not None:
         return place
     raise ClipError(
-        f"its label {clip.label!r} is none of the network's {len(network.classes)} classes" if clip.label else "it has no label",
+        f"its label {clip.label!r} is none of the network's {len(network.classes)} classes"
+        if clip.label
+        else "it has no label",
         expected=f"one of {', '.join(network.classes)}" if len(network.classes) <= 10 else None,
         remedy="target=predicted, or choose with dataset.classes the classes that the network knows",
     )
 
 
-def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[Decoded]]:
+def read_ahead(batches: Iterable[Sequence[Clip]], cell: Experiment) -> Iterator[list[Decoded]]:
     """Yields each batch decoded, in order, with the next two already on their way in background threads."""
 
     def read(clip: Clip) -> Decoded:
@@ -118,19 +131,19 @@ def read_ahead(batches: Iterable[Sequence[Clip]], cell: Cell) -> Iterator[list[D
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def stretches(clips: Sequence[Clip], size: int) -> list[list[Clip]]:
+def split_batches(clips: Sequence[Clip], size: int) -> list[list[Clip]]:
     """Cuts the clip list into the fixed batches in which it is always computed."""
     return [list(clips[start : start + size]) for start in range(0, len(clips), size)]
 
 
-def upload(view: View, device: torch.device, samples: Sequence[Sample]) -> Tensor:
+def upload(view: Preprocessing, device: torch.device, samples: Sequence[Sample]) -> Tensor:
     """Sends the bytes of a batch to the device, once, and makes the network's input of them there."""
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
     return view.normalise(pixels.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedBatch:
     """A batch on the device, with what the network says of it.
 
     Attributes:
@@ -147,15 +160,17 @@ class Ready:
     probability: Sequence[float]
     top: Sequence[tuple[tuple[str, float], ...]]
 
-    def alone(self, k: int) -> Ready:
+    def alone(self, k: int) -> PreparedBatch:
         """Returns the batch with the k-th clip in every row."""
         one = slice(k, k + 1)
         query = rows_of(self.query, [self.rows[k]] * len(self.query.seeds))
         clips, rows, samples = self.clips[one], self.rows[one], self.samples[one]
-        return Ready(clips, rows, samples, query, self.names[one], self.probability[one], self.top[one])
+        return PreparedBatch(clips, rows, samples, query, self.names[one], self.probability[one], self.top[one])
 
 
-def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[Ready | None, list[Failure]]:
+def prepare(
+    network: VideoModel, decoded: Sequence[Decoded], cell: Experiment
+) -> tuple[PreparedBatch | None, list[Failure]]:
     """Makes a query of a decoded batch, and names the readable clips of which no class can be explained, or the network fails."""
 
     def seen(batch: Sequence[Decoded]) -> tuple[Tensor, Tensor]:
@@ -168,7 +183,9 @@ def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[R
     readable = [row for row, (_, sample) in enumerate(decoded) if isinstance(sample, Sample)]
     if not readable:
         return None, []
-    found, failed = isolated(len(readable), lambda: seen(decoded), lambda k: seen([decoded[readable[k]]] * len(decoded)))
+    found, failed = isolated(
+        len(readable), lambda: seen(decoded), lambda k: seen([decoded[readable[k]]] * len(decoded))
+    )
     failures: list[Failure] = [(decoded[readable[k]][0].id, "prepare", error) for k, error in failed.items()]
     if not found:
         return None, failures
@@ -180,7 +197,9 @@ def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[R
     for row, (clip, _) in enumerate(decoded):
         if not shares[row].isfinite().all():
             if row in readable and clip.id not in {name for name, _, _ in failures}:
-                failures.append((clip.id, "network", within_memory(network, partial(complaint, network, frames[row : row + 1]))))
+                failures.append(
+                    (clip.id, "network", within_memory(network, partial(complaint, network, frames[row : row + 1])))
+                )
             continue
         try:
             targets.append(target_of(network, str(cell.config.target), clip, int(shares[row].argmax())))
@@ -195,7 +214,7 @@ def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[R
     samples = stood_in(decoded)
     mine = [keep[n] for n in rows]
     likeliest = shares[mine].topk(min(5, shares.shape[1]), dim=1)
-    ready = Ready(
+    ready = PreparedBatch(
         clips=[decoded[row][0] for row in mine],
         rows=rows,
         samples=[samples[row] for row in mine],
@@ -214,7 +233,9 @@ def prepare(network: Network, decoded: Sequence[Decoded], cell: Cell) -> tuple[R
     return ready, failures
 
 
-def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
+def explain_batch(
+    network: VideoModel, cells: Sequence[Experiment], ready: PreparedBatch
+) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
     """Runs the methods of cells on one batch, at once if they are several, and brings maps and extras back to the host, once.
 
     Returns:
@@ -222,9 +243,13 @@ def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> list
     """
     first, *others = methods = [cell.method for cell in cells]
 
-    def explain(batch: Ready) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
+    def explain(batch: PreparedBatch) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
         def work() -> list[Explanation]:
-            return first.together(network, batch.query, methods) if others and isinstance(first, Joint) else [first(network, batch.query)]
+            return (
+                first.explain_many(network, batch.query, methods)
+                if others and isinstance(first, Joint)
+                else [first(network, batch.query)]
+            )
 
         explanations = within_memory(network, work)
         return [_stored(found, batch, cell) for found, cell in zip(explanations, cells, strict=True)]
@@ -239,7 +264,7 @@ def explain_batch(network: Network, cells: Sequence[Cell], ready: Ready) -> list
     return maps
 
 
-def _stored(found: Explanation, ready: Ready, cell: Cell) -> tuple[dict[str, StoredMap], list[Failure]]:
+def _stored(found: Explanation, ready: PreparedBatch, cell: Experiment) -> tuple[dict[str, StoredMap], list[Failure]]:
     maps, keep_extras = found.map.float().cpu(), cell.runtime.extras
     bad = {row: int((~maps[row].isfinite()).sum()) for row in ready.rows}
     failures: list[Failure] = [

@@ -1,7 +1,8 @@
 """A clip does not feel its company: batches keep their size when a clip of them fails, and a clip that fails is found.
 
-What a kernel computes of one row of a batch depends, in the last bits, on the batch's size, and not on what the other rows hold.
-So another clip stands in where one cannot be read, and where a batch raises, each clip is tried in a batch of copies of itself.
+What a kernel computes of one row of a batch depends, in the last bits, on the batch's size, and not on what the other
+rows hold. So another clip stands in where one cannot be read, and where a batch raises, each clip is tried in a batch
+of copies of itself.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ def isolated(
 ) -> tuple[list[tuple[Sequence[int], R]], dict[int, Exception]]:
     """Works on a batch, and where that raises, on each of its clips by itself.
 
-    What `alone(k)` computes for clip k must be what it gets in the batch, to the bit: it takes a batch of the same size, in
-    which every clip is the k-th, and of its results the k-th counts.
+    What `alone(k)` computes for clip k must be what it gets in the batch, to the bit: it takes a batch of the same
+    size, in which every clip is the k-th, and of its results the k-th counts.
 
     Returns:
         Results, each with the places of the clips that it is good for, and the error of each clip that failed.

@@ -1,6 +1,7 @@
 """What is doubtful about the clips of a run, and what its dataset left aside: `warnings.jsonl`, and one way of telling it.
 
-A doubt is no error: the clip is explained, and the exit code is 0. It stands in the run's folder before the maps that it is about
+A doubt is no error: the clip is explained, and the exit code is 0. It stands in the run's folder before the maps that
+    it is about
 do, so that no kill parts them, and is told again by every later run and evaluation of these clips.
 """
 
@@ -26,7 +27,9 @@ class Doubts:
         shard: (i, n): they are a part of the run's clips, which keeps a file of its own.
     """
 
-    def __init__(self, folder: Path, clips: Iterable[Clip] = (), notes: Sequence[str] = (), shard: tuple[int, int] = (1, 1)) -> None:
+    def __init__(
+        self, folder: Path, clips: Iterable[Clip] = (), notes: Sequence[str] = (), shard: tuple[int, int] = (1, 1)
+    ) -> None:
         self.path = folder / ("warnings.jsonl" if shard == (1, 1) else f"warnings.{shard[0]}-of-{shard[1]}.jsonl")
         self.clips, self.notes = {clip.id: clip for clip in clips}, tuple(notes)
         # Those of parts are taken over by a run of the whole.
@@ -96,7 +99,9 @@ def tell(all_of: Iterable[Doubts], say: Callable[[str], object]) -> None:
     for doubts in runs:
         for clip, texts in doubts.found().items():
             found[clip] = tuple(dict.fromkeys((*found.get(clip, ()), *texts)))
-    for line in told(found, dict.fromkeys(note for doubts in runs for note in doubts.notes), runs[0].path if runs else None):
+    for line in told(
+        found, dict.fromkeys(note for doubts in runs for note in doubts.notes), runs[0].path if runs else None
+    ):
         say(line)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vidattr.config.compose import Cell
+from vidattr.config.compose import Experiment
 from vidattr.config.identity import key
 from vidattr.config.overrides import escaped
 from vidattr.run.batches import clips_of
@@ -18,12 +18,12 @@ from vidattr.run.sources import Again, Sources
 from vidattr.run.store import free_bytes
 
 
-def plan(cells: Sequence[Cell], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
+def plan(cells: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
     """Returns a row per cell: its key and folder, clips present and missing, forward passes and bytes still to come.
 
-    A pass is one clip through the network, forward, or forward and backward. A method that takes more of them for a longer or
-    larger clip tells those for 16 × 112 × 112, and all that can be where it may stop early. Bytes are those of the maps alone until a map
-    with its extras and pictures is there to be measured.
+    A pass is one clip through the network, forward, or forward and backward. A method that takes more of them for a
+    longer or larger clip tells those for 16 × 112 × 112, and all that can be where it may stop early. Bytes are those
+    of the maps alone until a map with its extras and pictures is there to be measured.
     """
     check_folders(cells)
     rows = []
@@ -67,7 +67,9 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
     lines += told({}, dict.fromkeys(note for row in rows for note in row["notes"]))
     total = sum(row["bytes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
-    lines.append(f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free")
+    lines.append(
+        f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free"
+    )
     lines.append("passes: at most, and for clips of 16 × 112 × 112 where a method's number depends on the clip")
     return "\n".join(lines)
 
@@ -80,7 +82,7 @@ def _size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def configuration(cells: Sequence[Cell], as_json: bool) -> str:
+def configuration(cells: Sequence[Experiment], as_json: bool) -> str:
     """Returns the composed configuration of every cell, as YAML documents or one JSON list."""
     found = []
     for cell in cells:

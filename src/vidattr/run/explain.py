@@ -21,11 +21,12 @@ def explain_videos(
 ) -> tuple[list[Job], list[dict[str, Any]]]:
     """Explains videos afresh, whatever is stored of them.
 
-    A clip has the name of its file. Where results of another video of that name are stored already, or another one was named
-    in front of it, a few digits of the hash of its path are put behind.
+    A clip has the name of its file. Where results of another video of that name are stored already, or another one was
+    named in front of it, a few digits of the hash of its path are put behind.
 
     Args:
-        arguments: Paths of videos and frame folders, and overrides, in any order; what has a `=` and is no file is an override.
+        arguments: Paths of videos and frame folders, and overrides, in any order; what has a `=` and is no file is an
+            override.
         folder: Config folder.
         add: More config folders.
         quiet: No progress bar.
@@ -42,20 +43,24 @@ def explain_videos(
         raise ConfigError("no video was named", expected="vidattr explain VIDEO... [KEY=VALUE]...")
     for one in overrides:
         if one.partition("=")[0].lstrip("+~") in ("dataset", "dataset.files"):
-            raise ConfigError(f"{one[:200]}: `vidattr explain` takes the videos that you name", remedy="`vidattr run` takes data sets")
+            raise ConfigError(
+                f"{one[:200]}: `vidattr explain` takes the videos that you name", remedy="`vidattr run` takes data sets"
+            )
     ours = ["dataset=clips", f"dataset.files=[{','.join(quoted(_absolute(one)) for one in videos)}]"]
     if not any(one.partition("=")[0].lstrip("+") == "target" for one in overrides):
         ours.append("target=predicted")
     cells = compose.cells([*ours, *overrides], folder=folder, add=add)
     check_out(str(cells[0].config.paths.out))
     if taken := _taken(cells):
-        cells = compose.cells([*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add)
+        cells = compose.cells(
+            [*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add
+        )
     clips = [clip.id for clip in cells[0].dataset.index().clips]
     jobs = run(cells, afresh=True, quiet=quiet)
     return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
 
 
-def _taken(cells: Sequence[compose.Cell]) -> list[str]:
+def _taken(cells: Sequence[compose.Experiment]) -> list[str]:
     """Returns the ids under which results of other videos are stored: of another place, and not the same file once more."""
     clips, found = cells[0].dataset.index().clips, set[str]()
     sources = Sources(clips, str(cells[0].config.target))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vidattr import __version__
-from vidattr.config.compose import Cell
+from vidattr.config.compose import Experiment
 from vidattr.config.identity import EARLIER, key, run_identity
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, VidattrError, line
@@ -25,7 +25,7 @@ from vidattr.run.store import RunFolder
 class Job:
     """One cell on its way: where its maps go, which clips it still wants, what went wrong."""
 
-    cell: Cell
+    cell: Experiment
     folder: RunFolder
     missing: set[str] = field(default_factory=set)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -34,7 +34,9 @@ class Job:
     written: int = 0
     failed: VidattrError | None = None
     again: dict[Again, int] = field(default_factory=dict)
-    stale: set[str] = field(default_factory=set)  # their maps on disk are of something else, and nothing may be drawn of them
+    stale: set[str] = field(
+        default_factory=set
+    )  # their maps on disk are of something else, and nothing may be drawn of them
     doubts: Doubts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +48,7 @@ class Job:
         self.missing.discard(clip)
 
 
-def run_folder(cell: Cell) -> RunFolder:
+def run_folder(cell: Experiment) -> RunFolder:
     """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`.
 
     A run that an earlier key version stored, and that holds what this cell would write, is gone on with where it lies.
@@ -76,9 +78,9 @@ def made_by(device: torch.device) -> dict[str, Any]:
     }
 
 
-def check_folders(cells: Sequence[Cell], force: bool = False) -> None:
+def check_folders(cells: Sequence[Experiment], force: bool = False) -> None:
     """Raises ConfigError where cells would share a folder, or it holds another run or takes no files: before anything is loaded."""
-    seen: dict[Path, Cell] = {}
+    seen: dict[Path, Experiment] = {}
     for out in {str(cell.config.paths.out) for cell in cells}:
         check_out(out)
     for cell in cells:
@@ -88,5 +90,6 @@ def check_folders(cells: Sequence[Cell], force: bool = False) -> None:
         other = seen.setdefault(folder.path, cell)
         if other is not cell and run_folder(other).identity != folder.identity:
             raise ConfigError(
-                f"two different cells would write to {folder.path}", remedy="leave save_label out: each gets a name of its own"
+                f"two different cells would write to {folder.path}",
+                remedy="leave save_label out: each gets a name of its own",
             )

@@ -12,7 +12,7 @@ from vidattr.errors import bug
 from vidattr.run import doubts
 
 if TYPE_CHECKING:
-    from vidattr.evaluate.scores import Judged
+    from vidattr.evaluate.scores import ScoreSheet
     from vidattr.run.job import Job
 
 
@@ -38,11 +38,17 @@ def report(jobs: Sequence[Job], as_json: bool) -> None:
     for row, job in zip(rows, jobs, strict=True):
         if not as_json:
             failed = f", {row['failed']} failed" if row["failed"] else ""
-            typer.echo(f"{row['cell']}: {row['written']} written, {row['present']} there before{failed}  {row['folder']}")
+            typer.echo(
+                f"{row['cell']}: {row['written']} written, {row['present']} there before{failed}  {row['folder']}"
+            )
             for why, count in job.again.items():
                 typer.echo(f"  {why.told(count)}")
         for line in job.errors[:5]:
-            typer.echo(f"  {line['clip'] or job.cell.title}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
+            typer.echo(
+                f"  {line['clip'] or job.cell.title}: {line['error']}"
+                + (f" ({line['to_do']})" if line["to_do"] else ""),
+                err=True,
+            )
         if len(job.errors) > 5:
             typer.echo(f"  and {len(job.errors) - 5} more in {job.errors_file or job.folder.path}", err=True)
     tell_doubts(jobs)
@@ -53,7 +59,7 @@ def report(jobs: Sequence[Job], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def tell_doubts(jobs: Sequence[Job | Judged]) -> None:
+def tell_doubts(jobs: Sequence[Job | ScoreSheet]) -> None:
     """Says what is doubtful about the clips of jobs, once."""
     doubts.tell((job.doubts for job in jobs), lambda line: typer.echo(line, err=True))
 

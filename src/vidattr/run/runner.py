@@ -1,8 +1,8 @@
 """Runs cells: every network loaded once, every clip decoded once, every method on the batch, every map written whole.
 
-A batch is a fixed stretch of the clip list. Resuming computes those batches again of which a map is missing, in the same
-company, and writes only what is not there; shards share out whole stretches, and a clip that fails leaves its place to another.
-So a run that was killed, shared out or disturbed ends with the same bytes as one that was not.
+A batch is a fixed stretch of the clip list. Resuming computes those batches again of which a map is missing, in the
+same company, and writes only what is not there; shards share out whole split_batches, and a clip that fails leaves its
+place to another. So a run that was killed, shared out or disturbed ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vidattr.config.compose import Cell
+from vidattr.config.compose import Experiment
 from vidattr.errors import FOR_ALL, ConfigError
 from vidattr.models.speed.memory import submitted
 from vidattr.protocols import Joint
 from vidattr.render import gallery
-from vidattr.run.batches import Ready, by_network, clips_of, explain_batch, prepare, read_ahead, stretches
+from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_batch, prepare, read_ahead, split_batches
 from vidattr.run.company import Decoded
 from vidattr.run.doubts import Doubts
 from vidattr.run.job import Job, check_folders, made_by, run_folder
@@ -31,7 +31,7 @@ from vidattr.writing import set_durable, sweep
 
 
 def run(
-    cells: Sequence[Cell],
+    cells: Sequence[Experiment],
     *,
     shard: tuple[int, int] = (1, 1),
     force: bool = False,
@@ -50,7 +50,8 @@ def run(
         quiet: No progress bar.
 
     Raises:
-        ConfigError: Something is wrong that concerns a whole cell. OutputError: a file cannot be written, say on a full disk.
+        ConfigError: Something is wrong that concerns a whole cell. OutputError: a file cannot be written, say on a full
+            disk.
     """
     check_folders(cells, force)
     done: list[Job] = []
@@ -79,7 +80,7 @@ def run(
     return done
 
 
-def _open(group: Sequence[Cell], shard: tuple[int, int], force: bool) -> list[Job]:
+def _open(group: Sequence[Experiment], shard: tuple[int, int], force: bool) -> list[Job]:
     jobs: dict[Path, Job] = {}
     for cell in group:
         folder = run_folder(cell)
@@ -90,15 +91,25 @@ def _open(group: Sequence[Cell], shard: tuple[int, int], force: bool) -> list[Jo
 
 
 def _run_group(
-    jobs: Sequence[Job], clips: Sequence[Clip], resident: Resident, *, fail_fast: bool, quiet: bool, overwrite: bool = False
+    jobs: Sequence[Job],
+    clips: Sequence[Clip],
+    resident: Resident,
+    *,
+    fail_fast: bool,
+    quiet: bool,
+    overwrite: bool = False,
 ) -> None:
     """Runs all methods of one dataset and model; what is missing decides which batches are read."""
     first = jobs[0].cell
     sheets = gallery.sheets(jobs)
     sweep(sheets)
-    batches = stretches(clips, first.runtime.clips)
+    batches = split_batches(clips, first.runtime.clips)
     missing = set[str]().union(*(job.missing for job in jobs))
-    wanted = [batch for batch in batches if overwrite or any(clip.id in missing or gallery.lacks(jobs, clip, sheets) for clip in batch)]
+    wanted = [
+        batch
+        for batch in batches
+        if overwrite or any(clip.id in missing or gallery.lacks(jobs, clip, sheets) for clip in batch)
+    ]
     title = f"{first.names['dataset']} · {first.names['model']}"
     bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
     with bar, ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw") as pool:
@@ -142,7 +153,7 @@ def _do_batch(
     for job in jobs:
         job.doubts.add(good)
         job.doubts.write()
-    ready: Ready | None = None
+    ready: PreparedBatch | None = None
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
         ready, failures = prepare(resident.network, decoded, jobs[0].cell)
         for failure in failures:
@@ -150,7 +161,10 @@ def _do_batch(
     found: dict[int, dict[str, StoredMap]] = {}
     for alike in _together(jobs):
         found |= _maps(resident, alike, ready, good)
-    return [draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample) for clip, sample in good]
+    return [
+        draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample)
+        for clip, sample in good
+    ]
 
 
 def _fail_all(jobs: Sequence[Job], clip: str, stage: str, error: Exception) -> None:
@@ -168,7 +182,7 @@ def _together(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _maps(
-    resident: Resident, alike: Sequence[Job], ready: Ready | None, good: Sequence[tuple[Clip, Sample]]
+    resident: Resident, alike: Sequence[Job], ready: PreparedBatch | None, good: Sequence[tuple[Clip, Sample]]
 ) -> dict[int, dict[str, StoredMap]]:
     """Returns the batch's maps of jobs that are answered at once: computed and written where missing, else read back."""
     found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
@@ -189,7 +203,7 @@ def _maps(
     return found
 
 
-def _asked(alike: Sequence[Job], ready: Ready) -> list[Job]:
+def _asked(alike: Sequence[Job], ready: PreparedBatch) -> list[Job]:
     """Returns the jobs to compute of those that are answered at once: all of them, where they were begun at once and not finished."""
     clips = {clip.id for clip in ready.clips}
     lack = [job for job in alike if job.failed is None and clips & job.missing]
@@ -215,7 +229,7 @@ def _keep(job: Job, clip: str, maps: dict[str, StoredMap]) -> None:
         job.fail(clip, "store", error)
 
 
-def redraw(cells: Sequence[Cell], *, quiet: bool = False) -> list[Job]:
+def redraw(cells: Sequence[Experiment], *, quiet: bool = False) -> list[Job]:
     """Draws the pictures of all stored maps anew; no map is computed.
 
     Raises:

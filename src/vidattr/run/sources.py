@@ -2,14 +2,15 @@
 
 A fingerprint is a plain dictionary that is stored with the map:
 
-* of a video file: its path, its state (size and the times at which content and inode last changed) and the sha256 of the
-  whole file;
+* of a video file: its path, its state (size and the times at which content and inode last changed) and the sha256 of
+  the whole file;
 * of a folder of frames: its path, its state (name, size and times of every image), its listing (names and sizes:
   the names decide what frames are taken), the names of the frames that the network saw, and the sha256 of those files;
 * of a clip that is made by code: nothing; the fields of its dataset and its class's own code are in the run's identity;
 * the clip's `span`, and its label where the label decides what is explained.
 
-Path and state are compared first, and only where they differ the content: a copy, or a file that was merely touched, is the
+Path and state are compared first, and only where they differ the content: a copy, or a file that was merely touched, is
+    the
 same source. Boxes and segment are not in it, for no map depends on them: `truth_of` is what the scores are compared by.
 """
 
@@ -96,8 +97,8 @@ class Source:
             numbers: The frame numbers that the network saw.
 
         Raises:
-            ClipError: The source changed since the first look, so that nobody knows which of both was read; or it cannot
-                be read.
+            ClipError: The source changed since the first look, so that nobody knows which of both was read; or it
+                cannot be read.
         """
         if self.path is None:
             return dict(self.asked)
@@ -107,9 +108,17 @@ class Source:
             if path.is_dir():
                 frames, _ = frame_files(path, self.clip.first_frame)
                 files = {"listing": listing, "files": [frames[number].name for number in dict.fromkeys(numbers)]}
-            found = {"path": self.path, "state": state, "changed": changed, "sha256": _content(path, files.get("files")), **files}
+            found = {
+                "path": self.path,
+                "state": state,
+                "changed": changed,
+                "sha256": _content(path, files.get("files")),
+                **files,
+            }
         except (OSError, KeyError, UnreadableError) as error:
-            raise ClipError(f"cannot read {path}: {error}", remedy="see who removes or writes it, and run again") from error
+            raise ClipError(
+                f"cannot read {path}: {error}", remedy="see who removes or writes it, and run again"
+            ) from error
         if _looked(path) != self._look:
             raise ClipError(f"{path} changed while it was read", remedy="wait until it is written, and run again")
         return {**found, **self.asked}
@@ -138,9 +147,15 @@ def _looked(path: Path) -> tuple[str, str, int]:
     try:
         if not path.is_dir():
             found = path.stat()
-            return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}", "", max(found.st_mtime_ns, found.st_ctime_ns)
+            return (
+                f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}",
+                "",
+                max(found.st_mtime_ns, found.st_ctime_ns),
+            )
         with os.scandir(path) as entries:
-            frames = sorted((one.name, _stat(one)) for one in entries if os.path.splitext(one.name)[1].lower() in IMAGE_SUFFIXES)
+            frames = sorted(
+                (one.name, _stat(one)) for one in entries if os.path.splitext(one.name)[1].lower() in IMAGE_SUFFIXES
+            )
     except OSError:
         return "", "", 0
     state = "\n".join(f"{name} {size} {times}" for name, (size, *times) in frames)

@@ -82,7 +82,9 @@ class RunFolder:
             ConfigError: The folder holds another run; the message lists the differences.
         """
         if force and self.path.exists():
-            aside = next(p for n in range(1, 10**6) if not (p := self.path.with_name(f"{self.path.name}.old-{n}")).exists())
+            aside = next(
+                p for n in range(1, 10**6) if not (p := self.path.with_name(f"{self.path.name}.old-{n}")).exists()
+            )
             try:
                 self.path.rename(aside)
             except OSError as error:
@@ -91,7 +93,8 @@ class RunFolder:
         if not self.exists():
             stamp = datetime.now(UTC).isoformat(timespec="seconds")
             write_text(
-                self.path / "run.json", json.dumps({"identity": self.identity, "made_by": {**made_by, "date": stamp}}, indent=2) + "\n"
+                self.path / "run.json",
+                json.dumps({"identity": self.identity, "made_by": {**made_by, "date": stamp}}, indent=2) + "\n",
             )
         sweep(self.path)
 
@@ -141,7 +144,9 @@ class RunFolder:
 
     def stored(self) -> frozenset[str]:
         """Ids of the clips whose map is there."""
-        return frozenset(path.stem for path in (self.path / "maps").glob("*.safetensors") if not path.name.startswith("."))
+        return frozenset(
+            path.stem for path in (self.path / "maps").glob("*.safetensors") if not path.name.startswith(".")
+        )
 
     def save(self, clip: str, found: StoredMap) -> None:
         """Writes the map of one clip, whole."""
@@ -152,7 +157,9 @@ class RunFolder:
         tensors |= {f"extras.{name}": value.contiguous().clone() for name, value in found.extras.items()}
         facts = {"target": found.target, "name": found.name, "probability": found.probability, "top": found.top}
         facts |= {"source": dict(found.source), "sha256": _digest(tensors["map"]), "extras": found.complete}
-        write_bytes(self.map_path(clip), save(tensors, {"vidattr": json.dumps(facts)}))  # one entry: several come in any order
+        write_bytes(
+            self.map_path(clip), save(tensors, {"vidattr": json.dumps(facts)})
+        )  # one entry: several come in any order
 
     def extras(self, clip: str) -> frozenset[str]:
         """Names of what is stored beside the map of one clip, by the file's header alone; none where it is damaged."""
@@ -167,8 +174,9 @@ class RunFolder:
     def facts(self, clip: str) -> dict[str, Any] | None:
         """Returns what is stored beside the voxels of a map, by the file's header alone; None where the file is not whole.
 
-        Keys are `target`, `name`, `probability` and `top` as in `StoredMap`, `source` (what it was made of), `sha256` (of its
-        voxels) and `extras` (whether all that the method knew is there); an earlier version stored the first four.
+        Keys are `target`, `name`, `probability` and `top` as in `StoredMap`, `source` (what it was made of), `sha256`
+        (of its voxels) and `extras` (whether all that the method knew is there); an earlier version stored the first
+        four.
         """
         try:
             with self.map_path(clip).open("rb") as file:
@@ -177,7 +185,11 @@ class RunFolder:
                 header = json.loads(file.read(length)) if length <= size - 8 else {}
             facts = json.loads(header.pop("__metadata__")["vidattr"])
             end = 8 + length + max(tensor["data_offsets"][1] for tensor in header.values())
-            return facts if end == size and {"map", "numbers"} <= header.keys() and {"target", "name"} <= facts.keys() else None
+            return (
+                facts
+                if end == size and {"map", "numbers"} <= header.keys() and {"target", "name"} <= facts.keys()
+                else None
+            )
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -207,7 +219,9 @@ class RunFolder:
         except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ClipError(f"{path} is no whole map: {error}", remedy="delete it and run again") from error
 
-    def write_errors(self, lines: Iterable[Mapping[str, Any]], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()) -> Path:
+    def write_errors(
+        self, lines: Iterable[Mapping[str, Any]], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()
+    ) -> Path:
         """Replaces the lines of one shard, or those of all, by these; without any the file goes.
 
         What another division into shards once said of the same clips goes too.

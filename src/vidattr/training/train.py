@@ -23,9 +23,9 @@ from tqdm import tqdm
 from vidattr.config.building import build
 from vidattr.errors import ConfigError, unknown
 from vidattr.labels import plain
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import loss_of
-from vidattr.protocols import Dataset, Model
+from vidattr.protocols import Dataset, ModelConfig
 from vidattr.run.doubts import told
 from vidattr.types import Clip, Sample
 from vidattr.video import decode
@@ -84,7 +84,9 @@ class Recipe:
         if not 0 < self.warm_up < 1:
             raise ConfigError(f"recipe.warm_up={self.warm_up}", expected="a share between 0 and 1")
         if not self.train:
-            raise ConfigError("recipe.train names no dataset", expected="a name, and under it _target_ and the fields of a dataset")
+            raise ConfigError(
+                "recipe.train names no dataset", expected="a name, and under it _target_ and the fields of a dataset"
+            )
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class _Footage:
     labels: Tensor
 
 
-def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quiet: bool = False) -> Path:
+def train(recipe: Recipe, model: ModelConfig, *, device: torch.device, out: Path, quiet: bool = False) -> Path:
     """Trains from the model's own weights and writes `out/<model>.safetensors` and `out/<model>.csv` after each epoch.
 
     On a CPU, the same recipe, model and number of threads give the same bytes of weights.
@@ -118,13 +120,20 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
     if not parameters:
         raise ConfigError(f"{type(model).__name__} has no parameters", expected="a network that can be trained")
     mixed = _footage(_clips(recipe.train, "train", quiet), network, device, quiet)
-    held_out = {name: _footage(_clips({name: node}, "held_out", quiet), network, device, quiet) for name, node in recipe.held_out.items()}
+    held_out = {
+        name: _footage(_clips({name: node}, "held_out", quiet), network, device, quiet)
+        for name, node in recipe.held_out.items()
+    }
     steps = len(mixed.labels) // recipe.batch
     if not steps:
-        raise ConfigError(f"recipe.batch={recipe.batch} with {len(mixed.labels)} clips", expected="at least one full batch of clips")
+        raise ConfigError(
+            f"recipe.batch={recipe.batch} with {len(mixed.labels)} clips", expected="at least one full batch of clips"
+        )
 
     optimiser = torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=recipe.epochs * steps, pct_start=recipe.warm_up)
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.lr, total_steps=recipe.epochs * steps, pct_start=recipe.warm_up
+    )
     random = torch.Generator().manual_seed(recipe.seed)
     path = out / f"{type(model).__module__.rpartition('.')[2]}.safetensors"
     sweep(out)
@@ -133,7 +142,9 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
         start = time.monotonic()
         losses, hits = [], []
         network.module.train()
-        for frames, labels in tqdm(_batches(mixed, network, recipe, random), f"epoch {epoch}", steps, leave=False, disable=quiet):
+        for frames, labels in tqdm(
+            _batches(mixed, network, recipe, random), f"epoch {epoch}", steps, leave=False, disable=quiet
+        ):
             logits = network(frames)
             loss = loss_of(logits, labels, network.output)
             optimiser.zero_grad()
@@ -145,7 +156,9 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
         network.module.eval()
         row = {"loss": torch.stack(losses).mean().item(), "train": torch.cat(hits).float().mean().item()}
         if not torch.isfinite(torch.tensor(row["loss"])):
-            raise ConfigError(f"the loss is {row['loss']} in epoch {epoch}", expected="a number", remedy="a smaller recipe.lr")
+            raise ConfigError(
+                f"the loss is {row['loss']} in epoch {epoch}", expected="a number", remedy="a smaller recipe.lr"
+            )
         row |= {name: accuracy(network, footage.pixels, footage.labels) for name, footage in held_out.items()}
         shown = {name: f"{value:.4f}" for name, value in row.items()}
         rows.append({"epoch": str(epoch), **shown, "seconds": f"{time.monotonic() - start:.1f}"})
@@ -156,10 +169,15 @@ def train(recipe: Recipe, model: Model, *, device: torch.device, out: Path, quie
 
 
 @torch.no_grad()
-def accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
+def accuracy(network: VideoModel, pixels: Tensor, labels: Tensor) -> float:
     """Returns the share of clips, (N, T, H, W, 3) uint8, whose class (N,) the network ranks first."""
     chunks = zip(torch.split(pixels, network.max_batch), torch.split(labels, network.max_batch), strict=True)
-    return torch.cat([network(network.view.normalise(chunk)).argmax(1) == wanted for chunk, wanted in chunks]).float().mean().item()
+    return (
+        torch.cat([network(network.view.normalise(chunk)).argmax(1) == wanted for chunk, wanted in chunks])
+        .float()
+        .mean()
+        .item()
+    )
 
 
 def _clips(nodes: Mapping[str, Any], role: str, quiet: bool) -> list[Clip]:
@@ -172,11 +190,14 @@ def _clips(nodes: Mapping[str, Any], role: str, quiet: bool) -> list[Clip]:
             tqdm.write(f"recipe.{role}.{name}: {text}", sys.stderr)
         if index.problems and not quiet:
             first = index.problems[0]
-            tqdm.write(f"recipe.{role}.{name}: {len(index.problems)} clips left out, first {first.clip}: {first.message}", sys.stderr)
+            tqdm.write(
+                f"recipe.{role}.{name}: {len(index.problems)} clips left out, first {first.clip}: {first.message}",
+                sys.stderr,
+            )
     return clips
 
 
-def _footage(clips: Sequence[Clip], network: Network, device: torch.device, quiet: bool) -> _Footage:
+def _footage(clips: Sequence[Clip], network: VideoModel, device: torch.device, quiet: bool) -> _Footage:
     for clip in clips:
         if plain(clip.label) not in network.places:
             raise unknown(f"label of clip {clip.id}:", clip.label, network.classes)
@@ -193,7 +214,9 @@ def _footage(clips: Sequence[Clip], network: Network, device: torch.device, quie
     return _Footage(torch.stack(pixels).to(device), labels.to(device))
 
 
-def _batches(footage: _Footage, network: Network, recipe: Recipe, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    footage: _Footage, network: VideoModel, recipe: Recipe, random: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the clips in random order as the network takes them, augmented, and their labels."""
     device = footage.labels.device
     order = torch.randperm(len(footage.labels), generator=random)
@@ -210,7 +233,7 @@ def _batches(footage: _Footage, network: Network, recipe: Recipe, random: torch.
         yield network.view.normalise(pixels).contiguous(memory_format=torch.channels_last_3d), footage.labels[chosen]
 
 
-def _write(path: Path, network: Network, rows: Sequence[Mapping[str, str]]) -> None:
+def _write(path: Path, network: VideoModel, rows: Sequence[Mapping[str, str]]) -> None:
     """Writes weights and log, each whole."""
     state = {name: tensor.contiguous().cpu() for name, tensor in network.module.state_dict().items()}
     metadata = {"class_names": json.dumps(network.classes)}  # one entry: safetensors writes several in any order

@@ -1,8 +1,8 @@
 """Reads clips: every frame decoded in order, T of them kept, resized as the network takes them, with their boxes.
 
-A frame number is exact, for frames are counted and never sought. Frames that are not kept are decoded but not converted, and
-a kept frame is resized at once: memory does not grow with the length of the file. Nothing here is shared between calls, so
-that background threads may read at the same time.
+A frame number is exact, for frames are counted and never sought. Frames that are not kept are decoded but not
+converted, and a kept frame is resized at once: memory does not grow with the length of the file. Nothing here is shared
+between calls, so that background threads may read at the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidattr.video.decoders import opencv, pyav
 from vidattr.video.footage import Footage, Load, NoVideoError, UnreadableError
 from vidattr.video.frame_folder import folder
 from vidattr.video.geometry import Placement
-from vidattr.video.preprocessing import Sampling, View
+from vidattr.video.preprocessing import Preprocessing, Sampling
 from vidattr.video.sampling import sample
 
 _MAX_PASSES = 1000
@@ -29,7 +29,7 @@ _Placed = tuple[Pixels, tuple[Box, ...]]
 _RATE = "it tells no frames a second: its frames are taken as they are, as if {:g} a second; model.input.unknown_fps says how many"
 
 
-def read(clip: Clip, view: View, sampling: Sampling | None = None) -> Sample:
+def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None) -> Sample:
     """Decodes a clip as a network takes it.
 
     What cannot be decoded is left out, as ffmpeg leaves it out, and the sample's `warnings` say how much that is.
@@ -40,7 +40,8 @@ def read(clip: Clip, view: View, sampling: Sampling | None = None) -> Sample:
         sampling: Which frames are taken; None: as `view` says.
 
     Raises:
-        ClipError: The source is missing, empty or unreadable by every decoder; or damaged, where `clip.intact` asks for a whole one.
+        ClipError: The source is missing, empty or unreadable by every decoder; or damaged, where `clip.intact` asks for
+            a whole one.
     """
     reasons = []
     for name, opened in _decoders(clip).items():
@@ -68,7 +69,7 @@ def _name(clip: Clip) -> str:
     return str(clip.source) if isinstance(clip.source, Path) else clip.id
 
 
-def _sample(clip: Clip, footage: Footage, view: View) -> Sample:
+def _sample(clip: Clip, footage: Footage, view: Preprocessing) -> Sample:
     first, last = clip.span or (-sys.maxsize, sys.maxsize)
     unread: dict[int, str] = {}
 
@@ -94,7 +95,9 @@ def _sample(clip: Clip, footage: Footage, view: View) -> Sample:
     promised = [n for n in footage.expected if first <= n <= last]
     numbers, kept = decode(promised)
     passes = 1
-    while not kept.keys() >= {*choose(numbers)}:  # the container was wrong about its length, or silent, or a frame is unreadable
+    while not kept.keys() >= {
+        *choose(numbers)
+    }:  # the container was wrong about its length, or silent, or a frame is unreadable
         numbers, kept = decode(numbers)
         passes += 1
         if passes > _MAX_PASSES:
@@ -109,7 +112,10 @@ def _sample(clip: Clip, footage: Footage, view: View) -> Sample:
         numbers=taken,
         boxes=tuple(kept[n][1] for n in taken),
         segment=None if clip.segment is None else tuple(clip.segment[0] <= n <= clip.segment[1] for n in taken),
-        warnings=(*_warnings(clip, footage, len(numbers), len(promised) or len(numbers), list(unread.values())), *guessed),
+        warnings=(
+            *_warnings(clip, footage, len(numbers), len(promised) or len(numbers), list(unread.values())),
+            *guessed,
+        ),
     )
 
 
@@ -127,7 +133,7 @@ def _warnings(clip: Clip, footage: Footage, decoded: int, promised: int, unread:
     return (*((shortfall,) if shortfall else ()), *footage.trouble.remarks)
 
 
-def _place(frame: Pixels, clip: Clip, number: int, view: View) -> _Placed:
+def _place(frame: Pixels, clip: Clip, number: int, view: Preprocessing) -> _Placed:
     placement = Placement.of((frame.shape[0], frame.shape[1]), view)
     return placement.pixels(frame), placement.boxes(clip.boxes.get(number, ()), clip.box_size)
 
@@ -142,7 +148,11 @@ def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
             return {"folder of frames": partial(folder, source, clip.first_frame, bool(clip.boxes or clip.segment))}
         if source.is_file():
             return {"PyAV": partial(pyav, source), "OpenCV": partial(opencv, source)}
-        kind = "neither a file nor a folder, but a pipe, a socket or a device" if source.exists() else "no such file or folder"
+        kind = (
+            "neither a file nor a folder, but a pipe, a socket or a device"
+            if source.exists()
+            else "no such file or folder"
+        )
     except OSError as error:
         kind = f"{error.strerror}"
     raise ClipError(f"{kind}: {source}", remedy="check dataset.root, or take the clip out of the list")

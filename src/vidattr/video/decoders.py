@@ -1,7 +1,7 @@
 """Decodes video files: on past damaged packets, each frame with its number, and with an account of what is missing.
 
-Files are never sought in, because some key-frame indexes are broken. A file is read as a local file and nothing else: its
-path is handed over absolute behind `file:`, no other protocol is allowed, and playlists and the like are no videos.
+Files are never sought in, because some key-frame indexes are broken. A file is read as a local file and nothing else:
+its path is handed over absolute behind `file:`, no other protocol is allowed, and playlists and the like are no videos.
 """
 
 from __future__ import annotations
@@ -28,7 +28,24 @@ if TYPE_CHECKING:
     from cv2.typing import MatLike
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"}
+    {
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".f4v",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+    }
     | {".vob", ".webm", ".wmv"}
 )
 
@@ -54,10 +71,11 @@ _HIDDEN_FRAMES = frozenset({"vp8", "vp9"})
 def pyav(path: Path) -> Footage:
     """Opens a video file by PyAV.
 
-    Numbers are those of the frames in the order of presentation, from 1, as they are in the undamaged file: where packets
-    cannot be decoded, the time stamps of the others tell which frames they are. In an AVI file with reordered frames they
-    do not; there each bad packet counts as one frame. Frames that an edit list hides have no number; nor have those at the
-    head of a file that was cut out of another without the key frame that they need.
+    Numbers are those of the frames in the order of presentation, from 1, as they are in the undamaged file: where
+        packets
+    cannot be decoded, the time stamps of the others tell which frames they are. In an AVI file with reordered frames
+    they do not; there each bad packet counts as one frame. Frames that an edit list hides have no number; nor have
+    those at the head of a file that was cut out of another without the key frame that they need.
 
     Raises:
         UnreadableError: No container that PyAV knows.
@@ -132,7 +150,8 @@ class _Scan:
     """What the packets of a container say.
 
     Attributes:
-        stamps: The time stamp of each packet that is to be shown; one that an edit list hides is decoded and never shown.
+        stamps: The time stamp of each packet that is to be shown; one that an edit list hides is decoded and never
+            shown.
         hidden: How many packets are empty or hidden.
         end: Where the last packet of the picture ends, in seconds.
         last: Where the last packet of any stream ends.
@@ -228,7 +247,9 @@ def opencv(path: Path) -> Footage:
         raise UnreadableError("its name is not UTF-8") from error
 
     def frames() -> Iterator[tuple[int, Load]]:
-        footage.trouble = Trouble(remarks=["read by OpenCV, which stops at the first damaged frame and does not say so"])
+        footage.trouble = Trouble(
+            remarks=["read by OpenCV, which stops at the first damaged frame and does not say so"]
+        )
         capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         try:
             number = 0

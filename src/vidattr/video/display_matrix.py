@@ -13,9 +13,9 @@ from vidattr.types import Pixels
 def upright(pixels: Pixels, matrix: NDArray[np.int32]) -> Pixels:
     """Returns a frame as a player shows it.
 
-    A telephone held upright stores its pictures lying on the side, one with a front camera may mirror them. Quarter turns
-    and mirrors move pixels; any other angle is turned by bilinear interpolation on a canvas of the same size, black where
-    nothing comes to lie. All as ffmpeg and ffplay do by themselves.
+    A telephone held upright stores its pictures lying on the side, one with a front camera may mirror them. Quarter
+    turns and mirrors move pixels; any other angle is turned by bilinear interpolation on a canvas of the same size,
+    black where nothing comes to lie. All as ffmpeg and ffplay do by themselves.
 
     Args:
         pixels: (h, w, 3) as stored.

@@ -47,7 +47,8 @@ class Footage:
     Attributes:
         expected: The frame numbers that header and packets promise.
         frames: Yields every (number, load) in order; `load` gives the pixels and holds until the next one is asked for.
-        packets: How many frames there are packets of; fewer than `expected` where the file breaks off. None: they are not counted.
+        packets: How many frames there are packets of; fewer than `expected` where the file breaks off. None: they are
+            not counted.
         slack: How many frames fewer than there are packets are no shortfall.
         about: `expected` is estimated from the duration.
         fps: Frames a second; None where the source does not tell.

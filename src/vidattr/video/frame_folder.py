@@ -31,8 +31,8 @@ def folder(path: Path, first: int, aligned: bool) -> Footage:
 
     * A name that ends in digits: they are the frame number, padded or not, with gaps or not; a folder that counts from
       `first` has its frame 1 there.
-    * Names that are time stamps in seconds and nothing else (`1305031102.175304.png`): the frames are numbered from 1 in
-      the order of time.
+    * Names that are time stamps in seconds and nothing else (`1305031102.175304.png`): the frames are numbered from 1
+      in the order of time.
 
     Args:
         path: The folder.
@@ -139,7 +139,9 @@ def _content(path: Path) -> bytes:
                 raise UnreadableError(f"{path.name} has {found.st_size} bytes: too many for a picture")
             return file.read()
     except FileNotFoundError as error:
-        raise UnreadableError(f"{path.name} is a link to nothing" if path.is_symlink() else f"{path.name} is gone") from error
+        raise UnreadableError(
+            f"{path.name} is a link to nothing" if path.is_symlink() else f"{path.name} is gone"
+        ) from error
     except OSError as error:
         raise UnreadableError(f"{path.name}: {error.strerror}") from error
 
@@ -188,15 +190,19 @@ def _stamped(files: Sequence[Path]) -> list[Path]:
 def _bits(files: Sequence[Path]) -> tuple[int, str]:
     """Returns how many bits the values of 16-bit pictures fill, and a remark where that is a guess.
 
-    A PNG file scales its values to all 16 bits. Cameras write their 12 bits as they come; shown as 16 they are black. So
-    where the file's sBIT chunk names fewer bits, and no picture of the folder goes beyond them, they are believed; without
-    one, a folder whose values all stay below 2^12 is taken for 12 bits, and that is remarked.
+    A PNG file scales its values to all 16 bits. Cameras write their 12 bits as they come; shown as 16 they are black.
+    So where the file's sBIT chunk names fewer bits, and no picture of the folder goes beyond them, they are believed;
+    without one, a folder whose values all stay below 2^12 is taken for 12 bits, and that is remarked.
     """
     try:
         head = _content(files[0])[:4096] if files else b""
     except UnreadableError:
         return 16, ""
-    if files and files[0].suffix.lower() not in (".ppm", ".tif", ".tiff") and not (head[:8] == _PNG and head[24:25] == b"\x10"):
+    if (
+        files
+        and files[0].suffix.lower() not in (".ppm", ".tif", ".tiff")
+        and not (head[:8] == _PNG and head[24:25] == b"\x10")
+    ):
         return 16, ""
     chunk = head.find(b"sBIT") if head[:8] == _PNG else -1
     said = max(head[chunk + 4 : chunk + 4 + int.from_bytes(head[chunk - 4 : chunk])], default=16) if chunk > 8 else 16
@@ -208,7 +214,10 @@ def _bits(files: Sequence[Path]) -> tuple[int, str]:
             return 16, ""
     if not brightest or said < 16:
         return (bits, "") if brightest else (16, "")
-    return bits, f"the brightest of its 16-bit values is {brightest}: taken for 12-bit values, for an sBIT chunk that says so is missing"
+    return (
+        bits,
+        f"the brightest of its 16-bit values is {brightest}: taken for 12-bit values, for an sBIT chunk that says so is missing",
+    )
 
 
 def _brightest(file: Path) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidattr.types import Box, Pixels
-from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Resample, View
+from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Resample
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Placement:
     Attributes:
         source: (h, w) of the source frame, pixels.
         resized: (h, w) of the whole source frame after resizing.
-        offset: (top, left) of the resized frame on the canvas: negative where it is cropped, positive where it gets bars.
+        offset: (top, left) of the resized frame on the canvas: negative where it is cropped, positive where it gets
+            bars.
         size: (H, W) of the canvas, the network's frame.
         resample: How the pixels are resized.
     """
@@ -33,15 +34,15 @@ class Placement:
     resample: Resample = Resample.opencv
 
     @classmethod
-    def of(cls, source: tuple[int, int], view: View) -> Placement:
+    def of(cls, source: tuple[int, int], view: Preprocessing) -> Placement:
         """Returns where `view` puts a frame of `source` = (h, w).
 
         * squash: the frame becomes `view.size`, whatever its aspect.
-        * crop: the frame is resized to `view.resize` = [h, w], or so that its short side becomes `view.resize` = [short]
-          (empty: min(size)), the long side being truncated or rounded (`view.long_side`); then the centre is cut out, its
-          offset being rounded as `view.crop_at` says. The defaults are those of torchvision's `Resize` and `CenterCrop`:
-          the offset is rounded half to even (320×240 → 149×112 → the crop starts at round(18.5) = 18). A frame smaller
-          than the crop is padded with black.
+        * crop: the frame is resized to `view.resize` = [h, w], or so that its short side becomes `view.resize` =
+          [short] (empty: min(size)), the long side being truncated or rounded (`view.long_side`); then the centre is
+          cut out, its offset being rounded as `view.crop_at` says. The defaults are those of torchvision's `Resize` and
+          `CenterCrop`: the offset is rounded half to even (320×240 → 149×112 → the crop starts at round(18.5) = 18). A
+          frame smaller than the crop is padded with black.
         * letterbox: the largest frame of the source's aspect that fits, each side rounded to the nearest pixel and at
           least 1; an odd bar pixel goes to the bottom or the right.
         """
@@ -53,13 +54,20 @@ class Placement:
             resized = (max(1, round(h * scale)), max(1, round(w * scale)))
             return cls(source, resized, ((H - resized[0]) // 2, (W - resized[1]) // 2), (H, W), view.resample)
         resized = _resized(h, w, list(view.resize) or [min(H, W)], view.long_side)
-        return cls(source, resized, (_centre(resized[0], H, view.crop_at), _centre(resized[1], W, view.crop_at)), (H, W), view.resample)
+        return cls(
+            source,
+            resized,
+            (_centre(resized[0], H, view.crop_at), _centre(resized[1], W, view.crop_at)),
+            (H, W),
+            view.resample,
+        )
 
     def pixels(self, frame: Pixels) -> Pixels:
         """Puts a frame (h, w, 3) onto the canvas: (H, W, 3) uint8.
 
-        Bilinear with half-pixel centres. `opencv` has no low-pass filter: to one grey level what torchvision's video presets
-        do to tensors (`antialias=False`). `pillow` has one: to one grey level what torchvision does with `antialias=True`.
+        Bilinear with half-pixel centres. `opencv` has no low-pass filter: to one grey level what torchvision's video
+        presets do to tensors (`antialias=False`). `pillow` has one: to one grey level what torchvision does with
+        `antialias=True`.
         """
         if self.resized != self.source:
             frame = _RESIZE[self.resample](frame, self.resized)
@@ -84,7 +92,8 @@ class Placement:
         (top, left), (H, W) = self.offset, self.size
         placed = []
         for x0, y0, x1, y1 in boxes:
-            # Multiplied before it is divided: then the far edge of the frame lands on the far edge, not 1e-14 beside it.
+            # Multiplied before it is divided: then the far edge of the frame lands on the far edge, not 1e-14 beside
+            # it.
             across = [min(max(x * self.resized[1] / width + left, 0.0), float(W)) for x in (x0, x1)]
             down = [min(max(y * self.resized[0] / height + top, 0.0), float(H)) for y in (y0, y1)]
             if across[0] < across[1] and down[0] < down[1]:
@@ -104,7 +113,10 @@ def _by_pillow(frame: Pixels, to: tuple[int, int]) -> Pixels:
     return np.array(Image.fromarray(np.ascontiguousarray(frame)).resize(to[::-1], Image.Resampling.BILINEAR), np.uint8)
 
 
-_RESIZE: dict[Resample, Callable[[Pixels, tuple[int, int]], Pixels]] = {Resample.opencv: _by_opencv, Resample.pillow: _by_pillow}
+_RESIZE: dict[Resample, Callable[[Pixels, tuple[int, int]], Pixels]] = {
+    Resample.opencv: _by_opencv,
+    Resample.pillow: _by_pillow,
+}
 _OFFSET: dict[CropAt, Callable[[float], int]] = {CropAt.even: round, CropAt.floor: math.floor, CropAt.ceil: math.ceil}
 
 
@@ -113,7 +125,9 @@ def _resized(h: int, w: int, to: list[int], rounded: LongSide) -> tuple[int, int
         return to[0], to[1]
     short = to[0]
     # As torchvision and mmaction2 multiply: another order may end a hair below a whole number.
-    long = int(short * max(h, w) / min(h, w)) if rounded is LongSide.floor else int(max(h, w) * (short / min(h, w)) + 0.5)
+    long = (
+        int(short * max(h, w) / min(h, w)) if rounded is LongSide.floor else int(max(h, w) * (short / min(h, w)) + 0.5)
+    )
     return (short, long) if h <= w else (long, short)
 
 

@@ -84,7 +84,7 @@ _FARTHEST = 1_000_000  # frames between two that are taken
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """The preprocessing of one network.
 
     Attributes:
@@ -95,14 +95,16 @@ class View:
         resample: How pixels are resized.
         long_side: With `crop` and one number in `resize`: how the long side is rounded.
         crop_at: With `crop`: how the offset is rounded.
-        sampling: Which frames are taken. `stride`, `place`, `start` and `short` are for the kinds that take a part of the clip
-            (`PLACED`).
+        sampling: Which frames are taken. `stride`, `place`, `start` and `short` are for the kinds that take a part of
+            the clip (`PLACED`).
         stride: The distance between two frames.
         fps: Frames a second to which a video is resampled first. None: its own.
-        place: Where the frames are taken: 0 at the start of the clip, 0.5 in its middle, 1 at its end; `stride` starts at 0.
+        place: Where the frames are taken: 0 at the start of the clip, 0.5 in its middle, 1 at its end; `stride` starts
+            at 0.
         start: Where they start, in seconds; None: as `place` says.
         short: What follows the last frame of a clip that is shorter.
-        unknown_fps: The rate of a source that tells none, as a folder of frames. None: nobody knows, it is not resampled.
+        unknown_fps: The rate of a source that tells none, as a folder of frames. None: nobody knows, it is not
+            resampled.
         mean: Per channel, in the input's channel order, after `max_value`.
         std: Per channel.
         max_value: What a white pixel is before mean and std: 1 or 255.
@@ -136,7 +138,12 @@ class View:
                     f"model.input.{name} has {len(value)} values: {list(value)}",
                     expected=" or ".join(str(n) for n in length) + " values",
                 )
-        for name, low, high in (("frames", 1, _LARGEST), ("stride", 1, _FARTHEST), ("size", 1, _LARGEST), ("resize", 1, _LARGEST)):
+        for name, low, high in (
+            ("frames", 1, _LARGEST),
+            ("stride", 1, _FARTHEST),
+            ("size", 1, _LARGEST),
+            ("resize", 1, _LARGEST),
+        ):
             value = getattr(self, name)
             if not all(low <= one <= high for one in (value if isinstance(value, list | tuple) else [value])):
                 raise ConfigError(f"model.input.{name}={value}", expected=f"positive numbers, at most {high}")
@@ -144,9 +151,13 @@ class View:
             value = getattr(self, name)
             numbers = value if isinstance(value, list | tuple) else [value]
             if not all(math.isfinite(one) and (one > 0 or not positive) for one in numbers):
-                raise ConfigError(f"model.input.{name}={value}", expected=f"{'positive' if positive else 'finite'} numbers")
+                raise ConfigError(
+                    f"model.input.{name}={value}", expected=f"{'positive' if positive else 'finite'} numbers"
+                )
         if any(rate is not None and not 0 < rate < math.inf for rate in (self.fps, self.unknown_fps)):
-            raise ConfigError(f"model.input: fps={self.fps} unknown_fps={self.unknown_fps}", expected="positive numbers, or null")
+            raise ConfigError(
+                f"model.input: fps={self.fps} unknown_fps={self.unknown_fps}", expected="positive numbers, or null"
+            )
         if not 0 <= self.place <= 1:
             raise ConfigError(f"model.input.place={self.place}", expected="0 (the start of the clip) to 1 (its end)")
         if self.start is not None and not 0 <= self.start < math.inf:

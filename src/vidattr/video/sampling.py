@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from vidattr.errors import ClipError
-from vidattr.video.preprocessing import PLACED, Sampling, Short, View
+from vidattr.video.preprocessing import PLACED, Preprocessing, Sampling, Short
 
 
-def sample(count: int, view: View, fps: float | None = None) -> list[int]:
+def sample(count: int, view: Preprocessing, fps: float | None = None) -> list[int]:
     """Returns which of n = `count` available frames are taken as the T frames of a network.
 
     Over the whole clip:
@@ -29,15 +29,16 @@ def sample(count: int, view: View, fps: float | None = None) -> list[int]:
     * stride: s + i·`stride`, s = 0 unless `start` is given.
     * center: the same, S = (T−1)·stride + 1 (mmaction2; 3D-ResNets' centre crop in time; torchvision).
     * dense: the same, S = T·stride (TSM's dense test).
-    * windows: the same, at the start of one of the ⌊n/S⌋ windows of S = (T−1)·stride + 1 frames that follow each other, the
-      one at `place` (MFNet's validation).
-    * span: T numbers from s to s + S − 1, evenly spread and truncated, S = T·stride; s is not rounded (PySlowFast, TimeSformer).
+    * windows: the same, at the start of one of the ⌊n/S⌋ windows of S = (T−1)·stride + 1 frames that follow each other,
+      the one at `place` (MFNet's validation).
+    * span: T numbers from s to s + S − 1, evenly spread and truncated, S = T·stride; s is not rounded (PySlowFast,
+      TimeSformer).
     * transformers: the same from s to s + S, none beyond s + S − 1 (the examples of HuggingFace's library).
 
-    With `fps` all this counts frames of a video resampled to that rate, whose frame j is frame ⌊j·r⌋ of the source, r being
-    the source's rate by `fps` (torchvision's `VideoClips`); `span` takes S = T·stride·r frames of the source (PySlowFast).
-    A source whose rate nobody knows is not resampled. Past the end the last frame is repeated, or the clip begins again
-    (`short`).
+    With `fps` all this counts frames of a video resampled to that rate, whose frame j is frame ⌊j·r⌋ of the source, r
+    being the source's rate by `fps` (torchvision's `VideoClips`); `span` takes S = T·stride·r frames of the source
+    (PySlowFast). A source whose rate nobody knows is not resampled. Past the end the last frame is repeated, or the
+    clip begins again (`short`).
 
     Args:
         count: n, at least 1.
@@ -55,7 +56,9 @@ def sample(count: int, view: View, fps: float | None = None) -> list[int]:
     if view.sampling is Sampling.span:
         length = view.frames * view.stride * ratio
         begin = max(count - length, 0) * view.place if view.start is None else _start(count, view, rate)
-        return _within(np.linspace(begin, begin + max(length - 1, 0), view.frames).astype(int).tolist(), count, view.short)
+        return _within(
+            np.linspace(begin, begin + max(length - 1, 0), view.frames).astype(int).tolist(), count, view.short
+        )
     # torchvision's: a whole ratio slices the list, another one truncates the number of frames.
     available = count if ratio == 1 else max(1, math.ceil(count / ratio) if ratio.is_integer() else int(count / ratio))
     first = None if view.start is None else int(_start(count, view, rate) / ratio)
@@ -63,12 +66,13 @@ def sample(count: int, view: View, fps: float | None = None) -> list[int]:
     return [min(int(position * ratio), count - 1) for position in positions]
 
 
-def _start(count: int, view: View, rate: float | None) -> float:
+def _start(count: int, view: Preprocessing, rate: float | None) -> float:
     """Returns `start` in frames of the source."""
     rate = rate or view.fps
     if view.start is None or rate is None:
         raise ClipError(
-            f"model.input.start={view.start} is in seconds, and it tells no frames a second", remedy="say model.input.unknown_fps"
+            f"model.input.start={view.start} is in seconds, and it tells no frames a second",
+            remedy="say model.input.unknown_fps",
         )
     if int(view.start * rate) >= count:
         raise ClipError(
@@ -78,7 +82,7 @@ def _start(count: int, view: View, rate: float | None) -> float:
     return view.start * rate
 
 
-def _whole(count: int, view: View) -> list[int]:
+def _whole(count: int, view: Preprocessing) -> list[int]:
     frames, step = view.frames, count // view.frames
     if view.sampling is Sampling.ends:
         return [i * (count - 1) // max(frames - 1, 1) for i in range(frames)]
@@ -91,7 +95,7 @@ def _whole(count: int, view: View) -> list[int]:
     return [(2 * i + 1) * count // (2 * frames) for i in range(frames)]
 
 
-def _part(count: int, view: View, first: int | None) -> list[int]:
+def _part(count: int, view: Preprocessing, first: int | None) -> list[int]:
     kind, frames, stride = view.sampling, view.frames, view.stride
     size = frames * stride if kind in (Sampling.dense, Sampling.transformers) else (frames - 1) * stride + 1
     first = _first(count, size, view) if first is None else first
@@ -101,7 +105,7 @@ def _part(count: int, view: View, first: int | None) -> list[int]:
     return _within(positions, count, view.short)
 
 
-def _first(available: int, size: int, view: View) -> int:
+def _first(available: int, size: int, view: Preprocessing) -> int:
     if view.sampling is Sampling.stride:
         return 0
     # A hair more, for shares such as 6/11 that no float holds.

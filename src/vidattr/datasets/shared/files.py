@@ -29,7 +29,8 @@ class Damaged(StrEnum):
 def safe(name: str) -> str:
     """Returns a name that every file system takes and no listing hides, of at most 120 bytes.
 
-    All but letters, digits, `.`, `_` and `-` become `_`. A longer name keeps its beginning and ends in ten digits of its hash.
+    All but letters, digits, `.`, `_` and `-` become `_`. A longer name keeps its beginning and ends in ten digits of
+    its hash.
     """
     plainer = re.sub(r"[^\w.-]", "_", name)
     if plainer.startswith(".") or not plainer:
@@ -71,7 +72,12 @@ def chosen(classes: Sequence[str], known: Iterable[str]) -> frozenset[str]:
 
 
 def indexed(
-    clips: Iterable[Clip], problems: Iterable[Problem], notes: Sequence[str], *, damaged: Damaged = Damaged.warn, first_frame: int = 1
+    clips: Iterable[Clip],
+    problems: Iterable[Problem],
+    notes: Sequence[str],
+    *,
+    damaged: Damaged = Damaged.warn,
+    first_frame: int = 1,
 ) -> Index:
     """Returns the index, by id, of clips that come as `footage` sorts them.
 
@@ -83,7 +89,9 @@ def indexed(
     for clip in clips:
         first = kept.setdefault(clip.id, clip)
         if first is not clip and not (_is_folder(clip) and not _is_folder(first)):
-            problems.append(Problem(clip.id, f"{clip.source} has the name of {first.source}", "rename one of them, or leave it out"))
+            problems.append(
+                Problem(clip.id, f"{clip.source} has the name of {first.source}", "rename one of them, or leave it out")
+            )
     intact = damaged is Damaged.fail
     ordered = tuple(replace(kept[name], intact=intact, first_frame=first_frame) for name in sorted(kept))
     return Index(ordered, tuple(problems), tuple(notes))

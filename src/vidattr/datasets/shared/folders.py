@@ -20,7 +20,9 @@ CONTAINERS = (
 )  # fmt: skip
 """Folders that hold classes or clips and are no class themselves; where a root has none of them, it is one itself."""
 
-_NOT_FOOTAGE = frozenset({"#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "lost+found"})
+_NOT_FOOTAGE = frozenset(
+    {"#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "lost+found"}
+)
 """Folders that servers and systems put beside everything; names that begin with a point are left alone likewise."""
 
 
@@ -51,7 +53,8 @@ class Found:
 
     Attributes:
         files: The clips.
-        problems: What must be a clip, by its name, and cannot be one: links to nothing, pipes, folders that may not be read.
+        problems: What must be a clip, by its name, and cannot be one: links to nothing, pipes, folders that may not be
+            read.
         left: Reason to the names of what is not read for it.
     """
 
@@ -135,7 +138,9 @@ def footage(root: str, source: Source, layout: str) -> Found:
     kept = [one for one in found.files if source == Source.any or one.path.is_dir() is (source == Source.frames)]
     if not kept:
         kind = "videos or folders of frames" if source == Source.any else f"{source} (dataset.source)"
-        beyond = "".join(f"\n  {line}" for line in (*(problem.message for problem in found.problems[:3]), *found.notes()))
+        beyond = "".join(
+            f"\n  {line}" for line in (*(problem.message for problem in found.problems[:3]), *found.notes())
+        )
         raise ConfigError(f"no {kind} in dataset.root={root!r}{beyond}", expected=layout, remedy=remedy)
     found.files = sorted(kept, key=lambda one: (one.path.is_dir(), one.path))
     return found

@@ -1,7 +1,7 @@
 """Reads MATLAB 5 files of structs and numbers, with every length checked before it is believed.
 
-scipy's reader trusts the lengths in a file, and a damaged one can end the process. Annotations need little of the format:
-numeric arrays, text, cells and structs, compressed or not.
+scipy's reader trusts the lengths in a file, and a damaged one can end the process. Annotations need little of the
+format: numeric arrays, text, cells and structs, compressed or not.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def variable(content: bytes, name: str) -> Any:
     """Returns one variable of a file.
 
     Returns:
-        Numbers as an array in MATLAB's order of axes, text as str, cells as a flat list, and structs as a flat list with a
-        dictionary for each, both in MATLAB's order.
+        Numbers as an array in MATLAB's order of axes, text as str, cells as a flat list, and structs as a flat list
+        with a dictionary for each, both in MATLAB's order.
 
     Raises:
         ValueError: The file is damaged, of another version, or has no such variable.
@@ -45,7 +45,11 @@ def variable(content: bytes, name: str) -> Any:
     order = "<" if content[126:128] == b"IM" else ">"
     for element in _elements(memoryview(content)[128:], order):
         matrix = _inflated(element, order) if element.kind == _COMPRESSED else element
-        if matrix.kind == _MATRIX and (parts := list(_elements(matrix.data, order, 3))) and bytes(parts[2].data) == name.encode():
+        if (
+            matrix.kind == _MATRIX
+            and (parts := list(_elements(matrix.data, order, 3)))
+            and bytes(parts[2].data) == name.encode()
+        ):
             return _value(matrix.data, order, 0)
     raise ValueError(f"it has no variable {name!r}")
 
@@ -92,7 +96,9 @@ def _value(data: memoryview, order: str, depth: int) -> Any:
     kind = int(_numbers(flags, order)[0]) & 0xFF
     shape = tuple(int(n) for n in _numbers(dimensions, order))
     count = math.prod(shape)
-    if not shape or min(shape) < 0 or count > len(data) * 4:  # an empty element takes eight bytes, a number at least one
+    if (
+        not shape or min(shape) < 0 or count > len(data) * 4
+    ):  # an empty element takes eight bytes, a number at least one
         raise ValueError(f"an array of shape {shape} in {len(data)} bytes")
     if kind == _CELL:
         return [_value(_matrix(parts), order, depth + 1) for _ in range(count)]
@@ -108,7 +114,9 @@ def _value(data: memoryview, order: str, depth: int) -> Any:
         if element.kind not in _TEXTS:
             raise ValueError(f"text of type {element.kind}")
         codec = _TEXTS[element.kind]
-        return bytes(element.data).decode(codec if codec in ("latin-1", "utf-8") else f"{codec}-{'le' if order == '<' else 'be'}")
+        return bytes(element.data).decode(
+            codec if codec in ("latin-1", "utf-8") else f"{codec}-{'le' if order == '<' else 'be'}"
+        )
     if _FIRST_NUMBER <= kind <= _LAST_NUMBER:
         values = _numbers(_next(parts), order)
         if len(values) != count:

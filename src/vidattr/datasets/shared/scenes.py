@@ -26,8 +26,8 @@ TURN = 2 * np.pi
 GRAIN = 5  # largest change of a pixel from frame to frame, in grey levels
 
 
-# Each maps points, in radii from the shape's centre, to about their distance from its outline: negative inside. No shape
-# leaves the unit circle. An equilateral triangle is where three half-planes, 120 degrees apart, meet.
+# Each maps points, in radii from the shape's centre, to about their distance from its outline: negative inside. No
+# shape leaves the unit circle. An equilateral triangle is where three half-planes, 120 degrees apart, meet.
 Distance = Callable[[Array, Array], Array]
 SHAPES: dict[str, Distance] = {
     "disc": lambda x, y: np.hypot(x, y) - 0.88,
@@ -112,7 +112,9 @@ class Sprite:
         boxes: dict[int, tuple[Box, ...]] = {}
         for frame, touched, (x, y) in zip(self.frames(count), cover > 0, corner.tolist(), strict=True):
             columns, rows = np.flatnonzero(touched.any(0)).tolist(), np.flatnonzero(touched.any(1)).tolist()
-            boxes[frame + 1] = ((float(x + columns[0]), float(y + rows[0]), float(x + columns[-1] + 1), float(y + rows[-1] + 1)),)
+            boxes[frame + 1] = (
+                (float(x + columns[0]), float(y + rows[0]), float(x + columns[-1] + 1), float(y + rows[-1] + 1)),
+            )
         return boxes
 
     def paint(self, canvas: Array) -> None:
@@ -121,7 +123,9 @@ class Sprite:
         window = cover.shape[-1]
         colour = (RIM_SHADE + (1 - RIM_SHADE) * fill)[..., None] * self.colour
         size = canvas.shape[1]
-        for frame, paint, alpha, (x, y) in zip(self.frames(len(canvas)), colour, cover[..., None], corner.tolist(), strict=True):
+        for frame, paint, alpha, (x, y) in zip(
+            self.frames(len(canvas)), colour, cover[..., None], corner.tolist(), strict=True
+        ):
             # A window may stick out of the frame by a pixel or two, what it covers never does.
             inside = (slice(max(-y, 0), min(window, size - y)), slice(max(-x, 0), min(window, size - x)))
             patch = canvas[frame, max(y, 0) : y + window, max(x, 0) : x + window]
@@ -151,7 +155,9 @@ class Scene:
         canvas = np.repeat(self.background(size)[None].astype(np.float32), count, 0)
         for sprite in (*self.distractors, self.target) if with_object else self.distractors:
             sprite.paint(canvas)
-        grain = np.random.default_rng(self.grain).integers(-GRAIN, GRAIN, (count, size, size, 1), np.int8, endpoint=True)
+        grain = np.random.default_rng(self.grain).integers(
+            -GRAIN, GRAIN, (count, size, size, 1), np.int8, endpoint=True
+        )
         canvas += grain
         return np.asarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
 
@@ -194,7 +200,9 @@ def _plain(random: Generator) -> Callable[[int], Array]:
 
     def paint(size: int) -> Array:
         axis = (np.arange(size) + 0.5) / size
-        clouds = np.sin(TURN * (waves[:, 0] * axis[None, :, None] + waves[:, 1] * axis[:, None, None] + phases)).sum(2, keepdims=True)
+        clouds = np.sin(TURN * (waves[:, 0] * axis[None, :, None] + waves[:, 1] * axis[:, None, None] + phases)).sum(
+            2, keepdims=True
+        )
         return np.asarray(base + 6 * clouds)
 
     return paint
@@ -231,7 +239,9 @@ def scene(random: Generator, *, shape: str | None, texture: str | None) -> Scene
     return Scene(
         shape=name,
         target=_sprite(random, SHAPES[name], (first, first + length)),
-        distractors=tuple(_sprite(random, DISTRACTORS[kind]) for kind in random.choice(list(DISTRACTORS), random.integers(1, 3))),
+        distractors=tuple(
+            _sprite(random, DISTRACTORS[kind]) for kind in random.choice(list(DISTRACTORS), random.integers(1, 3))
+        ),
         background=_textured(random, texture) if texture else _plain(random),
         grain=int(random.integers(2**32)),
     )

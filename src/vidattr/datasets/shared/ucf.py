@@ -19,7 +19,8 @@ _NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
 def label_of(found: Footage) -> str:
     """Returns the class: the one in the video's name, in the folder's spelling if it is that; else the folder's name, or "".
 
-    The name comes first because some copies have no folders of classes: Feichtenhofer's frames lie in `jpegs_256/<video>`.
+    The name comes first because some copies have no folders of classes: Feichtenhofer's frames lie in
+        `jpegs_256/<video>`.
     """
     match = _NAME.fullmatch(found.name)
     return found.folder if match is None or plain(found.folder) == plain(match["label"]) else match["label"]
@@ -54,7 +55,11 @@ def index(found: Found, labels: Collection[str], split: str, *, damaged: Damaged
         video = one.name.rpartition("_")[0] if match else one.name
         clips.append(Clip(id=safe(one.name), source=one.path, label=label, video=video))
     problems = [
-        Problem(safe(name), f"{label}/{name} is listed in {split} and not on disk", "add it to dataset.root, or shorten the list")
+        Problem(
+            safe(name),
+            f"{label}/{name} is listed in {split} and not on disk",
+            "add it to dataset.root, or shorten the list",
+        )
         for name, label in absent.items()
     ]
     return indexed(clips, [*found.problems, *problems], found.notes(), damaged=damaged, first_frame=first_frame)
@@ -63,7 +68,9 @@ def index(found: Found, labels: Collection[str], split: str, *, damaged: Damaged
 def _listed(split: str, spelling: dict[str, str]) -> Iterator[tuple[str, str]]:
     path = Path(split)
     if not path.is_file():
-        raise ConfigError(f"no such split file: {split}", expected="a list such as testlist01.txt", remedy="dataset.split=FILE")
+        raise ConfigError(
+            f"no such split file: {split}", expected="a list such as testlist01.txt", remedy="dataset.split=FILE"
+        )
     empty = True
     with parsing(split, "a text file in UTF-8 such as testlist01.txt", "dataset.split=FILE"):
         lines = path.read_text(encoding="utf-8-sig").splitlines()

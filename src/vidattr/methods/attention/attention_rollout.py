@@ -13,7 +13,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods.attention.rollout import rolled_out
 from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -36,15 +36,15 @@ _FUSE: dict[Heads, Callable[[Tensor], Tensor]] = {
 class AttentionRollout:
     """Attention rollout (Abnar and Zuidema, ACL 2020), for attention over space and time at once or in turn.
 
-    R = W_L … W_1 with W_l = ½ (A_l + 1), A_l the mean over heads; the map is what the class token's row of R gives to each
-    patch (or the mean row, where the head reads the mean of all tokens), resized to the frames.
+    R = W_L … W_1 with W_l = ½ (A_l + 1), A_l the mean over heads; the map is what the class token's row of R gives to
+    each patch (or the mean row, where the head reads the mean of all tokens), resized to the frames.
 
     The map is the same for every class: attention knows no class.
 
     Divided attention (TimeSformer) has two A in a block: over time at each place, which leaves the class token out, and
     over space in each frame with a copy of the class token, copies being averaged after it: W_l = B^S_l B^T_l. This
-    equals multiplying the matrices of all tokens and one class token a frame, at a thousandth of the cost, as only the one
-    row is carried.
+    equals multiplying the matrices of all tokens and one class token a frame, at a thousandth of the cost, as only the
+    one row is carried.
 
     Unlike the paper, heads may be fused by their maximum or minimum and the smallest weights discarded; rows are then
     normalised to 1 again. (The vit-explain code normalises columns there, and discards in the batch's first clip only.)
@@ -76,13 +76,18 @@ class AttentionRollout:
         return 1
 
     @torch.no_grad()
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass each.
 
         Raises:
             ConfigError: The network offers no attention weights.
         """
         fuse = _FUSE[self.heads]
-        cam = torch.cat([rolled_out(model.attention(x, fuse), self.discard)[0] for x, _ in chunks(model, query.frames, query.target)])
+        cam = torch.cat(
+            [
+                rolled_out(model.attention(x, fuse), self.discard)[0]
+                for x, _ in chunks(model, query.frames, query.target)
+            ]
+        )
         T, H, W = query.frames.shape[2:]
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})

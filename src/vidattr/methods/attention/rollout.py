@@ -11,13 +11,15 @@ from vidattr.models.network.attention import Attention, DividedAttention, JointA
 def rolled_out(attention: Attention, discard: float = 0.0) -> tuple[Tensor, Tensor]:
     """Returns what the head reads of each token, as a share of 1.
 
-    Abnar and Zuidema (ACL 2020): a block with the attention A passes on W_l = normalise(A + 1), rows summing to 1, the 1 being the
-    residual connection, and the head's row of R = W_L … W_1 says what each token of the first block gives. Only that row is
+    Abnar and Zuidema (ACL 2020): a block with the attention A passes on W_l = normalise(A + 1), rows summing to 1, the
+    1 being the residual connection, and the head's row of R = W_L … W_1 says what each token of the first block gives.
+    Only that row is
     needed: r ← r · W_l from the last block to the first, which costs O(L·S²) and not O(L·S³).
 
     Args:
         attention: The blocks' attention, heads fused, rows being queries.
-        discard: Share of a block's weights, the smallest of each clip, that count as 0; ties with the first kept one stay.
+        discard: Share of a block's weights, the smallest of each clip, that count as 0; ties with the first kept one
+            stay.
 
     Returns:
         (N, t, h, w), and the share (N,) that stays in the class token; together 1.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -16,8 +16,8 @@ from vidattr.types import Explanation, Query
 class Center:
     """A bell around the centre of every frame: what the habit of filming things in the middle is worth by itself.
 
-    map(t, i, j) = exp(−d²/2σ²), d the distance in pixels from ((H−1)/2, (W−1)/2) and σ a quarter of the frame's diagonal.
-    It falls strictly with d, down to e⁻² in the corners; in an even frame the pixels around the centre tie.
+    map(t, i, j) = exp(−d²/2σ²), d the distance in pixels from ((H−1)/2, (W−1)/2) and σ a quarter of the frame's
+    diagonal. It falls strictly with d, down to e⁻² in the corners; in an even frame the pixels around the centre tie.
     """
 
     version: ClassVar[int] = 1
@@ -27,7 +27,7 @@ class Center:
         """None: no network is asked."""
         return 0
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Returns N times the same map without asking the network anything."""
         clips, _, T, H, W = query.frames.shape
         rows = torch.arange(H, device=query.frames.device) - (H - 1) / 2

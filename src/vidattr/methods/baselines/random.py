@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -25,8 +25,10 @@ class Random:
         """None: no network is asked."""
         return 0
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Returns N maps without asking the network anything."""
         size = query.frames.shape[2:]
-        maps = [torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in query.seeds]
+        maps = [
+            torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in query.seeds
+        ]
         return Explanation(torch.stack(maps).to(query.frames.device))

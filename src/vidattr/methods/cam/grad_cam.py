@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vidattr.methods.shared.steps import Score, TimeUpsample, chunks, derivative, score_of, upsampled
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -58,14 +58,14 @@ class GradCAM:
         """One."""
         return 1
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`."""
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
     @torch.enable_grad()
-    def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:
+    def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
         logits, leaf = model.activations(frames, self.layer)
         slope = derivative(score_of(logits, target, self.score, model.output), leaf)
         features, gradient = (model.volume(tensor.detach(), len(frames)) for tensor in (leaf, slope))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidattr.methods.shared.steps import chunks, trilinear
 from vidattr.models.network.linear_head import gap_linear_head
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -36,7 +36,9 @@ def _spline_matrix(cells: int, size: int) -> Tensor:
 
 def _spline3(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Resizes (N, t, h, w) to (N, T, H, W) by a cubic spline whose first and last cell fall on the first and last voxel."""
-    time, rows, columns = (_spline_matrix(cells, length).to(cam) for cells, length in zip(cam.shape[1:], size, strict=True))
+    time, rows, columns = (
+        _spline_matrix(cells, length).to(cam) for cells, length in zip(cam.shape[1:], size, strict=True)
+    )
     return torch.einsum("nthw,Tt->nThw", rows @ cam @ columns.T, time)
 
 
@@ -50,9 +52,9 @@ _UPSAMPLE: dict[Upsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
 class SaliencyTubes:
     """Saliency Tubes (Stergiou et al., ICIP 2019), class activation mapping (Zhou et al., CVPR 2016) in space and time.
 
-    Of a network that ends in z = W · mean_thw(A) + b, cam(t, i, j) = Σ_c W_{y,c} · A_c(t, i, j); the map is cam, resized to
-    the frames. The mean of cam plus b_y is the logit z_y. The released code cuts nothing off at 0 and resizes by a cubic
-    spline (`upsample=spline3`), which overshoots between distant values.
+    Of a network that ends in z = W · mean_thw(A) + b, cam(t, i, j) = Σ_c W_{y,c} · A_c(t, i, j); the map is cam,
+    resized to the frames. The mean of cam plus b_y is the logit z_y. The released code cuts nothing off at 0 and
+    resizes by a cubic spline (`upsample=spline3`), which overshoots between distant values.
 
     Volume and weights are found by themselves (`gap_linear_head`), whatever the network calls them.
 
@@ -73,7 +75,7 @@ class SaliencyTubes:
         """One."""
         return 1
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass each.
 
         Raises:
@@ -86,7 +88,7 @@ class SaliencyTubes:
         return Explanation(_UPSAMPLE[self.upsample](cam, (T, H, W)).float(), {"cam": cam})
 
 
-def _cam(model: Network, frames: Tensor, layer: str, weight: Tensor) -> Tensor:
+def _cam(model: VideoModel, frames: Tensor, layer: str, weight: Tensor) -> Tensor:
     """Returns Σ_c weight_c · A_c (N, t, h, w), with the weights (N, c) of each clip's own class."""
     _, leaf = model.activations(frames, layer)
     return torch.einsum("nc,ncthw->nthw", weight, model.volume(leaf.detach(), len(frames)))

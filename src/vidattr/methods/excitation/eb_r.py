@@ -15,7 +15,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.excitation.redistribute import redistribute
 from vidattr.methods.excitation.trace import Kind, Operation, Trace, Weighted
 from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
@@ -35,24 +35,26 @@ class Steps(StrEnum):
 class ExcitationBackprop:
     """Excitation backprop (Zhang et al., ECCV 2016) and EB-R, for recurrent networks (Bargal et al., CVPR 2018).
 
-    The unit of class y, in the layer that scores the classes, gets the mass 1 at S steps: at every one (a CNN-LSTM scores
-    at each frame, a 3-D CNN mostly once) or at the last. The mass goes down: through convolutions, linear layers and average
-    pools p_in(j) = u_j Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., eq. 4), u being the layer's input, with 0/0 = 0; through
-    maxima to the winner; through a sum of branches in proportion to them; unchanged through biases, BatchNorm and a unit's
-    activation. In an LSTM all mass of W_x x_t + W_h h_(t-1) goes to x_t, and the unit has its ordinary derivative, so mass
-    moves in time by the cell alone: as the released Caffe code has it, not as a reader of the paper would guess.
-    At the input of the LSTM, or else of the scoring layer, the mass is scaled to S in all; contrastive excitation
-    subtracts what −W of the scoring layer would have sent there, scaled alike. The map is max(0, Σ_c p_c) on `layer`.
+    The unit of class y, in the layer that scores the classes, gets the mass 1 at S steps: at every one (a CNN-LSTM
+        scores
+    at each frame, a 3-D CNN mostly once) or at the last. The mass goes down: through convolutions, linear layers and
+    average pools p_in(j) = u_j Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., eq. 4), u being the layer's input,
+    with 0/0 = 0; through maxima to the winner; through a sum of branches in proportion to them; unchanged through
+    biases, BatchNorm and a unit's activation. In an LSTM all mass of W_x x_t + W_h h_(t-1) goes to x_t, and the unit
+    has its ordinary derivative, so mass moves in time by the cell alone: as the released Caffe code has it, not as a
+    reader of the paper would guess. At the input of the LSTM, or else of the scoring layer, the mass is scaled to S in
+    all; contrastive excitation subtracts what −W of the scoring layer would have sent there, scaled alike. The map is
+    max(0, Σ_c p_c) on `layer`.
 
-    Unlike the papers, whose features are never negative, a negative input counts as 0; and since the ordinary derivative of
-    an LSTM with tanh is negative in places (with ReLU never), what is scaled to S is Σ|p|. What is not live (a branch
-    that bypasses `layer` and joins later, as SlowFast's) takes its share of the mass along.
+    Unlike the papers, whose features are never negative, a negative input counts as 0; and since the ordinary
+    derivative of an LSTM with tanh is negative in places (with ReLU never), what is scaled to S is Σ|p|. What is not
+    live (a branch that bypasses `layer` and joins later, as SlowFast's) takes its share of the mass along.
 
     Attributes:
         contrastive: Whether what speaks as well for the other classes is taken off.
         steps: Where the class's unit is excited.
-        layer: Name of the module whose output is explained; None: the network's own last convolution. Bargal et al. take
-            conv5_1 of their VGG16, Li et al. (WACV 2021) do not say.
+        layer: Name of the module whose output is explained; None: the network's own last convolution. Bargal et al.
+            take conv5_1 of their VGG16, Li et al. (WACV 2021) do not say.
         time_upsample: How t steps become T frames; in space, upsampling is bilinear.
 
     The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
@@ -70,7 +72,7 @@ class ExcitationBackprop:
         """One."""
         return 1
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`.
 
         Raises:
@@ -81,12 +83,16 @@ class ExcitationBackprop:
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
     @torch.enable_grad()
-    def _cam(self, model: Network, frames: Tensor, target: Tensor) -> Tensor:
+    def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
         trace = Trace()
         with trace.over(model.module, frames):
             logits, leaf = model.activations(frames, self.layer)
-        if len(frames) > 1 and len(frames) in trace.time_first:  # which axis of the scores is the clips would be a guess
-            return torch.cat([self._cam(model, x, y) for x, y in zip(frames.tensor_split(2), target.tensor_split(2), strict=True)])
+        if (
+            len(frames) > 1 and len(frames) in trace.time_first
+        ):  # which axis of the scores is the clips would be a guess
+            return torch.cat(
+                [self._cam(model, x, y) for x, y in zip(frames.tensor_split(2), target.tensor_split(2), strict=True)]
+            )
         mass = torch.zeros_like(leaf)
         if logits.requires_grad:
             with stage("network"):
@@ -128,7 +134,9 @@ def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
     above = _below([logits], [])
     scoring = [w for w in trace.weighted if w.output.shape[w.axis] == logits.shape[1] and w.output.grad_fn in above]
     if not scoring:
-        _refuse(f"a network without a linear layer or convolution of {logits.shape[1]} outputs at its end", "the network")
+        _refuse(
+            f"a network without a linear layer or convolution of {logits.shape[1]} outputs at its end", "the network"
+        )
     heads = [w for w in scoring if w.weight is scoring[-1].weight]
     above = _below([logits], [head.output for head in heads])
     if _node_of(leaf) in above:
@@ -152,9 +160,9 @@ def _units(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool
         folded = len(scores) // len(target)
         in_batch = folded > 1 or scores.ndim == 2 or head.weight.ndim == 4  # of a Conv2d: it has no axis of time
         split = scores.reshape(len(target), folded if in_batch else scores.shape[1], -1, scores.shape[-1])
-        unit = (torch.arange(split.shape[3], device=target.device) == target[:, None, None, None]).to(split).expand_as(split) / split.shape[
-            2
-        ]
+        unit = (torch.arange(split.shape[3], device=target.device) == target[:, None, None, None]).to(split).expand_as(
+            split
+        ) / split.shape[2]
         if steps is Steps.last:
             last = torch.arange(split.shape[1], device=target.device) == split.shape[1] - 1
             unit = unit * last[:, None, None] * (k == len(heads) - 1)

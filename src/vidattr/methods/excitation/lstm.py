@@ -1,7 +1,7 @@
 """Excitation through LSTMs, of torch and of the project's own.
 
-The sum W_x x_t + b + W_h h_(t-1) passes all its mass to x_t, and the unit has its ordinary derivative: mass moves in time by the
-cell alone. This is what the code released with EB-R (Bargal et al., CVPR 2018) does.
+The sum W_x x_t + b + W_h h_(t-1) passes all its mass to x_t, and the unit has its ordinary derivative: mass moves in
+time by the cell alone. This is what the code released with EB-R (Bargal et al., CVPR 2018) does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 def _unrolled_lstm(trace: Trace, call: Call) -> Any:
     x, weight_x, bias, weight_h = call.args
-    gates, zero, cut = _gates(trace.read(weight_x, x), weight_x, bias), x.new_zeros(len(x), weight_h.shape[1]), call.kwargs["truncated"]
+    gates, zero, cut = (
+        _gates(trace.read(weight_x, x), weight_x, bias),
+        x.new_zeros(len(x), weight_h.shape[1]),
+        call.kwargs["truncated"],
+    )
     return recurrence(gates, weight_h, (zero, zero), call.kwargs["activation"], cut_h=True, cut_c=cut)[0]
 
 
@@ -40,7 +44,9 @@ def _torch_lstm(trace: Trace, call: Call) -> Any:
     for k in range(layers):
         weight_x, weight_h, *biases = (_reordered(w) for w in weights[k * per_layer : (k + 1) * per_layer])
         gates = _gates(steps, weight_x, torch.stack(biases).sum(0) if biases else None)
-        steps, (h, c) = recurrence(gates, weight_h, (state[0][k], state[1][k]), Activation.tanh, cut_h=True, cut_c=False)
+        steps, (h, c) = recurrence(
+            gates, weight_h, (state[0][k], state[1][k]), Activation.tanh, cut_h=True, cut_c=False
+        )
         last.append((h, c))
     h_all, c_all = (torch.stack(tensors) for tensors in zip(*last, strict=True))
     return (steps if batch_first else steps.transpose(0, 1)), h_all, c_all

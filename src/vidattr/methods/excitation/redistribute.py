@@ -14,7 +14,8 @@ Positive = Callable[..., Tensor]
 def redistribute(positive: Positive, inputs: Sequence[Tensor], mass: Tensor) -> tuple[Tensor, ...]:
     """Shares each output's mass among its inputs in proportion to what they add to it.
 
-    p_in(j) = u_j · Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., ECCV 2016, eq. 4), with 0/0 := 0 and negative u as 0.
+    p_in(j) = u_j · Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., ECCV 2016, eq. 4), with 0/0 := 0 and negative u as
+    0.
 
     Args:
         positive: Maps the clamped inputs to Σ_k W⁺_ik u_k; it must be linear with no negative weight and no bias.
@@ -25,7 +26,9 @@ def redistribute(positive: Positive, inputs: Sequence[Tensor], mass: Tensor) -> 
         parts = [u.detach().clamp(min=0).requires_grad_() for u in inputs]
         total = positive(*parts)
         some = total > torch.finfo(total.dtype).tiny
-        gradients = torch.autograd.grad(total, parts, mass / total.detach().where(some, 1) * some, materialize_grads=True)
+        gradients = torch.autograd.grad(
+            total, parts, mass / total.detach().where(some, 1) * some, materialize_grads=True
+        )
     return tuple(part.detach() * gradient for part, gradient in zip(parts, gradients, strict=True))
 
 

@@ -21,8 +21,9 @@ from vidattr.methods.excitation.redistribute import PassOn, Share
 class Kind(StrEnum):
     """What an operation does with excitation.
 
-    `copy` moves values about or drops some, `winner` picks the largest, and their ordinary derivative is the rule; `identity`
-    is a unit's own activation; `weighted`, `average`, `scale` and `sum` share in proportion; `unknown` has no rule.
+    `copy` moves values about or drops some, `winner` picks the largest, and their ordinary derivative is the rule;
+    `identity` is a unit's own activation; `weighted`, `average`, `scale` and `sum` share in proportion; `unknown` has
+    no rule.
     """
 
     copy = auto()
@@ -144,8 +145,14 @@ class Trace(TorchFunctionMode):
         """Runs one call of torch, with the rule for its kind where it depends on the layer."""
         call = Call(_name(func), func, args, kwargs or {})
         inputs = list(_tensors((args, call.kwargs)))
-        follows = any(self.varies(tensor) for tensor in inputs) and not call.name.endswith("_like") and not call.name.startswith("new_")
-        result = self._run(call) if any(tensor.requires_grad for tensor in inputs) and torch.is_grad_enabled() else call()
+        follows = (
+            any(self.varies(tensor) for tensor in inputs)
+            and not call.name.endswith("_like")
+            and not call.name.startswith("new_")
+        )
+        result = (
+            self._run(call) if any(tensor.requires_grad for tensor in inputs) and torch.is_grad_enabled() else call()
+        )
         if follows:
             written = args[:1] if call.in_place or call.name == "setitem" else ()
             for tensor in _tensors((result, written)):
@@ -168,7 +175,9 @@ class Trace(TorchFunctionMode):
             result = args[0].copy_(result)
         nodes = tuple(tensor.grad_fn for tensor in _tensors(result) if tensor.grad_fn is not None)
         if nodes:
-            self.operations.append(Operation(kind, call.name, self._modules[-1] if self._modules else "the network", nodes))
+            self.operations.append(
+                Operation(kind, call.name, self._modules[-1] if self._modules else "the network", nodes)
+            )
         return result
 
     def read(self, weight: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vidattr.methods.shared.steps import Polarity, Reduce, Score, input_gradients, to_map
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -36,7 +36,7 @@ class GradXInput:
         """One."""
         return 1
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward and one backward pass each."""
         attribution = input_gradients(model, query.frames, query.target, self.score) * query.frames.detach()
         return Explanation(to_map(attribution, self.polarity, self.reduce), {"attribution": attribution})

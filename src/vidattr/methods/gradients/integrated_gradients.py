@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.steps import Polarity, Reduce, Score, probe_gradients, scores, to_map
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -43,18 +43,19 @@ class IntegratedGradients:
     """Integrated gradients (Sundararajan et al., ICML 2017, eq. 1 and 3).
 
     a = (x − x₀) ⊙ (1/S) Σ_{i<S} ∂s_y/∂x at x₀ + α_i (x − x₀), with α_i = i/S for the left rule, as STEP's released code
-    has it (Li et al., WACV 2021: S = 25, black baseline; the defaults), and (i + ½)/S for the midpoint rule, whose error
-    falls with 1/S² instead of 1/S. The map is reduce_c polarity(a_c). Unlike the paper's eq. 3, which probes the right
-    ends, the left rule never asks for the gradient at x itself.
+    has it (Li et al., WACV 2021: S = 25, black baseline; the defaults), and (i + ½)/S for the midpoint rule, whose
+    error falls with 1/S² instead of 1/S. The map is reduce_c polarity(a_c). Unlike the paper's eq. 3, which probes the
+    right ends, the left rule never asks for the gradient at x itself.
 
     Completeness, Σ a = s_y(x) − s_y(x₀), holds in the limit of S; how far it is missed is reported for each clip.
 
     Attributes:
         steps: S.
         rule: left or midpoint.
-        baseline: x₀. black: a black clip as this network sees it, after its own mean and standard deviation. zero: 0 after
-            them, the data set's mean colour. blur: each frame, blurred. image: the picture in `baseline_file`.
-        blur_sigma: Standard deviation in pixels of the Gaussian of `baseline=blur`, its weights renormalised at the border.
+        baseline: x₀. black: a black clip as this network sees it, after its own mean and standard deviation. zero: 0
+            after them, the data set's mean colour. blur: each frame, blurred. image: the picture in `baseline_file`.
+        blur_sigma: Standard deviation in pixels of the Gaussian of `baseline=blur`, its weights renormalised at the
+            border.
         baseline_file: A PNG or JPEG, stretched to the frame and repeated in time; only with `baseline=image`.
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         polarity: Which side of a the map shows.
@@ -64,7 +65,8 @@ class IntegratedGradients:
     the first minus the second.
 
     Raises:
-        ConfigError: steps or blur_sigma not positive; a missing or unreadable file; a file with another baseline than `image`.
+        ConfigError: steps or blur_sigma not positive; a missing or unreadable file; a file with another baseline than
+            `image`.
     """
 
     version: ClassVar[int] = 1
@@ -73,34 +75,40 @@ class IntegratedGradients:
     rule: Rule = Rule.left
     baseline: Baseline = Baseline.black
     blur_sigma: float = 10.0
-    baseline_file: str | None = hashed(None)
+    baseline_file: str | None = keyed_by_content(None)
     score: Score = Score.logit
     polarity: Polarity = Polarity.both
     reduce: Reduce = Reduce.mean
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.blur_sigma < math.inf:
-            raise ConfigError(f"method.steps={self.steps} method.blur_sigma={self.blur_sigma}", expected="positive numbers")
+            raise ConfigError(
+                f"method.steps={self.steps} method.blur_sigma={self.blur_sigma}", expected="positive numbers"
+            )
         if (self.baseline == Baseline.image) != (self.baseline_file is not None):
             raise ConfigError(
                 f"method.baseline={self.baseline} with method.baseline_file={self.baseline_file}",
                 remedy="say both method.baseline=image and method.baseline_file=FILE, or neither",
             )
         if self.baseline_file is not None and not Path(self.baseline_file).is_file():
-            raise ConfigError(f"no such file: method.baseline_file={self.baseline_file}", expected="a PNG or JPEG picture")
+            raise ConfigError(
+                f"no such file: method.baseline_file={self.baseline_file}", expected="a PNG or JPEG picture"
+            )
 
     @property
     def passes(self) -> int:
         """S for the gradients, two for the completeness."""
         return self.steps + 2
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by S forward and S backward passes each, in chunks of `max_batch`, and two forward passes more."""
         frames = query.frames.detach()
         start = _BASELINES[self.baseline](self, model, frames).expand_as(frames)
         way = frames - start
         first = _OFFSETS[self.rule] / self.steps
-        fractions = torch.linspace(first, first + 1 - 1 / self.steps, self.steps, dtype=frames.dtype, device=frames.device)
+        fractions = torch.linspace(
+            first, first + 1 - 1 / self.steps, self.steps, dtype=frames.dtype, device=frames.device
+        )
 
         def point(i: int, k: int) -> Tensor:
             return start[i] + fractions[k] * way[i]
@@ -113,11 +121,14 @@ class IntegratedGradients:
         difference = scores(model, frames, query.target, self.score) - scores(model, start, query.target, self.score)
         return Explanation(
             to_map(attribution, self.polarity, self.reduce),
-            {"attribution": attribution, "completeness": torch.stack([explained, difference, explained - difference], 1)},
+            {
+                "attribution": attribution,
+                "completeness": torch.stack([explained, difference, explained - difference], 1),
+            },
         )
 
 
-def _image(method: IntegratedGradients, model: Network, frames: Tensor) -> Tensor:
+def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Tensor:
     """Returns the picture in `baseline_file` as the network sees it, (1, C, 1, H, W)."""
     import cv2
 
@@ -129,7 +140,7 @@ def _image(method: IntegratedGradients, model: Network, frames: Tensor) -> Tenso
     return model.view.normalise(torch.from_numpy(rgb)[None, None].to(frames.device)).to(frames.dtype)
 
 
-def _blur(method: IntegratedGradients, _model: Network, frames: Tensor) -> Tensor:
+def _blur(method: IntegratedGradients, _model: VideoModel, frames: Tensor) -> Tensor:
     """Returns the frames, blurred in space: each axis is one product with a small matrix, however wide the Gaussian."""
 
     def gaussian(size: int) -> Tensor:
@@ -141,7 +152,7 @@ def _blur(method: IntegratedGradients, _model: Network, frames: Tensor) -> Tenso
     return gaussian(H) @ frames @ gaussian(W).T
 
 
-_BASELINES: dict[Baseline, Callable[[IntegratedGradients, Network, Tensor], Tensor]] = {
+_BASELINES: dict[Baseline, Callable[[IntegratedGradients, VideoModel, Tensor], Tensor]] = {
     Baseline.black: lambda _method, model, frames: model.view.colour(frames, 0.0),
     Baseline.zero: lambda _method, _model, frames: frames.new_zeros(()),
     Baseline.blur: _blur,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.steps import Polarity, Reduce, Score, probe_gradients, to_map
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -68,7 +68,9 @@ class SmoothGrad:
 
     def __post_init__(self) -> None:
         if self.n < 1 or not 0 <= self.spread < math.inf:
-            raise ConfigError(f"method.n={self.n} method.spread={self.spread}", expected="n of at least 1 and a spread of at least 0")
+            raise ConfigError(
+                f"method.n={self.n} method.spread={self.spread}", expected="n of at least 1 and a spread of at least 0"
+            )
         if self.polarity != Polarity.both and self.kind != Kind.plain:
             raise ConfigError(
                 f"method.polarity={self.polarity} with method.kind={self.kind}, which is never negative",
@@ -80,7 +82,7 @@ class SmoothGrad:
         """One a noisy copy."""
         return self.n
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by n forward and n backward passes each, in chunks of `max_batch`."""
         frames = query.frames
         generators = [torch.Generator(frames.device).manual_seed(seed) for seed in query.seeds]

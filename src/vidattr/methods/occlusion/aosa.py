@@ -7,28 +7,29 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vidattr.methods.occlusion.occlude import Occlusion, explain
-from vidattr.methods.occlusion.tubes import Tubing, tubes
-from vidattr.models.network.network import Network
+from vidattr.methods.occlusion.occlude import OcclusionOptions, explain
+from vidattr.methods.occlusion.tubes import TubeOptions, tubes
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
 @dataclass(frozen=True)
-class AOSA(Occlusion, Tubing):
+class AOSA(OcclusionOptions, TubeOptions):
     """Adaptive occlusion sensitivity analysis (Uchiyama et al., WACV 2023).
 
-    1. Anchors on a grid over the first frame follow the optical flow until they leave; a square around each is its tube Ω_i.
-    2. Each tube is occluded together with the K tubes whose motion is most like its own, eq. (1): f_i is the score then.
-    3. The map adds the drops f_0 − f_i up where the tubes were.
+    1. Anchors on a grid over the first frame follow the optical flow until they leave; a square around each is its tube
+    Ω_i. 2. Each tube is occluded together with the K tubes whose motion is most like its own, eq. (1): f_i is the score
+    then. 3. The map adds the drops f_0 − f_i up where the tubes were.
 
     Unlike the paper, the map is not eq. (2) but its part that does not reward voxels for lying in few tubes
-    (`Aggregate`). Unlike the released code, positions are real numbers, nothing depends on the size of the frame, and a clip
-    without motion has no partners. K = 0 is the paper's ablation without integration.
+    (`Aggregate`). Unlike the released code, positions are real numbers, nothing depends on the size of the frame, and a
+    clip without motion has no partners. K = 0 is the paper's ablation without integration.
 
-    The options are those of `Tubing`, which tubes, and `Occlusion`, what is done with them.
+    The options are those of `TubeOptions`, which tubes, and `OcclusionOptions`, what is done with them.
 
-    The explanation's extras: `f0` (N,), f_0; `drops` (N, A), f_0 − f_i; `coverage` (N, T, H, W), how many unions hold each
-    voxel; `rectangles` (N, A, T, 4), the tubes as top, bottom, left, right, zeros where there is none; `partners` (N, A, K),
+    The explanation's extras: `f0` (N,), f_0; `drops` (N, A), f_0 − f_i; `coverage` (N, T, H, W), how many unions hold
+    each voxel; `rectangles` (N, A, T, 4), the tubes as top, bottom, left, right, zeros where there is none; `partners`
+    (N, A, K),
     -1 where there is none.
 
     Raises:
@@ -38,15 +39,15 @@ class AOSA(Occlusion, Tubing):
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        Tubing.__post_init__(self)
-        Occlusion.__post_init__(self)
+        TubeOptions.__post_init__(self)
+        OcclusionOptions.__post_init__(self)
 
     @property
     def passes(self) -> int:
         """One per tube of a frame of 112 × 112 and one for the clip: no fewer than it takes, as equal unions are run once."""
         return self.fillings * self.anchors + 1
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass per distinct union and clip."""
         found = tubes(query, model.view, self)
         result = explain(model, query, found.rectangles, found.groups, self)

@@ -14,9 +14,9 @@ from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.conditional_fill import mean_field
 from vidattr.methods.occlusion.integral_image import members, spread, union_sums
 from vidattr.methods.occlusion.occlude import FILLS, MEANS, WEIGHTS, Aggregate, Fill
-from vidattr.methods.occlusion.tubes import Tubes, Tubing, tubes, union_mask
+from vidattr.methods.occlusion.tubes import TubeOptions, Tubes, tubes, union_mask
 from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
@@ -48,7 +48,7 @@ _RELUS: dict[Relu, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class AOSAApprox(Tubing):
+class AOSAApprox(TubeOptions):
     """AOSA-approx (Uchiyama et al., WACV 2023): one forward and one backward pass, whatever the number of tubes.
 
     With J = ∂f/∂x at the clip x and μ what fills a tube, the drop f(x) − f(x with Ω_i filled) is to first order
@@ -61,11 +61,11 @@ class AOSAApprox(Tubing):
     Unlike the paper, whose eq. (8) as printed, S = −Σ ReLU(J (μ − x)), keeps the elements that the text says are left
     out, `lowering` does what the text says.
 
-    `refine=tukey` goes back to the released code, of which it is not a copy: groups whose S_i lies outside Tukey's fences,
-    1.5 interquartile ranges beyond the quartiles, are predicted anew from the clip x* with the most extreme group Ω_* occluded,
-    S_i = f(x) − f(x*) + Σ_{Ω_i} G* − Σ_{Ω_*} G*, where G* is G with J at x*; for each side once. Unlike the released code, whose
-    new prediction f(x*) + Σ_{Ω_i} J* (v − x*) leaves Ω_* occluded together with Ω_i, the last term puts Ω_* back. There x* is
-    filled with 0 whatever v is, and no ReLU is applied.
+    `refine=tukey` goes back to the released code, of which it is not a copy: groups whose S_i lies outside Tukey's
+    fences, 1.5 interquartile ranges beyond the quartiles, are predicted anew from the clip x* with the most extreme
+    group Ω_* occluded, S_i = f(x) − f(x*) + Σ_{Ω_i} G* − Σ_{Ω_*} G*, where G* is G with J at x*; for each side once.
+    Unlike the released code, whose new prediction f(x*) + Σ_{Ω_i} J* (v − x*) leaves Ω_* occluded together with Ω_i,
+    the last term puts Ω_* back. There x* is filled with 0 whatever v is, and no ReLU is applied.
 
     Attributes:
         fill: What μ is: for `conditional` the mean of the neighbourhood (`_conditional`), else what AOSA fills in. The
@@ -73,12 +73,12 @@ class AOSAApprox(Tubing):
         extent: How many pixels around a voxel are its neighbourhood for `fill=conditional`.
         relu: Which elements count.
         refine: Whether outlying groups are predicted anew; two more forward and backward passes a clip.
-        score: f: the probability (the released code), the logit, the probability's logarithm, or its log-odds. Where the
-            probability is near 1 its gradient vanishes: the map's order changes little, its values do.
+        score: f: the probability (the released code), the logit, the probability's logarithm, or its log-odds. Where
+            the probability is near 1 its gradient vanishes: the map's order changes little, its values do.
         aggregate: How the S_i become a map, as in AOSA, with f(x) − S_i for f_i. The paper does not say; `eq2` suits
             least, as f(x) − S_i may leave [0, 1].
 
-    The other options are those of `Tubing`. The explanation's extras are those of AOSA, `drops` being the S_i.
+    The other options are those of `TubeOptions`. The explanation's extras are those of AOSA, `drops` being the S_i.
 
     Raises:
         ConfigError: A number out of range, or weights of an optical flow that does not take them.
@@ -103,7 +103,7 @@ class AOSAApprox(Tubing):
         """One forward and backward, or three."""
         return 1 if self.refine is Refine.none else 3
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward and one backward pass each, in chunks of `max_batch`."""
         frames = query.frames.detach()
         found = tubes(query, model.view, self)
@@ -119,7 +119,9 @@ class AOSAApprox(Tubing):
         with stage("assembly"):
             lived = (found.groups[..., 0] >= 0).double()
             weights = lived * WEIGHTS[self.aggregate](drops, f0.double()[:, None], 1 - areas / field[0].numel())
-            inside, coverage = spread(torch.stack([weights, lived]), found.rectangles, found.groups, (frames.shape[3], frames.shape[4]))
+            inside, coverage = spread(
+                torch.stack([weights, lived]), found.rectangles, found.groups, (frames.shape[3], frames.shape[4])
+            )
             everywhere, number = weights.sum(1, keepdim=True), lived.sum(1, keepdim=True).clamp(min=1)
             total = MEANS[self.aggregate](inside.flatten(1), everywhere, coverage.flatten(1), number).view_as(inside)
         extras = {"f0": f0.float(), "drops": drops.float(), "coverage": coverage.int()}
@@ -129,7 +131,9 @@ class AOSAApprox(Tubing):
         """Returns G (N, T, H, W)."""
         return _RELUS[self.relu](gradient * change).sum(1)
 
-    def _refined(self, model: Network, query: Query, found: Tubes, fill: Tensor, f0: Tensor, drops: Tensor) -> Tensor:
+    def _refined(
+        self, model: VideoModel, query: Query, found: Tubes, fill: Tensor, f0: Tensor, drops: Tensor
+    ) -> Tensor:
         """Returns the drops with the outlying ones predicted anew."""
         frames = query.frames.detach()
         lived, clip = found.groups[..., 0] >= 0, torch.arange(len(frames), device=frames.device)
@@ -151,7 +155,7 @@ class AOSAApprox(Tubing):
         return refined
 
 
-def linearise(model: Network, frames: Tensor, target: Tensor, score: Score) -> tuple[Tensor, Tensor]:
+def linearise(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> tuple[Tensor, Tensor]:
     """Returns the score (N,) of frames and its gradient (N, C, T, H, W), of one forward and one backward pass each."""
     values, gradients = [], []
     with torch.enable_grad():

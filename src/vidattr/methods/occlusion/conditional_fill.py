@@ -1,13 +1,13 @@
 """What might have stood in a voxel's place, judged by its neighbourhood: mean and draws of the patches around it.
 
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
-sensitivity analysis", WACV 2023, after Zintgraf et al., "Visualizing deep neural network decisions: Prediction difference
-analysis", ICLR 2017: the content v of a mask follows the Gaussian N(μ, Σ) of all patches of the mask's size that lie
-within a margin of `extent` pixels around it, the mask's own patch left out, in each frame and channel.
+sensitivity analysis", WACV 2023, after Zintgraf et al., "Visualizing deep neural network decisions: Prediction
+difference analysis", ICLR 2017: the content v of a mask follows the Gaussian N(μ, Σ) of all patches of the mask's size
+that lie within a margin of `extent` pixels around it, the mask's own patch left out, in each frame and channel.
 
 With k = 2·extent + 1 these are the k² − 1 patches that the shifts (a, b) ∈ [−extent, extent]² without (0, 0) give. So
-at any voxel q the patches hold the k² − 1 neighbours of q, whatever mask q is in: μ and the draws are fields of the clip,
-computed once for all masks.
+at any voxel q the patches hold the k² − 1 neighbours of q, whatever mask q is in: μ and the draws are fields of the
+clip, computed once for all masks.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 
 def mean_field(frames: Tensor, extent: int) -> Tensor:
     """Returns μ (N, C, T, H, W), the mean of a voxel's k² − 1 neighbours in its own frame and channel.
 
-    μ(q) = (Σ_box x − x(q)) / (|box| − 1), the k×k box around q cut at the image's border: neighbours outside do not exist.
-    A frame of one pixel has no neighbours and stays as it is.
+    μ(q) = (Σ_box x − x(q)) / (|box| − 1), the k×k box around q cut at the image's border: neighbours outside do not
+    exist. A frame of one pixel has no neighbours and stays as it is.
     """
     neighbours = _neighbours(frames, extent)
     around = _box_sum(frames, extent) - frames
     return torch.where(neighbours > 0, around / neighbours.clamp(min=1), frames)
 
 
-def draw(frames: Tensor, extent: int, generators: Sequence[torch.Generator], samples: int, view: View) -> Tensor:
+def draw(
+    frames: Tensor, extent: int, generators: Sequence[torch.Generator], samples: int, view: Preprocessing
+) -> Tensor:
     """Returns draws v ~ N(μ, Σ) for all voxels at once: (samples, N, C, T, H, W), clipped to what a pixel can be.
 
     v = μ + (1/√(n − 1)) Σ_j z_j (x^j − μ), z_j ~ N(0, 1), over the n = k² − 1 shifted frames x^j. Its covariance is
-    that of the n patches exactly, without Σ ever being formed (its rank is n − 1 at most, so it has no Cholesky factor).
-    Every frame and channel has z of its own, as each has a Gaussian of its own.
+    that of the n patches exactly, without Σ ever being formed (its rank is n − 1 at most, so it has no Cholesky
+    factor). Every frame and channel has z of its own, as each has a Gaussian of its own.
 
-    Unlike the paper, which draws anew for every mask, one draw fills all masks of a clip: each mask's content has the same
+    Unlike the paper, which draws anew for every mask, one draw fills all masks of a clip: each mask's content has the
+        same
     distribution, and masks are compared on the same content. At the border, x^j has no value where the neighbour is
     outside: the sum and n take the others, so that the variance of each voxel stays that of its neighbours.
 
@@ -54,7 +57,10 @@ def draw(frames: Tensor, extent: int, generators: Sequence[torch.Generator], sam
     C, T, H, W = frames.shape[1:]
     side = 2 * extent + 1
     shifts = [(a, b) for a in range(side) for b in range(side) if (a, b) != (extent, extent)]
-    z = [torch.randn(samples, len(shifts), C, T, 1, 1, generator=g, dtype=frames.dtype, device=frames.device) for g in generators]
+    z = [
+        torch.randn(samples, len(shifts), C, T, 1, 1, generator=g, dtype=frames.dtype, device=frames.device)
+        for g in generators
+    ]
     mean = mean_field(frames, extent)
     padding = (extent,) * 4
     padded, inside = pad(frames, padding), pad(torch.ones_like(frames[0, 0, 0]), padding)

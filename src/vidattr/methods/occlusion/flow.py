@@ -64,7 +64,10 @@ class Flow(StrEnum):
                 remedy="say both method.flow=raft and method.flow_weights=FILE, or neither",
             )
         if weights is not None and not Path(weights).is_file():
-            raise ConfigError(f"no such file: method.flow_weights={weights}", expected="weights of torchvision's raft_small or raft_large")
+            raise ConfigError(
+                f"no such file: method.flow_weights={weights}",
+                expected="weights of torchvision's raft_small or raft_large",
+            )
 
 
 def optical_flow(pixels: Tensor, flow: Flow, gray: Gray, weights: str | None) -> Tensor:
@@ -73,8 +76,8 @@ def optical_flow(pixels: Tensor, flow: Flow, gray: Gray, weights: str | None) ->
     Two equal frames have no motion, whatever the method says: Farnebäck finds up to a pixel along their borders.
 
     Args:
-        pixels: (N, T, H, W, 3) uint8 RGB. Unlike in the released code, which truncates what it maps back from the network's
-            input and so may lose a level, these are the bytes that were decoded.
+        pixels: (N, T, H, W, 3) uint8 RGB. Unlike in the released code, which truncates what it maps back from the
+            network's input and so may lose a level, these are the bytes that were decoded.
         flow: Which method.
         gray: What Farnebäck and DIS see.
         weights: The file of RAFT's weights.
@@ -141,7 +144,9 @@ def _raft(pixels: Tensor, _gray: Gray, weights: str | None) -> Tensor:
     ends = (torch.split(frames.flatten(0, 1), _RAFT_PAIRS) for frames in (clips[:, :-1], clips[:, 1:]))
     fields = []
     for pair in zip(*ends, strict=True):
-        frame, following = (interpolate(x.float() / 127.5 - 1, size, mode="bilinear", align_corners=False) for x in pair)
+        frame, following = (
+            interpolate(x.float() / 127.5 - 1, size, mode="bilinear", align_corners=False) for x in pair
+        )
         fields.append(interpolate(network(frame, following)[-1], (H, W), mode="bilinear", align_corners=False))
     scale = torch.tensor([W / size[1], H / size[0]], device=pixels.device)
     return torch.cat(fields).view(N, T - 1, 2, H, W) * scale.view(2, 1, 1)
@@ -154,7 +159,9 @@ def _raft_network(weights: str, device: torch.device) -> nn.Module:
     checkpoint = _checkpoint.read(Path(weights))
     stem = checkpoint.state.get("feature_encoder.convnormrelu.0.weight")
     if stem is None:
-        raise ConfigError(f"method.flow_weights={weights} holds no RAFT", expected="weights of torchvision's raft_small or raft_large")
+        raise ConfigError(
+            f"method.flow_weights={weights} holds no RAFT", expected="weights of torchvision's raft_small or raft_large"
+        )
     network: nn.Module = _checkpoint.untrained(raft_small if len(stem) == 32 else raft_large)
     _checkpoint.fill(network, checkpoint)
     return network.eval().requires_grad_(False).to(device)

@@ -1,10 +1,10 @@
 """Exact sums over tubes, and sums of tubes, by integral images in float64, without a mask.
 
-Ω_i is the union of the tubes of group i (`Tubes.groups`), frame by frame. By inclusion and exclusion the indicator of a union
-of m rectangles is Σ_B ± 1[B] over the 2^m − 1 intersections B of some of them, which are rectangles again; a rectangle's sum
-takes four look-ups in an integral image (Crow, "Summed-area tables for texture mapping", SIGGRAPH 1984), and to add a
-rectangle to a field takes four entries in its second difference. Groups of more than seven tubes, for which there are more
-intersections than that is worth, are summed by masks, some at a time.
+Ω_i is the union of the tubes of group i (`Tubes.groups`), frame by frame. By inclusion and exclusion the indicator of a
+union of m rectangles is Σ_B ± 1[B] over the 2^m − 1 intersections B of some of them, which are rectangles again; a
+rectangle's sum takes four look-ups in an integral image (Crow, "Summed-area tables for texture mapping", SIGGRAPH
+1984), and to add a rectangle to a field takes four entries in its second difference. Groups of more than seven tubes,
+for which there are more intersections than that is worth, are summed by masks, some at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def union_sums(fields: Tensor, rectangles: Tensor, groups: Tensor) -> Tensor:
     sums = []
     for signs, boxes in _boxes(rectangles, groups):
         corners = _corners(boxes, (H, W))
-        top_left, top_right, bottom_left, bottom_right = (tables.flatten(1).index_select(1, corner) for corner in corners)
+        top_left, top_right, bottom_left, bottom_right = (
+            tables.flatten(1).index_select(1, corner) for corner in corners
+        )
         per_box = ((bottom_right - bottom_left) - (top_right - top_left)).view(F, *boxes.shape[:-1])
         sums.append(torch.einsum("b,fbnat->fna", signs, per_box))
     return torch.cat(sums, 2)

@@ -1,6 +1,7 @@
 """Occlusion: fill regions of a clip, ask the network how the score falls, and add the falls up where the regions were.
 
-Regions are unions of tubes (`_tubes`), given as tables of rectangles: no mask outlives the chunk of clips that it is for.
+Regions are unions of tubes (`_tubes`), given as tables of rectangles: no mask outlives the chunk of clips that it is
+for.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from vidattr.errors import ConfigError
 from vidattr.methods.occlusion import conditional_fill
 from vidattr.methods.occlusion.reuse import reuse
 from vidattr.methods.occlusion.tubes import union_mask
-from vidattr.methods.shared.steps import Score, fall, score_of
-from vidattr.models.network.network import Network
+from vidattr.methods.shared.steps import Score, score_drop, score_of
+from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 
 class Fill(StrEnum):
     """What is put in a region's place.
 
     `zero`: 0 after normalisation, the mean colour of the network's training data; `black`; `mean`: the clip's own mean
-    colour; `blur`: the frame under an 11×11 blur; `conditional`: draws of what the neighbourhood makes likely (`_conditional`).
+    colour; `blur`: the frame under an 11×11 blur; `conditional`: draws of what the neighbourhood makes likely
+    (`_conditional`).
     """
 
     zero = auto()
@@ -45,9 +47,11 @@ class Aggregate(StrEnum):
 
     `drop`: (1/N) Σ_i (f_0 − f_i) 1[q ∈ Ω_i].
     `drop_per_coverage`: Σ_i (f_0 − f_i) 1[q ∈ Ω_i] / c(q), c(q) being the number of regions that hold q; 0 where c = 0.
-    `eq2`: (1/N) Σ_i f_i 1[q ∉ Ω_i], the paper's. It is `drop` + f_0 (1 − c(q)/N) + a constant: a bonus for voxels that few
+    `eq2`: (1/N) Σ_i f_i 1[q ∉ Ω_i], the paper's. It is `drop` + f_0 (1 − c(q)/N) + a constant: a bonus for voxels that
+        few
     regions hold. Where no drop is negative, one that no region holds is the most important of all.
-    `code`: (1/N) Σ_i (f_i − f_0) 1[q ∉ Ω_i] / (1 − |Ω_i|/V), V voxels in all, as released. Unlike the released code, which
+    `code`: (1/N) Σ_i (f_i − f_0) 1[q ∉ Ω_i] / (1 − |Ω_i|/V), V voxels in all, as released. Unlike the released code,
+        which
     maps this to [0, 255] with 127.5 for no change, it stays in units of the score; the order of voxels is the same.
     """
 
@@ -58,15 +62,16 @@ class Aggregate(StrEnum):
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class OcclusionOptions:
     """What regions are filled with and what is asked. A method that occludes is a dataclass which inherits these fields.
 
     Attributes:
         fill: What is put in a region's place.
         extent: How many pixels around a region count as its neighbourhood for `fill=conditional`.
-        samples: Draws for `fill=conditional`; f_i is the mean of their scores, or the log-odds of their mean probability.
-        score: f: the logit, the probability (released code), its logarithm, or its log-odds: f_0 − f_i is then the weight of
-            evidence of prediction difference analysis.
+        samples: Draws for `fill=conditional`; f_i is the mean of their scores, or the log-odds of their mean
+            probability.
+        score: f: the logit, the probability (released code), its logarithm, or its log-odds: f_0 − f_i is then the
+            weight of evidence of prediction difference analysis.
         aggregate: How the scores become a map.
 
     Raises:
@@ -122,7 +127,12 @@ def distinct(groups: Tensor) -> Unions:
 
 @torch.no_grad()
 def explain(
-    model: Network, query: Query, rectangles: Tensor, groups: Tensor, options: Occlusion, box: tuple[int, int, int] | None = None
+    model: VideoModel,
+    query: Query,
+    rectangles: Tensor,
+    groups: Tensor,
+    options: OcclusionOptions,
+    box: tuple[int, int, int] | None = None,
 ) -> Explanation:
     """Occludes each distinct union of tubes once, in chunks of `max_batch` that mix the clips, and adds up what that did.
 
@@ -132,12 +142,12 @@ def explain(
         rectangles: (N, A, T, 4) integers as in `Tubes`.
         groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none.
         options: What with, what is asked, and how it becomes a map.
-        box: Frames, rows and columns of a box that any union fits into: then the network's first steps run on crops around it
-            where that is less work (`_reuse`). None: unions may be anywhere, and all passes are whole.
+        box: Frames, rows and columns of a box that any union fits into: then the network's first steps run on crops
+            around it where that is less work (`_reuse`). None: unions may be anywhere, and all passes are whole.
 
     Returns:
-        The map, and as extras `f0` (N,) float32, the score of the whole clip; `drops` (N, A) float32, f_0 − f_i; `coverage`
-        (N, T, H, W) int32, how many unions hold each voxel.
+        The map, and as extras `f0` (N,) float32, the score of the whole clip; `drops` (N, A) float32, f_0 − f_i;
+        `coverage` (N, T, H, W) int32, how many unions hold each voxel.
     """
     unions = distinct(groups)
     f0, drops = _drops(model, query, rectangles, unions, options, box)
@@ -148,7 +158,12 @@ def explain(
 
 
 def _drops(
-    model: Network, query: Query, rectangles: Tensor, unions: Unions, options: Occlusion, box: tuple[int, int, int] | None
+    model: VideoModel,
+    query: Query,
+    rectangles: Tensor,
+    unions: Unions,
+    options: OcclusionOptions,
+    box: tuple[int, int, int] | None,
 ) -> tuple[Tensor, Tensor]:
     """Returns f_0 (N,) and f_0 − f (U,) of each union, float64."""
     frames, size = query.frames, query.frames.shape[3:]
@@ -173,7 +188,7 @@ def _drops(
             logits = begun.logits(clip, draw, members)
         f[union, draw] = score_of(logits, query.target[clip], options.score, model.output).double()
     f0 = f[unions.whole, 0]
-    drops = fall(f0[unions.clip], f, options.score).index_fill(0, unions.whole, 0.0)
+    drops = score_drop(f0[unions.clip], f, options.score).index_fill(0, unions.whole, 0.0)
     return f0, drops
 
 
@@ -190,7 +205,9 @@ WEIGHTS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of t
     Aggregate.eq2: lambda drop, f0, kept: drop - f0,
     Aggregate.code: lambda drop, f0, kept: torch.where(kept > 0, drop / kept, 0.0),
 }
-MEANS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {  # with weights w_i: Σ w_i 1_i, Σ w_i, c, N
+MEANS: dict[
+    Aggregate, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+] = {  # with weights w_i: Σ w_i 1_i, Σ w_i, c, N
     Aggregate.drop: lambda inside, everywhere, coverage, number: inside / number,
     Aggregate.drop_per_coverage: lambda inside, everywhere, coverage, number: inside / coverage.clamp(min=1),
     Aggregate.eq2: lambda inside, everywhere, coverage, number: (inside - everywhere) / number,
@@ -212,15 +229,19 @@ def _assemble(
         inside = union_mask(_members(rectangles, unions, union), (H, W)).flatten(1).double()
         clip = unions.clip[union]
         weight = unions.count[union] * WEIGHTS[aggregate](drops[union], f0[clip], 1 - inside.mean(1))
-        own = one_hot(clip, N).mT.double()  # (N, P): a product adds each union to its clip, in an order that is always the same
+        own = one_hot(
+            clip, N
+        ).mT.double()  # (N, P): a product adds each union to its clip, in an order that is always the same
         sums += torch.cat([own * weight, own * unions.count[union]]) @ inside
         everywhere += own @ weight[:, None]
-    number = torch.zeros(N, 1, dtype=torch.float64, device=frames.device).index_add_(0, unions.clip, unions.count[:, None].double())
+    number = torch.zeros(N, 1, dtype=torch.float64, device=frames.device).index_add_(
+        0, unions.clip, unions.count[:, None].double()
+    )
     total = MEANS[aggregate](sums[:N], everywhere, sums[N:], number.clamp(min=1))
     return total.view(N, T, H, W), sums[N:].view(N, T, H, W)
 
 
-def _fills(options: Occlusion, model: Network, query: Query) -> Tensor:
+def _fills(options: OcclusionOptions, model: VideoModel, query: Query) -> Tensor:
     """Returns what regions are filled with: (draws, N, C, T, H, W), or 1 for one of the last four where it is the same."""
     if options.fill is Fill.conditional:
         generators = [torch.Generator(query.frames.device).manual_seed(seed) for seed in query.seeds]
@@ -230,7 +251,7 @@ def _fills(options: Occlusion, model: Network, query: Query) -> Tensor:
 
 
 # All but `conditional`: broadcastable to the frames (N, C, T, H, W).
-FILLS: dict[Fill, Callable[[Tensor, View], Tensor]] = {
+FILLS: dict[Fill, Callable[[Tensor, Preprocessing], Tensor]] = {
     Fill.zero: lambda frames, view: frames.new_zeros(1, 1, 1, 1, 1),
     Fill.black: lambda frames, view: view.colour(frames, 0.0)[None],
     Fill.mean: lambda frames, view: frames.mean((2, 3, 4), keepdim=True),

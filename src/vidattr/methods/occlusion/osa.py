@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods.occlusion.occlude import Aggregate, Occlusion, explain
+from vidattr.methods.occlusion.occlude import Aggregate, OcclusionOptions, explain
 from vidattr.methods.occlusion.tubes import scaled
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
@@ -31,13 +31,13 @@ class Placement(StrEnum):
 
 
 @dataclass(frozen=True)
-class OSA(Occlusion):
+class OSA(OcclusionOptions):
     """Occlusion sensitivity analysis (Zeiler and Fergus, ECCV 2014) in three dimensions.
 
-    A cuboid of `window_frames` × `window` × `window` voxels slides over the clip; f_i is the score with the i-th one filled. The
-    defaults are those by which Uchiyama et al. (WACV 2023) compare: half of the frames and 2 % of the frame's area (8 × 16 × 16
-    in 16 × 112 × 112). They do not print the strides: their released code has 2 and 8, which their timing bears out.
-    That is 8 · 14 · 14 = 1568 cuboids.
+    A cuboid of `window_frames` × `window` × `window` voxels slides over the clip; f_i is the score with the i-th one
+    filled. The defaults are those by which Uchiyama et al. (WACV 2023) compare: half of the frames and 2 % of the
+    frame's area (8 × 16 × 16 in 16 × 112 × 112). They do not print the strides: their released code has 2 and 8, which
+    their timing bears out. That is 8 · 14 · 14 = 1568 cuboids.
 
     Attributes:
         window: Side of the cuboid in pixels; None: √(0.02·H·W).
@@ -45,13 +45,13 @@ class OSA(Occlusion):
         stride: Pixels between cuboids; None: a fourteenth of the shorter side, 8 at 112, but no less than 1.
         stride_frames: Frames between cuboids; None: T/8, but no less than 1.
         placement: Where the first cuboid is.
-        aggregate: As in `Occlusion`. By default the mean drop of the cuboids that hold a voxel, since those at the border are
-            held by fewer.
+        aggregate: As in `OcclusionOptions`. By default the mean drop of the cuboids that hold a voxel, since those at
+            the border are held by fewer.
 
-    The other options are those of `Occlusion`.
+    The other options are those of `OcclusionOptions`.
 
-    The explanation's extras: `f0` (N,), `drops` (N, A) and `coverage` (N, T, H, W) as `_occlusion.explain` returns them, cuboids
-    in the order frame, row, column.
+    The explanation's extras: `f0` (N,), `drops` (N, A) and `coverage` (N, T, H, W) as `_occlusion.explain` returns
+    them, cuboids in the order frame, row, column.
 
     Raises:
         ConfigError: A number out of range.
@@ -71,7 +71,9 @@ class OSA(Occlusion):
         for name in ("window", "window_frames", "stride", "stride_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"method.{name}={value}", expected="1 or more, or null for the one that fits the clip")
+                raise ConfigError(
+                    f"method.{name}={value}", expected="1 or more, or null for the one that fits the clip"
+                )
 
     @property
     def passes(self) -> int:
@@ -88,8 +90,13 @@ class OSA(Occlusion):
         size = self.size(T, H, W)
         step = scaled(8, (H, W)) if self.stride is None else self.stride
         step_frames = max(1.0, T / 8) if self.stride_frames is None else self.stride_frames
-        frames, rows, columns = (self._spans(*axis) for axis in zip((T, H, W), size, (step_frames, step, step), strict=True))
-        f, r, c = (index.flatten() for index in torch.meshgrid(*(torch.arange(len(s)) for s in (frames, rows, columns)), indexing="ij"))
+        frames, rows, columns = (
+            self._spans(*axis) for axis in zip((T, H, W), size, (step_frames, step, step), strict=True)
+        )
+        f, r, c = (
+            index.flatten()
+            for index in torch.meshgrid(*(torch.arange(len(s)) for s in (frames, rows, columns)), indexing="ij")
+        )
         time = torch.arange(T)
         seen = (time >= frames[f, :1]) & (time < frames[f, 1:])
         return (torch.cat([rows[r], columns[c]], 1)[:, None] * seen[..., None]).to(torch.int16)
@@ -104,9 +111,11 @@ class OSA(Occlusion):
         start = torch.tensor([int(offset + i * stride) - before for i in range(count)])
         return torch.stack([start.clamp(min=0), (start + window).clamp(max=size)], 1)
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass per cuboid and clip, and one for the clip, which the others reuse."""
         N, _, T, H, W = query.frames.shape
         windows = self.windows(T, H, W).to(query.frames.device)
         each = torch.arange(len(windows), device=windows.device)
-        return explain(model, query, windows.expand(N, *windows.shape), each.expand(N, -1)[..., None], self, self.size(T, H, W))
+        return explain(
+            model, query, windows.expand(N, *windows.shape), each.expand(N, -1)[..., None], self, self.size(T, H, W)
+        )

@@ -1,9 +1,9 @@
 """Exact reuse of what an occlusion leaves as it is: the first steps of a network run on crops around the occluded box.
 
-A step (`models/_prefix`) whose inputs differ in a box puts out a volume that differs in a box. Each step runs once on the
-whole clip; for an occlusion it runs again on the crop that the box of changed outputs looks at, and these are the changed
-inputs of the next step. After the last step for which this pays, the box is pasted into the outputs for the whole
-clip, and the rest of the network runs as ever: the same arithmetic on the same numbers.
+A step (`models/_prefix`) whose inputs differ in a box puts out a volume that differs in a box. Each step runs once on
+the whole clip; for an occlusion it runs again on the crop that the box of changed outputs looks at, and these are the
+changed inputs of the next step. After the last step for which this pays, the box is pasted into the outputs for the
+whole clip, and the rest of the network runs as ever: the same arithmetic on the same numbers.
 
 Volumes are (N, t, h, w, c) here, a voxel's channels side by side: they are cut and pasted together.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vidattr.methods.occlusion.tubes import union_mask
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.prefix import Prefix, Reach, Step
 from vidattr.profiling import stage
 
@@ -68,14 +68,16 @@ class Reuse:
         model: The network.
         prefix: Its first steps.
         frames: (N, C, T, H, W).
-        fills: What is put in a box's place, (draws, N, C, T, H, W), or 1 for one of the last three where it is the same.
+        fills: What is put in a box's place, (draws, N, C, T, H, W), or 1 for one of the last three where it is the
+            same.
         box: Size of the boxes.
 
     Attributes:
-        levels: The steps that are run on crops; none where even that of the first one would not be clearly smaller than the clip.
+        levels: The steps that are run on crops; none where even that of the first one would not be clearly smaller than
+            the clip.
     """
 
-    def __init__(self, model: Network, prefix: Prefix, frames: Tensor, fills: Tensor, box: Cells) -> None:
+    def __init__(self, model: VideoModel, prefix: Prefix, frames: Tensor, fills: Tensor, box: Cells) -> None:
         self._model, self._prefix = model, prefix
         self._frames, self._fills = _last(frames), _last(fills.flatten(0, 1))
         self._box = box = _smaller(box, _size(self._frames))
@@ -88,7 +90,9 @@ class Reuse:
             if math.prod(crop) > _SHARE * math.prod(size):
                 break
             count = math.ceil(len(frames) / model.max_batch)
-            self._whole = torch.cat([_last(model.through(step, _first(clips))) for clips in torch.tensor_split(inputs, count)])
+            self._whole = torch.cat(
+                [_last(model.through(step, _first(clips))) for clips in torch.tensor_split(inputs, count)]
+            )
             box = _smaller(box, _size(self._whole))
             self.levels.append(_Level(step, inputs, _size(self._whole), crop, box))
 
@@ -129,7 +133,7 @@ class Reuse:
         return corner, torch.where(union_mask(inside, (self._box[1], self._box[2]))[..., None], fill, plain)
 
 
-def reuse(model: Network, frames: Tensor, fills: Tensor, box: Cells) -> Reuse | None:
+def reuse(model: VideoModel, frames: Tensor, fills: Tensor, box: Cells) -> Reuse | None:
     """Returns the first steps of a network on whole clips (`Reuse`), or None where there are none of which crops would do."""
     prefix = model.prefix
     found = None if prefix is None else Reuse(model, prefix, frames, fills, box)

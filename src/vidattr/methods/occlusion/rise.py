@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.steps import Score, scores
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
@@ -21,15 +21,15 @@ from vidattr.types import Explanation, Query
 class RISE:
     """RISE (Petsiuk et al., BMVC 2018), with masks over space and time.
 
-    A mask M_k is a grid of `cells_t` × `cells_h` × `cells_w` cells, each kept with probability p and else hidden, enlarged
-    linearly to (cells + 1)·⌈size / cells⌉ on each axis, and cut to the clip at a random shift of less than a cell. With
-    f_k the score of x ⊙ M_k (hidden = 0 after normalisation, the mean colour), their equation 6 is
+    A mask M_k is a grid of `cells_t` × `cells_h` × `cells_w` cells, each kept with probability p and else hidden,
+    enlarged linearly to (cells + 1)·⌈size / cells⌉ on each axis, and cut to the clip at a random shift of less than a
+    cell. With f_k the score of x ⊙ M_k (hidden = 0 after normalisation, the mean colour), their equation 6 is
 
     S(q) = 1/(n·p) · Σ_k f_k M_k(q).
 
-    Unlike the paper, `centred` puts f_k − mean f in the place of f_k. In expectation that takes the constant mean f off the
-    map and leaves Cov(f, M(q)) / p; in a map of finitely many masks it takes off mean f · mean_k M_k(q) / p, a picture of
-    which voxels chance has kept most often, which a network that says the same of every clip gets too.
+    Unlike the paper, `centred` puts f_k − mean f in the place of f_k. In expectation that takes the constant mean f off
+    the map and leaves Cov(f, M(q)) / p; in a map of finitely many masks it takes off mean f · mean_k M_k(q) / p, a
+    picture of which voxels chance has kept most often, which a network that says the same of every clip gets too.
 
     Unlike the paper, masks have a time axis. Theirs are 7 × 7, and 4000 or 8000 an image; a clip's default is 4 × 7 × 7
     and 1000. As in the released code the enlarged cell is ⌈size / cells⌉, so that a mask covers the clip at any size;
@@ -81,7 +81,7 @@ class RISE:
         """One a mask."""
         return self.masks
 
-    def __call__(self, model: Network, query: Query) -> Explanation:
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by n forward passes each, in chunks of `max_batch`, which no mask outlives."""
         frames = query.frames.detach()
         N, _, T, H, W = frames.shape
@@ -106,7 +106,9 @@ class RISE:
         with stage("masks"):
             # The grids are drawn at once, and are small: what is large is made of them chunk by chunk.
             numbers = (self.masks, cells + 3)
-            draws = torch.cat([torch.rand(numbers, generator=g, dtype=frames.dtype, device=frames.device) for g in generators])
+            draws = torch.cat(
+                [torch.rand(numbers, generator=g, dtype=frames.dtype, device=frames.device) for g in generators]
+            )
             grids, shifts = (draws[:, :cells] < self.p).to(frames.dtype).view(-1, *self.cells), draws[:, cells:]
         pairs = torch.arange(len(grids), device=frames.device)
         for part in torch.tensor_split(pairs, math.ceil(len(pairs) / size)):
@@ -118,15 +120,17 @@ class RISE:
 def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Returns masks (B, T, H, W): grids (B, t, h, w), enlarged and cut to `size` at a shift of less than a cell.
 
-    Equal to a trilinear resize (cell centres aligned, cells mirrored at the outermost centres, as the released code does) to
-    (cells + 1)·⌈size / cells⌉ on each axis and a crop there, of which only the crop is computed.
+    Equal to a trilinear resize (cell centres aligned, cells mirrored at the outermost centres, as the released code
+    does) to (cells + 1)·⌈size / cells⌉ on each axis and a crop there, of which only the crop is computed.
 
     Args:
         grids: The cells' values.
         shifts: (B, 3) in [0, 1): the share of an enlarged cell by which each axis is shifted, cut to whole voxels.
         size: (T, H, W).
     """
-    t, h, w = (_hats(cells, n, shifts[:, axis]) for axis, (cells, n) in enumerate(zip(grids.shape[1:], size, strict=True)))
+    t, h, w = (
+        _hats(cells, n, shifts[:, axis]) for axis, (cells, n) in enumerate(zip(grids.shape[1:], size, strict=True))
+    )
     masks = torch.einsum("btij,bjw->btiw", grids, w.mT)
     masks = torch.einsum("btiw,bhi->bthw", masks, h)
     return torch.einsum("bthw,bTt->bThw", masks, t)

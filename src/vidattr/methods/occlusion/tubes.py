@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vidattr.config.fields import hashed
+from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.profiling import stage
 from vidattr.types import Query
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 _STILL = 1e-6  # pixels: a path shorter than this goes in no direction
 
@@ -44,13 +44,14 @@ class Cooc(StrEnum):
 
 
 @dataclass(frozen=True)
-class Tubing:
+class TubeOptions:
     """The options that decide tubes. A method that occludes tubes is a dataclass which inherits these fields.
 
     Attributes:
-        stride: Pixels between anchors, the first one ⌊stride/2⌋ from the border. None: a fourteenth of the shorter side, 8 at
-            112, but no less than 1: a square clip has 14 × 14 anchors at any resolution.
-        size: Side of the rectangles in pixels. None: twice the stride, so that four tubes cover a pixel of the first frame.
+        stride: Pixels between anchors, the first one ⌊stride/2⌋ from the border. None: a fourteenth of the shorter
+            side, 8 at 112, but no less than 1: a square clip has 14 × 14 anchors at any resolution.
+        size: Side of the rectangles in pixels. None: twice the stride, so that four tubes cover a pixel of the first
+            frame.
         partners: K, how many tubes of the same motion are occluded together with each one; 0: none.
         flow: Which optical flow is followed.
         flow_weights: The weights of `flow=raft`.
@@ -58,8 +59,8 @@ class Tubing:
         tracking: How positions are carried from frame to frame.
         cooc: What decides whether two tubes have the same motion.
         min_cooc: Only a tube whose co-occurrence is above this can be a partner.
-        letterbox: Rows at the top and the bottom with a mean level (0 to 255) below this are black bars: anchors stay off
-            them. None: there are no bars. The released code has 15.5.
+        letterbox: Rows at the top and the bottom with a mean level (0 to 255) below this are black bars: anchors stay
+            off them. None: there are no bars. The released code has 15.5.
 
     Raises:
         ConfigError: A number out of range, or weights without a flow that takes them.
@@ -69,7 +70,7 @@ class Tubing:
     size: int | None = None
     partners: int = 3
     flow: Flow = Flow.farneback
-    flow_weights: str | None = hashed(None)
+    flow_weights: str | None = keyed_by_content(None)
     gray: Gray = Gray.rgb
     tracking: Tracking = Tracking.subpixel
     cooc: Cooc = Cooc.displacement
@@ -80,13 +81,17 @@ class Tubing:
         for name in ("stride", "size"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"method.{name}={value}", expected="a number of pixels, or null for the one that fits the frame")
+                raise ConfigError(
+                    f"method.{name}={value}", expected="a number of pixels, or null for the one that fits the frame"
+                )
         if self.partners < 0:
             raise ConfigError(f"method.partners={self.partners}", expected="0 or more")
         if not -1 <= self.min_cooc <= 1:
             raise ConfigError(f"method.min_cooc={self.min_cooc}", expected="a cosine, between -1 and 1")
         if self.letterbox is not None and not 0 < self.letterbox <= 255:
-            raise ConfigError(f"method.letterbox={self.letterbox}", expected="a grey level above 0 and up to 255, or null")
+            raise ConfigError(
+                f"method.letterbox={self.letterbox}", expected="a grey level above 0 and up to 255, or null"
+            )
         self.flow.check(self.flow_weights)
 
     @property
@@ -100,8 +105,8 @@ class Tubes:
     """The tubes of N clips, on the device of their frames.
 
     Attributes:
-        rectangles: (N, A, T, 4) int16: top, bottom, left, right of each of the A tubes on each frame; four zeros from the
-            frame on which its anchor has left, and on all frames where the anchor starts on a black bar.
+        rectangles: (N, A, T, 4) int16: top, bottom, left, right of each of the A tubes on each frame; four zeros from
+            the frame on which its anchor has left, and on all frames where the anchor starts on a black bar.
         partners: (N, A, K) int64: the tubes that go with each one, the most alike first; -1 where there is none.
     """
 
@@ -118,26 +123,28 @@ class Tubes:
         return torch.cat([itself.where(started(self.rectangles), -1)[..., None], self.partners], 2)
 
 
-def tubes(query: Query, view: View, options: Tubing) -> Tubes:
+def tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
     """Returns the tubes of a query; those of the same options, and the flow they follow, are made once a query.
 
     Raises:
         ConfigError: The stride leaves no anchor on frames of this size.
     """
-    name = ("tubes", *(getattr(options, option.name) for option in fields(Tubing)))
-    return query.once(name, lambda: _tubes(query, view, options))
+    name = ("tubes", *(getattr(options, option.name) for option in fields(TubeOptions)))
+    return query.cached(name, lambda: _tubes(query, view, options))
 
 
-def _tubes(query: Query, view: View, options: Tubing) -> Tubes:
+def _tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
     pixels = view.denormalise(query.frames.detach())
     H, W = pixels.shape[2:4]
     flow_name = ("flow", options.flow, options.flow_weights, options.gray)
-    flow = query.once(flow_name, lambda: optical_flow(pixels, options.flow, options.gray, options.flow_weights))
+    flow = query.cached(flow_name, lambda: optical_flow(pixels, options.flow, options.gray, options.flow_weights))
     with stage("masks"):
         stride = scaled(8, (H, W)) if options.stride is None else options.stride
         size = round(2 * stride) if options.size is None else options.size
         anchors = grid((H, W), stride).to(pixels.device)
-        positions, alive, motion = track(flow, anchors, picture(pixels, options.letterbox), options.tracking, options.cooc)
+        positions, alive, motion = track(
+            flow, anchors, picture(pixels, options.letterbox), options.tracking, options.cooc
+        )
         rectangles = paint(positions, alive, size, (H, W))
         return Tubes(rectangles, partners(motion, anchors, started(rectangles), options.partners, options.min_cooc))
 
@@ -155,20 +162,24 @@ def places(length: int, stride: float) -> list[int]:
     """
     found = [int((2 * i + 1) * stride / 2) for i in range(math.ceil(length / stride - 0.5))]
     if not found:
-        raise ConfigError(f"method.stride={stride} leaves no place on an axis of length {length}", expected=f"less than {2 * length}")
+        raise ConfigError(
+            f"method.stride={stride} leaves no place on an axis of length {length}", expected=f"less than {2 * length}"
+        )
     return found
 
 
 def grid(size: tuple[int, int], stride: float) -> Tensor:
     """Returns the anchors (A, 2) float32 as (y, x) on a frame of (H, W), row by row, on the CPU."""
-    return torch.cartesian_prod(*(torch.tensor(places(length, stride), dtype=torch.float32) for length in size)).view(-1, 2)
+    return torch.cartesian_prod(*(torch.tensor(places(length, stride), dtype=torch.float32) for length in size)).view(
+        -1, 2
+    )
 
 
 def picture(pixels: Tensor, level: float | None) -> Tensor:
     """Returns the first and the last row (N, 2) float32 of (N, T, H, W, 3) uint8 that are no black bar.
 
-    A bar is a run of rows from the top or the bottom whose mean over frames, columns and colours is below `level`. Unlike in the
-    released code, any height is found, also none; a clip that is dark all over has no bars.
+    A bar is a run of rows from the top or the bottom whose mean over frames, columns and colours is below `level`.
+    Unlike in the released code, any height is found, also none; a clip that is dark all over has no bars.
     """
     N, H = len(pixels), pixels.shape[2]
     whole = torch.tensor([0.0, H - 1.0], device=pixels.device).expand(N, 2)
@@ -204,7 +215,8 @@ def track(flow: Tensor, anchors: Tensor, rows: Tensor, tracking: Tracking, cooc:
         cooc: What the returned motion is.
 
     Returns:
-        Positions (N, A, T, 2) as (y, x), clipped to the frame; whether each is alive, (N, A, T); and the motion (N, A, T-1, 2).
+        Positions (N, A, T, 2) as (y, x), clipped to the frame; whether each is alive, (N, A, T); and the motion (N, A,
+        T-1, 2).
     """
     (N, steps, _, H, W), A = flow.shape, len(anchors)
     border = anchors.new_tensor([H - 1, W - 1])
@@ -256,9 +268,9 @@ def started(rectangles: Tensor) -> Tensor:
 def partners(motion: Tensor, anchors: Tensor, lived: Tensor, count: int, min_cooc: float) -> Tensor:
     """Returns each anchor's `count` partners (N, A, count) int64 by decreasing co-occurrence, -1 where there is none.
 
-    Co(i, j) = u_i·u_j / (‖u_i‖‖u_j‖), u being the motion over all frames, eq. (1). Unlike the released code: an anchor is
-    never its own partner; one that does not move goes with none; partners must be above `min_cooc`; and of equals the one
-    that starts nearer comes first, then the one of lower index.
+    Co(i, j) = u_i·u_j / (‖u_i‖‖u_j‖), u being the motion over all frames, eq. (1). Unlike the released code: an anchor
+    is never its own partner; one that does not move goes with none; partners must be above `min_cooc`; and of equals
+    the one that starts nearer comes first, then the one of lower index.
 
     Args:
         motion: (N, A, T-1, 2).

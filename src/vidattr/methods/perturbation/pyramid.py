@@ -33,8 +33,8 @@ class Border(StrEnum):
 def blur(images: Tensor, sigma: float, border: Border = Border.zero) -> Tensor:
     """Blurs (…, H, W) with a Gaussian of standard deviation `sigma` pixels, cut at ⌈4σ⌉ and normalised to sum 1.
 
-    With zeros beyond the border, that of a blurred frame fades to the mean colour. Two matrix products and no convolution,
-    which a GPU may do in TF32; matrix products keep all bits of a float32 unless somebody asks for less.
+    With zeros beyond the border, that of a blurred frame fades to the mean colour. Two matrix products and no
+    convolution, which a GPU may do in TF32; matrix products keep all bits of a float32 unless somebody asks for less.
     """
     if sigma == 0:
         return images
@@ -64,14 +64,17 @@ def fade_pyramid(frames: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(frames), frames])
 
 
-PYRAMIDS: dict[Perturbation, Callable[[Tensor], Tensor]] = {Perturbation.blur: blur_pyramid, Perturbation.fade: fade_pyramid}
+PYRAMIDS: dict[Perturbation, Callable[[Tensor], Tensor]] = {
+    Perturbation.blur: blur_pyramid,
+    Perturbation.fade: fade_pyramid,
+}
 
 
 def perturb(pyramid: Tensor, clip: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Looks every voxel up in a pyramid at the height that the mask says, linearly between two levels.
 
-    With v = (L − 1)·m and k = ⌊v⌋: out = (k + 1 − v)·y_k + (v − k)·y_{k+1}, y beyond the last level being the last. Written
-    as Σ_l max(0, 1 − |v − l|)·y_l, which needs no table of indices and takes one level at a time.
+    With v = (L − 1)·m and k = ⌊v⌋: out = (k + 1 − v)·y_k + (v − k)·y_{k+1}, y beyond the last level being the last.
+    Written as Σ_l max(0, 1 − |v − l|)·y_l, which needs no table of indices and takes one level at a time.
 
     Args:
         pyramid: (L, U, C, T, H, W) levels of U clips.
@@ -79,7 +82,8 @@ def perturb(pyramid: Tensor, clip: Tensor, mask: Tensor) -> tuple[Tensor, Tensor
         mask: (B, T, H, W) in [0, 1].
 
     Returns:
-        The perturbed frames (B, C, T, H, W), and their derivative by the mask, of the same shape: (L − 1)(y_{k+1} − y_k).
+        The perturbed frames (B, C, T, H, W), and their derivative by the mask, of the same shape: (L − 1)(y_{k+1} −
+        y_k).
     """
     top = len(pyramid) - 1
     height = mask[:, None] * top

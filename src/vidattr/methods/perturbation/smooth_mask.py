@@ -1,7 +1,8 @@
 """From a small grid of seeds per frame to a smooth mask per frame: extremal perturbations' smooth maximum.
 
-Fong, R., Patrick, M., Vedaldi, A., "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV 2019,
-section 3.2, with the constants of its released code; smoothing of the seeds in time as Li et al., WACV 2021, eq. 12.
+Fong, R., Patrick, M., Vedaldi, A., "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV
+2019, section 3.2, with the constants of its released code; smoothing of the seeds in time as Li et al., WACV 2021, eq.
+12.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from torch.nn.functional import pad, unfold
 class Profile(StrEnum):
     """How a seed's weight falls with z, its distance in standard deviations.
 
-    code: exp(−2 max(0, z − ½)²), as the released code of Fong et al. has it. text: exp(−max(0, z − 1)²/4), as their paper.
+    code: exp(−2 max(0, z − ½)²), as the released code of Fong et al. has it. text: exp(−max(0, z − 1)²/4), as their
+        paper.
     """
 
     code = auto()
@@ -37,8 +39,8 @@ _PROFILES: dict[Profile, Callable[[Tensor], Tensor]] = {
 def released_sigma(height: int, width: int) -> float:
     """Returns the σ in pixels of a frame size: 11 at 112 and 23 at 224, as released, and on that line for every other size.
 
-    That is 12·s/112 − 1 for the shorter side s, rounded to a whole pixel, and no less than 1. Unlike here, the released code
-    takes 23 for every width but 112.
+    That is 12·s/112 − 1 for the shorter side s, rounded to a whole pixel, and no less than 1. Unlike here, the released
+    code takes 23 for every width but 112.
     """
     return float(max(1, round(12 * min(height, width) / 112) - 1))
 
@@ -61,12 +63,14 @@ class SmoothMax:
         m̂(u) = Σ_k α_k e^{β α_k} / Σ_k e^{β α_k}
 
     over the (2R+1)² seeds around pixel u, R = 1 + ⌈σ/step⌉; those beyond the grid count as 0. The mask is computed on a
-    plane that is larger than the frame, so that a border seed paints as much as any other; areas are shares of that plane.
+    plane that is larger than the frame, so that a border seed paints as much as any other; areas are shares of that
+    plane.
 
-    The weights depend only on where u lies between the seeds. Pixels are therefore grouped by that place, step² groups, and
-    the sum runs over one seed of the window after the other: no buffer ever holds a pixel's whole window.
+    The weights depend only on where u lies between the seeds. Pixels are therefore grouped by that place, step² groups,
+    and the sum runs over one seed of the window after the other: no buffer ever holds a pixel's whole window.
 
-    Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), it always holds the frame.
+    Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), it always holds the
+    frame.
 
     Args:
         size: (H, W) of the frames.
@@ -104,9 +108,15 @@ class SmoothMax:
             cells + self.taps - 1 - self._margin - n for cells, n in zip(self._cells, self.grid, strict=True)
         ]  # seeds of value 0 after the last one; `margin` of them come before the first
         padded = pad(seeds.flatten(0, 1)[:, None], (self._margin, beyond[1], self._margin, beyond[0]))
-        windows = unfold(padded, self.taps).transpose(0, 1).flatten(1)  # (taps², B·T·cells), as many numbers as the mask has
+        windows = (
+            unfold(padded, self.taps).transpose(0, 1).flatten(1)
+        )  # (taps², B·T·cells), as many numbers as the mask has
         groups = cast(Tensor, _WeightedSoftmax.apply(windows, self._weights))
-        pixels = groups.view(step, step, -1, rows, columns).permute(2, 3, 0, 4, 1).reshape(*seeds.shape[:2], rows * step, columns * step)
+        pixels = (
+            groups.view(step, step, -1, rows, columns)
+            .permute(2, 3, 0, 4, 1)
+            .reshape(*seeds.shape[:2], rows * step, columns * step)
+        )
         return (pixels[..., : self.plane[0], : self.plane[1]] / self._coldness).clamp(max=1)  # rounding may pass 1
 
     def crop(self, mask: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from vidattr.methods.perturbation.losses import (
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, perturb
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma, temporal_weights
 from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.profiling import stage
 from vidattr.types import Query
@@ -62,7 +62,9 @@ class Reward(StrEnum):
 
 def _contrast(logits: Tensor, target: Tensor, _: Output) -> Tensor:
     if logits.shape[1] == 1:
-        raise ConfigError("method.reward=contrastive, and the network has one class", remedy="method.reward=logprob, prob or logit")
+        raise ConfigError(
+            "method.reward=contrastive, and the network has one class", remedy="method.reward=logprob, prob or logit"
+        )
     others = logits.scatter(1, target[:, None], -math.inf)
     return logits.gather(1, target[:, None])[:, 0] - others.amax(1)
 
@@ -75,7 +77,11 @@ REWARDS: dict[Reward, Rewarding] = {
     Reward.contrastive: _contrast,
 }
 # Whether each look at the perturbed clip keeps what the mask says.
-SIDES: dict[Variant, tuple[bool, ...]] = {Variant.preserve: (True,), Variant.delete: (False,), Variant.dual: (True, False)}
+SIDES: dict[Variant, tuple[bool, ...]] = {
+    Variant.preserve: (True,),
+    Variant.delete: (False,),
+    Variant.dual: (True, False),
+}
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,14 @@ class _Open:
 
 
 @torch.no_grad()
-def solve(method: ExtremalPerturbation, model: Network, query: Query, problems: list[tuple[int, float]]) -> dict[str, Tensor]:
+def solve(
+    method: ExtremalPerturbation, model: VideoModel, query: Query, problems: list[tuple[int, float]]
+) -> dict[str, Tensor]:
     """Solves problems, each a clip's index and a ratio, side by side.
 
     An iteration: seeds → mask → perturbed frames → the network and back; then the losses of the mask, and one step of
-    gradient descent, v ← μ·v + (1 − dampening)·g (v = g at first), s ← clamp(s − lr·v, 0, 1). Rows that have settled leave
-    the batch. No row knows of another: energies are summed, and everything else is elementwise or within a row.
+    gradient descent, v ← μ·v + (1 − dampening)·g (v = g at first), s ← clamp(s − lr·v, 0, 1). Rows that have settled
+    leave the batch. No row knows of another: energies are summed, and everything else is elementwise or within a row.
 
     Args:
         method: The constants.
@@ -112,7 +120,8 @@ def solve(method: ExtremalPerturbation, model: Network, query: Query, problems: 
         problems: At most `max_batch`.
 
     Returns:
-        By name, one row a problem: what `ExtremalPerturbation` lists as extras, and `moved`: whether the derivative of the
+        By name, one row a problem: what `ExtremalPerturbation` lists as extras, and `moved`: whether the derivative of
+            the
         reward was ever not 0.
     """
     clips = sorted({i for i, _ in problems})
@@ -120,7 +129,11 @@ def solve(method: ExtremalPerturbation, model: Network, query: Query, problems: 
     T, H, W = frames.shape[2:]
     smooth_max = SmoothMax((H, W), method.seed_step, method.seed_sigma or released_sigma(H, W), method.coldness, frames)
     losses = _Losses(method, query, problems, (T, *smooth_max.plane), frames)
-    weights = None if method.temporal_sigma is None else temporal_weights(T, method.temporal_sigma, method.temporal_profile, frames)
+    weights = (
+        None
+        if method.temporal_sigma is None
+        else temporal_weights(T, method.temporal_sigma, method.temporal_profile, frames)
+    )
     with stage("masks"):
         pyramid = PYRAMIDS[method.perturbation](frames)
 
@@ -154,7 +167,12 @@ def solve(method: ExtremalPerturbation, model: Network, query: Query, problems: 
             mask = smooth_max.crop(plane)
         probability, slope = _ask(method, model, pyramid, rows, mask.detach())
         with stage("masks"):
-            now = {"masks": mask, "seeds": leaf, "area_padded": plane.mean((1, 2, 3)), "area_visible": mask.mean((1, 2, 3))}
+            now = {
+                "masks": mask,
+                "seeds": leaf,
+                "area_padded": plane.mean((1, 2, 3)),
+                "area_visible": mask.mean((1, 2, 3)),
+            }
             for name, value in now.items():
                 found[name][rows.row] = value.detach()
             found["probability"][rows.row, t:] = probability[:, None]
@@ -179,12 +197,15 @@ def _settled(rows: _Open, mask: Tensor, probability: Tensor, tolerance: float) -
     return (overlap > (1 - tolerance) * union) & ((probability - rows.probability).abs() < tolerance)
 
 
-def _ask(method: ExtremalPerturbation, model: Network, pyramid: Tensor, rows: _Open, mask: Tensor) -> tuple[Tensor, Tensor]:
+def _ask(
+    method: ExtremalPerturbation, model: VideoModel, pyramid: Tensor, rows: _Open, mask: Tensor
+) -> tuple[Tensor, Tensor]:
     """Shows the network the perturbed frames.
 
     Returns:
-        The probability (B,) of the target on the first side, and the derivative (B, T, H, W) by the mask of what is minimised:
-        −reward where the mask keeps, reward where it takes away. Both sides have the same sign, since d(1 − m) = −dm.
+        The probability (B,) of the target on the first side, and the derivative (B, T, H, W) by the mask of what is
+        minimised: −reward where the mask keeps, reward where it takes away. Both sides have the same sign, since d(1 −
+        m) = −dm.
     """
     sides = SIDES[method.variant]
     probabilities, slope = [], torch.zeros_like(mask)
@@ -198,23 +219,27 @@ def _ask(method: ExtremalPerturbation, model: Network, pyramid: Tensor, rows: _O
     return probabilities[0], slope
 
 
-def in_clip(model: Network, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
+def in_clip(model: VideoModel, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
     """Returns the probability (B,) of the target and the gradient of the reward, for frames (B, C, T, H, W)."""
     return _gradients(model, frames, target, frames.shape[2], reward)
 
 
-def alone(model: Network, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
+def alone(model: VideoModel, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
     """As `in_clip`, but every frame by itself, repeated; probability and reward are the means over the frames."""
     clips, T = len(frames), frames.shape[2]
     stills = frames.transpose(1, 2).flatten(0, 1)[:, :, None]
     probability, gradient = _gradients(model, stills, target.repeat_interleave(T), T, reward)
-    return probability.view(clips, T).mean(1), gradient.view(clips, T, *frames.shape[1:2], *frames.shape[3:]).transpose(1, 2) / T
+    return probability.view(clips, T).mean(1), gradient.view(clips, T, *frames.shape[1:2], *frames.shape[3:]).transpose(
+        1, 2
+    ) / T
 
 
 _CONTEXTS = {Context.clip: in_clip, Context.still: alone}
 
 
-def _gradients(model: Network, frames: Tensor, target: Tensor, length: int, reward: Rewarding) -> tuple[Tensor, Tensor]:
+def _gradients(
+    model: VideoModel, frames: Tensor, target: Tensor, length: int, reward: Rewarding
+) -> tuple[Tensor, Tensor]:
     """Returns probability and gradient of clips that are repeated to `length` frames, in chunks of `max_batch`."""
     probabilities, gradients = [], []
     for x, y in chunks(model, frames, target):
@@ -230,7 +255,12 @@ class _Losses:
     """λ_t·area + γ_t·cores of masks on their (T, Ĥ, Ŵ) plane, with what each problem's ratio asks of them."""
 
     def __init__(
-        self, method: ExtremalPerturbation, query: Query, problems: list[tuple[int, float]], plane: tuple[int, int, int], like: Tensor
+        self,
+        method: ExtremalPerturbation,
+        query: Query,
+        problems: list[tuple[int, float]],
+        plane: tuple[int, int, int],
+        like: Tensor,
     ) -> None:
         if any(k > length for k, length in zip(method.core_kernel, plane, strict=False)):
             raise ConfigError(
@@ -245,18 +275,24 @@ class _Losses:
         self.area = torch.tensor([area_ones(area, self._ranked) for area in areas], device=like.device)
         self.cores = torch.zeros_like(self.area)
         if self._kernel is not None:
-            windows = math.prod((n - k) // s + 1 for n, k, s in zip(plane, method.core_kernel, method.core_stride, strict=True))
+            windows = math.prod(
+                (n - k) // s + 1 for n, k, s in zip(plane, method.core_kernel, method.core_stride, strict=True)
+            )
             full = [core_ones(method.core_topk, area, method.core_kernel, plane, windows) for area in areas]
             self.cores = torch.tensor(full, device=like.device)
         shuffle = method.ties is Ties.shuffle
-        self._generators = [torch.Generator(like.device).manual_seed(query.seeds[i]) for i, _ in problems] if shuffle else []
+        self._generators = (
+            [torch.Generator(like.device).manual_seed(query.seeds[i]) for i, _ in problems] if shuffle else []
+        )
 
     def __call__(self, t: int, masks: Tensor, rows: _Open) -> Tensor:
         """Returns the sum (B,) of both terms for masks (B, T, Ĥ, Ŵ) at iteration t."""
         method, target = self._method, self._target(rows)
         loss = method.weight(t) * area_loss(masks.reshape(len(masks), -1, self._ranked), rows.area, target)
         if self._kernel is not None and t > method.core_start:
-            loss = loss + method.core_weight * core_loss(core_windows(masks, self._kernel, method.core_stride), rows.cores, target)
+            loss = loss + method.core_weight * core_loss(
+                core_windows(masks, self._kernel, method.core_stride), rows.cores, target
+            )
         return loss
 
     def _target(self, rows: _Open) -> Target:
@@ -265,7 +301,10 @@ class _Losses:
 
         def shuffled(values: Tensor, ones: Tensor) -> Tensor:
             # Problems that have left draw too: what one gets does not depend on who is still there.
-            noise = [torch.rand(values.shape[1:], generator=each, dtype=values.dtype, device=values.device) for each in self._generators]
+            noise = [
+                torch.rand(values.shape[1:], generator=each, dtype=values.dtype, device=values.device)
+                for each in self._generators
+            ]
             return shuffled_target(values, ones, torch.stack(noise)[rows.row])
 
         return shuffled

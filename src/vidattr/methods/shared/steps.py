@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output, alternatives, log_probabilities_of, probabilities_of
 from vidattr.profiling import stage
 
@@ -22,9 +22,10 @@ class Score(StrEnum):
 
     Where the probability is near 1 its derivative is near 0 and points elsewhere than the logit's: the maps differ.
 
-    The log-odds are those of prediction difference analysis (Zintgraf et al., ICLR 2017), in bits: log2(p' / (1 − p')) with
-    Laplace's correction p' = (n p + 1) / (n + K), which keeps them finite. Unlike the paper, whose n is how many examples
-    the network was trained on, n is always 100 000, as in its released code. Of classes of which several may hold K is 2.
+    The log-odds are those of prediction difference analysis (Zintgraf et al., ICLR 2017), in bits: log2(p' / (1 − p'))
+    with Laplace's correction p' = (n p + 1) / (n + K), which keeps them finite. Unlike the paper, whose n is how many
+    examples the network was trained on, n is always 100 000, as in its released code. Of classes of which several may
+    hold K is 2.
     """
 
     logit = auto()
@@ -90,11 +91,11 @@ def score_of(logits: Tensor, target: Tensor, score: Score, output: Output) -> Te
     return _SCORES[score](logits, output).gather(1, target[:, None])[:, 0]
 
 
-def fall(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
+def score_drop(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
     """Returns by how much a score falls from that of a whole clip to that which is expected of draws of what replaces a part.
 
-    Of log-odds this is the weight of evidence (Zintgraf et al., ICLR 2017): log-odds of p less those of the mean of the draws'
-    p. Of all other scores it is the mean of the differences.
+    Of log-odds this is the weight of evidence (Zintgraf et al., ICLR 2017): log-odds of p less those of the mean of the
+    draws' p. Of all other scores it is the mean of the differences.
 
     Args:
         whole: (U,) scores.
@@ -113,12 +114,12 @@ def fall(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
 
 
 @torch.no_grad()
-def scores(model: Network, frames: Tensor, target: Tensor, score: Score) -> Tensor:
+def scores(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> Tensor:
     """Returns the score (N,) of (N, C, T, H, W) frames, in chunks of `max_batch`, without a graph."""
     return torch.cat([score_of(model(x), y, score, model.output) for x, y in chunks(model, frames, target)])
 
 
-def chunks(model: Network, frames: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(model: VideoModel, frames: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields frames and targets in as few chunks of at most `max_batch` clips as it takes, as even as they can be.
 
     Even, because a lone last clip would go through other kernels than its fellows: they round differently, and where a
@@ -131,7 +132,8 @@ def chunks(model: Network, frames: Tensor, target: Tensor) -> Iterator[tuple[Ten
 def derivative(score: Tensor, leaf: Tensor) -> Tensor:
     """Returns ∂ Σ_n score_n / ∂ leaf, each clip's own gradient, since no clip's score depends on another clip.
 
-    A score that does not depend on `leaf` at all has the derivative 0: a constant network gets a flat map, not an error.
+    A score that does not depend on `leaf` at all has the derivative 0: a constant network gets a flat map, not an
+    error.
     """
     if not score.requires_grad:
         return torch.zeros_like(leaf)
@@ -140,7 +142,7 @@ def derivative(score: Tensor, leaf: Tensor) -> Tensor:
     return gradient
 
 
-def input_gradients(model: Network, frames: Tensor, target: Tensor, score: Score) -> Tensor:
+def input_gradients(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> Tensor:
     """Returns ∂ score / ∂ frames (N, C, T, H, W), in chunks of `max_batch`; `frames` itself never joins a graph."""
     parts = []
     with torch.enable_grad():
@@ -151,13 +153,13 @@ def input_gradients(model: Network, frames: Tensor, target: Tensor, score: Score
 
 
 def probe_gradients(
-    model: Network, target: Tensor, score: Score, probes: int, probe: Callable[[int, int], Tensor]
+    model: VideoModel, target: Tensor, score: Score, probes: int, probe: Callable[[int, int], Tensor]
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Differentiates the score at several points around each clip.
 
-    All clips × probes are one list that is cut into chunks of at most `max_batch`: ⌈N·probes / max_batch⌉ passes, whatever N is,
-    and no more than one chunk of probes in memory. A caller that adds the gradients up one by one, as they come, does so
-    in the same order for every chunk size, so that chunks leave no trace in the sum.
+    All clips × probes are one list that is cut into chunks of at most `max_batch`: ⌈N·probes / max_batch⌉ passes,
+    whatever N is, and no more than one chunk of probes in memory. A caller that adds the gradients up one by one, as
+    they come, does so in the same order for every chunk size, so that chunks leave no trace in the sum.
 
     Args:
         model: The network.

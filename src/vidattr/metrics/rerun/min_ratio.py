@@ -1,6 +1,7 @@
 """The minimal preservation ratio: how little of a clip is enough for the network to stay as sure as it was.
 
-Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, eq. 3 and table 2.
+Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, eq. 3 and table
+2.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbat
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Column, Query, Scores, Truth
 
@@ -27,16 +28,18 @@ from vidattr.types import Column, Query, Scores, Truth
 class MinRatio:
     """Finds a* = min {a : Φ(x ⊗ m_a) ≥ Φ(x) − ε}, Φ being the target's probability and m_a a mask of ratio a.
 
-    1. Φ(x ⊗ m_a) for every a of `ratios`. For EP-3D, EP-2D and STEP m_a is the mask that the method finds for a, whatever its
-       own `areas`: all ratios of all clips are one optimisation. For any other method it is the share a of voxels that are
-       largest in its stored map, the others replaced by the frames blurred by 20 pixels. The network sees the clip with what
-       the mask holds kept, also where the method itself deletes it (`variant`) or shows frames one by one (`context`).
+    1. Φ(x ⊗ m_a) for every a of `ratios`. For EP-3D, EP-2D and STEP m_a is the mask that the method finds for a,
+       whatever its own `areas`: all ratios of all clips are one optimisation. For any other method it is the share a of
+       voxels that are largest in its stored map, the others replaced by the frames blurred by 20 pixels. The network
+       sees the clip with what the mask holds kept, also where the method itself deletes it (`variant`) or shows frames
+       one by one (`context`).
     2. a* is the smallest ratio that keeps the probability; 1, the whole clip, if none does.
     3. `bisection` times the interval between a* and the ratio of the grid below it is halved.
 
-    The paper has no code for its table, and says neither the grid nor ε. The score is the share of the *visible* frames that the
-    mask of a* keeps, Σ m / (T·H·W). A mask's own ratio is a share of its plane, which is larger than the frame (1.43 times at 112
-    pixels, `ExtremalPerturbation`): it stands beside it as the padded share, which is what the paper's procedure would report.
+    The paper has no code for its table, and says neither the grid nor ε. The score is the share of the *visible* frames
+    that the mask of a* keeps, Σ m / (T·H·W). A mask's own ratio is a share of its plane, which is larger than the frame
+    (1.43 times at 112 pixels, `ExtremalPerturbation`): it stands beside it as the padded share, which is what the
+    paper's procedure would report.
 
     Attributes:
         ratios: The grid, rising.
@@ -61,18 +64,38 @@ class MinRatio:
         check_draws(self.noise_draws)
         rising = [0.0, *self.ratios, 1.0]
         if not self.ratios or not all(low < high for low, high in itertools.pairwise(rising)):
-            raise ConfigError(f"metric.ratios={list(self.ratios)}", expected="rising shares between 0 and 1, both excluded")
-        if not self.epsilon or not all(0 <= one < 1 for one in self.epsilon) or len(set(self.epsilon)) < len(self.epsilon):
-            raise ConfigError(f"metric.epsilon={list(self.epsilon)}", expected="one or more, all different, of at least 0 and less than 1")
+            raise ConfigError(
+                f"metric.ratios={list(self.ratios)}", expected="rising shares between 0 and 1, both excluded"
+            )
+        if (
+            not self.epsilon
+            or not all(0 <= one < 1 for one in self.epsilon)
+            or len(set(self.epsilon)) < len(self.epsilon)
+        ):
+            raise ConfigError(
+                f"metric.epsilon={list(self.epsilon)}",
+                expected="one or more, all different, of at least 0 and less than 1",
+            )
         if not 0 <= self.bisection <= 50:
-            raise ConfigError(f"metric.bisection={self.bisection}", expected="0 to 50: then the interval is smaller than a float can tell")
+            raise ConfigError(
+                f"metric.bisection={self.bisection}",
+                expected="0 to 50: then the interval is smaller than a float can tell",
+            )
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges M methods, or their `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:
-            Per ε `min_ratio_<ε>`, a share of the visible frames, and `padded_<ε>`, the mask's own ratio, NaN for methods that have
-            no mask; `f_clip`, Φ(x); as curve `probability` (M, N, ratios + 1), Φ at each ratio and at 1.
+            Per ε `min_ratio_<ε>`, a share of the visible frames, and `padded_<ε>`, the mask's own ratio, NaN for
+            methods that have no mask; `f_clip`, Φ(x); as curve `probability` (M, N, ratios + 1), Φ at each ratio and at
+            1.
 
         Raises:
             ValueError: There is no network, or not one method a map.
@@ -80,7 +103,9 @@ class MinRatio:
         if model is None:
             raise ValueError("the minimal ratio asks the network: model is None")
         if len(methods) != len(maps):
-            raise ValueError(f"{len(methods)} methods for {len(maps)} maps: the minimal ratio runs the methods that take ratios again")
+            raise ValueError(
+                f"{len(methods)} methods for {len(maps)} maps: the minimal ratio runs the methods that take ratios again"
+            )
         shares = model.probabilities(query.frames)
         whole = shares.gather(1, query.target[:, None]).double()  # (N, 1)
         judged = (shares.argmax(1) == query.target) | (not self.correct_only)
@@ -101,7 +126,9 @@ class MinRatio:
         columns["f_clip"] = whole[:, 0].where(judged, torch.nan).expand(len(maps), -1)
         return Scores(columns, {"probability": torch.stack(curves)}, points=[f"{a:g}" for a in (*self.ratios, 1)])
 
-    def _least(self, keeper: _Keeper, kept: Tensor, shown: Tensor, wanted: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    def _least(
+        self, keeper: _Keeper, kept: Tensor, shown: Tensor, wanted: Tensor, grid: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Finds a* for the probabilities `wanted` (N, 1).
 
         Args:
@@ -129,7 +156,9 @@ class MinRatio:
         columns: list[Column] = []
         for one in self.epsilon:
             columns += [
-                Column(f"Minimal ratio (ε = {one:g}), visible", score=f"min_ratio_{one:g}", better="lower", bounds=(0, 1)),
+                Column(
+                    f"Minimal ratio (ε = {one:g}), visible", score=f"min_ratio_{one:g}", better="lower", bounds=(0, 1)
+                ),
                 Column(f"ε = {one:g}, padded", score=f"padded_{one:g}", better="lower", bounds=(0, 1), optional=True),
             ]
         return (*columns, Column("Probability of the clip", score="f_clip", bounds=(0, 1)))
@@ -138,7 +167,7 @@ class MinRatio:
 class _Keeper:
     """The network's answer to a clip of which one method keeps a share."""
 
-    def __init__(self, model: Network, query: Query, method: Method, map: Tensor) -> None:
+    def __init__(self, model: VideoModel, query: Query, method: Method, map: Tensor) -> None:
         self._model, self._query, self._method = model, query, method
         if isinstance(method, ExtremalPerturbation):
             self._pyramid = PYRAMIDS[method.perturbation](query.frames)
@@ -155,7 +184,9 @@ class _Keeper:
             problems = [(i, float(a)) for i, row in enumerate(ratios.tolist()) for a in row]
             masks = self._method.solve(self._model, query, problems)["masks"]
             shown = masks.double().mean((1, 2, 3))
-            return self._ask(clip, lambda job: perturb(self._pyramid, clip[job], masks[job])[0]).view(N, A), shown.view(N, A)
+            return self._ask(clip, lambda job: perturb(self._pyramid, clip[job], masks[job])[0]).view(N, A), shown.view(
+                N, A
+            )
         count = (ratios.flatten() * self._place[0].numel()).round()
 
         def cut_out(job: Tensor) -> Tensor:

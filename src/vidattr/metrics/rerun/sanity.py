@@ -17,7 +17,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.randomise import randomise, restored, stages
 from vidattr.metrics.shared.similarity import Similarity, similarity
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.types import Column, Query, Scores, Strip, Truth
 
@@ -28,20 +28,20 @@ _UNCHANGED = "unchanged"
 class Sanity:
     """Explains each clip again with a network that is randomised part by part, and compares with the stored map.
 
-    1. The network's parts, from the head to the stem (`_cascade.stages`), get new weights one after the other, those above
-       staying random (`_cascade.randomise`).
+    1. The network's parts, from the head to the stem (`_cascade.stages`), get new weights one after the other, those
+       above staying random (`_cascade.randomise`).
     2. After each part every method explains the same class of the same clips again. What methods know of the frames
        alone (optical flow, tubes) is computed once for all parts.
-    3. Each map is compared with the stored one. A method passes if the similarity falls, and ends low: maps that stay alike do
-       not show what the network has learnt. `random` and `center`, which never ask the network, stay at 1: that is what
-       the check catches.
+    3. Each map is compared with the stored one. A method passes if the similarity falls, and ends low: maps that stay
+       alike do not show what the network has learnt. `random` and `center`, which never ask the network, stay at 1:
+       that is what the check catches.
 
     Point 0 of each curve is the network as it is: 1 up to rounding, unless the stored map was made by something else.
     A map without contrast is like nothing, and NaN: an untrained network may say nearly the same of every clip.
 
-    Unlike the paper, whose networks start out as their authors' code has them, running statistics of normalisation layers
-    are kept: nothing is trained in between, and without them activations explode or vanish. Unlike the paper, SSIM and HOG
-    are taken frame by frame, of maps scaled over the whole clip.
+    Unlike the paper, whose networks start out as their authors' code has them, running statistics of normalisation
+    layers are kept: nothing is trained in between, and without them activations explode or vanish. Unlike the paper,
+    SSIM and HOG are taken frame by frame, of maps scaled over the whole clip.
 
     Attributes:
         similarities: How maps are compared; the first is also shown as its median and for the unchanged network.
@@ -62,13 +62,20 @@ class Sanity:
         if self.seed < 0:
             raise ConfigError(f"metric.seed={self.seed}", expected="0 or more")
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Judges `maps` (M, N, T, H, W); the network comes out as it went in, also where a method fails.
 
         Returns:
-            Per similarity `<similarity>`, after everything is randomised, and `<similarity>_unchanged`, of the network as it
-            is; `f0` and `f0_random`, the class probability before and after. As curves (M, N, parts + 1) every similarity
-            and `f0`. As strip the middle frame of every map, with the first similarity.
+            Per similarity `<similarity>`, after everything is randomised, and `<similarity>_unchanged`, of the network
+            as it is; `f0` and `f0_random`, the class probability before and after. As curves (M, N, parts + 1) every
+            similarity and `f0`. As strip the middle frame of every map, with the first similarity.
 
         Raises:
             ValueError: There is no network, or not one method a map.
@@ -86,7 +93,9 @@ class Sanity:
                     randomise(model.module, stage, self.seed)
                 again = [method(model, query).map for method in methods]
                 for kind in self.similarities:
-                    points[kind].append(torch.stack([similarity(kind, *pair) for pair in zip(maps, again, strict=True)]))
+                    points[kind].append(
+                        torch.stack([similarity(kind, *pair) for pair in zip(maps, again, strict=True)])
+                    )
                 f = model.probabilities(query.frames).gather(1, query.target[:, None])[:, 0].double()
                 points["f0"].append(f.expand(len(maps), -1))
                 points["maps"].append(torch.stack([one[:, middle] for one in again]))
@@ -95,7 +104,11 @@ class Sanity:
         first = self.similarities[0].value
         strip = Strip(shown, middle, curves[first], first)
         ends = {name: (f"{name}_unchanged", str(name)) for name in self.similarities} | {"f0": ("f0", "f0_random")}
-        columns = {column: curves[name][..., place] for name, pair in ends.items() for column, place in zip(pair, (0, -1), strict=True)}
+        columns = {
+            column: curves[name][..., place]
+            for name, pair in ends.items()
+            for column, place in zip(pair, (0, -1), strict=True)
+        }
         return Scores(columns, curves, points=(_UNCHANGED, *(stage.name for stage in cascade)), strip=strip)
 
     def summary(self) -> tuple[Column, ...]:
@@ -103,6 +116,9 @@ class Sanity:
         first = self.similarities[0]
         return (
             Column(f"Unchanged: {first}", score=f"{first}_unchanged"),
-            *(Column(f"Random: {kind}", score=kind.value, better="lower", bounds=(-1, 1)) for kind in self.similarities),
+            *(
+                Column(f"Random: {kind}", score=kind.value, better="lower", bounds=(-1, 1))
+                for kind in self.similarities
+            ),
             Column(f"Random: {first}, median", score=first.value, better="lower", statistic="median"),
         )

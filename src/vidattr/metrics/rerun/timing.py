@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stopwatch
 from vidattr.protocols import Method
 from vidattr.types import Column, Query, Scores, Truth
@@ -31,23 +31,24 @@ _MIB = 2**20
 class Timing:
     """Runs every method again on each clip by itself and takes the time, in milliseconds.
 
-    The clock starts with the frames on the device, as the network takes them, and stops with the map on the device: decoding,
+    The clock starts with the frames on the device, as the network takes them, and stops with the map on the device:
+        decoding,
     transfers and pictures do not count. Nothing is known of the frames from before, so that optical flow is computed in
     every run. The device's queue is emptied before a time is read.
 
-    Of a method's runs on a clip the one with the median total counts, with its parts: `flow`, `masks` (tubes, occluded clips),
-    `network` (forward and backward passes) and `assembly`, which is all the rest. Methods take turns, so that a machine that
-    is slow for a while is slow for all of them. The stored maps are not looked at.
+    Of a method's runs on a clip the one with the median total counts, with its parts: `flow`, `masks` (tubes, occluded
+    clips), `network` (forward and backward passes) and `assembly`, which is all the rest. Methods take turns, so that a
+    machine that is slow for a while is slow for all of them. The stored maps are not looked at.
 
-    The paper says neither on what its means were taken nor with what batch. Here the machine, its threads, the number of
-    clips in a forward pass, the precision and whether the network is compiled are part of the table's caption and of the
-    name of its scores: times of two machines are never in one table.
+    The paper says neither on what its means were taken nor with what batch. Here the machine, its threads, the number
+    of clips in a forward pass, the precision and whether the network is compiled are part of the table's caption and of
+    the name of its scores: times of two machines are never in one table.
 
     Attributes:
         repeats: Runs that count, per clip and method.
         warmup: Runs that do not, per method and stretch of `runtime.clips` clips: a first run loads and tunes kernels.
-        batch: Clips that are explained together; each gets an equal share of the time. 1: as in table V. Where a stretch has
-            fewer clips, they come again.
+        batch: Clips that are explained together; each gets an equal share of the time. 1: as in table V. Where a
+            stretch has fewer clips, they come again.
     """
 
     version: ClassVar[int] = 1
@@ -68,15 +69,28 @@ class Timing:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         threads = torch.get_num_threads()
         compiled = {"compile": True} if runtime.compile else {}
-        return {"device": name, "threads": threads, "max_batch": runtime.max_batch, "precision": runtime.precision.value, **compiled}
+        return {
+            "device": name,
+            "threads": threads,
+            "max_batch": runtime.max_batch,
+            "precision": runtime.precision.value,
+            **compiled,
+        }
 
-    def __call__(self, model: Network | None, query: Query, truth: Sequence[Truth], maps: Tensor, methods: Sequence[Method] = ()) -> Scores:
+    def __call__(
+        self,
+        model: VideoModel | None,
+        query: Query,
+        truth: Sequence[Truth],
+        maps: Tensor,
+        methods: Sequence[Method] = (),
+    ) -> Scores:
         """Times the M `methods` on each of the N clips.
 
         Returns:
-            `total`, `flow`, `masks`, `network`, `assembly` in milliseconds a clip; `memory`, the most that was held on the
-            device beyond what was there before, in MiB, NaN on a CPU, which does not tell; `clips_per_second`; `max_batch`,
-            the largest forward pass, which is halved when memory runs out.
+            `total`, `flow`, `masks`, `network`, `assembly` in milliseconds a clip; `memory`, the most that was held on
+            the device beyond what was there before, in MiB, NaN on a CPU, which does not tell; `clips_per_second`;
+            `max_batch`, the largest forward pass, which is halved when memory runs out.
 
         Raises:
             ValueError: There is no network, or not one method a map.
@@ -121,7 +135,7 @@ def _some(query: Query, clips: Sequence[int]) -> Query:
     return Query(query.frames[places], query.target[places], tuple(query.seeds[i] for i in places))
 
 
-def _timed(model: Network, method: Method, query: Query) -> dict[str, float]:
+def _timed(model: VideoModel, method: Method, query: Query) -> dict[str, float]:
     """Returns the seconds of one run by stage, `total`, and the memory that it took on a GPU in MiB."""
     on_gpu = query.frames.device.type == "cuda"
     before = 0
@@ -134,7 +148,7 @@ def _timed(model: Network, method: Method, query: Query) -> dict[str, float]:
     return {**seconds, "memory": memory}
 
 
-def _row(run: dict[str, float], clips: int, model: Network) -> list[float]:
+def _row(run: dict[str, float], clips: int, model: VideoModel) -> list[float]:
     named = [run.get(part, 0.0) for part in _NAMED]
     times = [1000 * seconds / clips for seconds in (run["total"], *named, run["total"] - sum(named))]
     return [*times, run["memory"], clips / run["total"], model.max_batch]

@@ -1,7 +1,7 @@
 """Noise that is as smooth as a map: what a metric gives for smoothness alone.
 
-Raw noise is no fair opponent of a smooth map. Voxels inserted in whole patches bring a class back sooner than scattered ones,
-whatever the patches show, and a smoothing that sees zeros beyond the border moves every peak to the centre.
+Raw noise is no fair opponent of a smooth map. Voxels inserted in whole patches bring a class back sooner than scattered
+ones, whatever the patches show, and a smoothing that sees zeros beyond the border moves every peak to the centre.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from torch import Tensor
 from vidattr.evaluate.table import BASELINES, MATCHED
 from vidattr.methods.baselines.random import Random
 from vidattr.metrics.shared.similarity import ranks
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method, Metric, Smoothed
 from vidattr.run.batches import clip_seed
 from vidattr.types import Query, Truth
 
 VERSION = 1  # of the noise: raise it when the numbers of a seed change
 _KNOTS, _NODES = 25, 96  # of h: correlations, and Gaussian numbers for each
-_SWEEPS, _HALVINGS, _DAMPING = 3, 30, (1e-4, 1e5)  # of the search for λ: over the axes, of an interval, and that interval
+_SWEEPS, _HALVINGS, _DAMPING = (
+    3,
+    30,
+    (1e-4, 1e5),
+)  # of the search for λ: over the axes, of an interval, and that interval
 _AT_ONCE = 2**26  # numbers in the noise of a few clips
 
 Smoothing = Callable[[Tensor], Tensor]
@@ -34,22 +38,24 @@ Smoothing = Callable[[Tensor], Tensor]
 def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing | None = None) -> Tensor:
     """Returns noise with the values and the smoothness of the maps of N clips, and none of their places.
 
-    1. Only ranks decide what smooth means, so that one hot voxel does not: z = Φ⁻¹((rank + ½)/V), equal values sharing their
-       mean rank. Mirrored at the far end of each axis z is periodic without a step at its ends.
-    2. g = F⁻¹(√S · F w), w being white Gaussian noise and S the power P = |F z|², is a Gaussian field without a preferred place,
-       with the autocorrelation of z in space and time at every lag ("circulant embedding", Dietrich and Newsam, SIAM J. Sci.
-       Comput. 1997). Where values tie, as the zeros of a ReLU, step 4 takes some correlation away, h(ρ) being left of ρ. There
-       S = P·Π exp(−λ (1 − cos ω)) over the axes, with λ ≥ 0 such that h(ρ) at lag 1 is the map's on every axis.
-    3. The corners of g, each T × H × W, are draws, alike in distribution; there are eight, and eight more come of another w.
-    4. The voxels of a draw are given the values of the map in the order of their ranks (as the surrogates of Theiler et al.,
+    1. Only ranks decide what smooth means, so that one hot voxel does not: z = Φ⁻¹((rank + ½)/V), equal values sharing
+       their mean rank. Mirrored at the far end of each axis z is periodic without a step at its ends.
+    2. g = F⁻¹(√S · F w), w being white Gaussian noise and S the power P = |F z|², is a Gaussian field without a
+       preferred place, with the autocorrelation of z in space and time at every lag ("circulant embedding", Dietrich
+       and Newsam, SIAM J. Sci. Comput. 1997). Where values tie, as the zeros of a ReLU, step 4 takes some correlation
+       away, h(ρ) being left of ρ. There S = P·Π exp(−λ (1 − cos ω)) over the axes, with λ ≥ 0 such that h(ρ) at lag 1
+       is the map's on every axis.
+    3. The corners of g, each T × H × W, are draws, alike in distribution; there are eight, and eight more come of
+    another w. 4. The voxels of a draw are given the values of the map in the order of their ranks (as the surrogates of
+    Theiler et al.,
        Physica D 1992): the share of zeros, the ties and the skewness are the map's own.
 
-    Of a method that smooths its own maps (`types.Smoothed`), the spatial part is not estimated but known: P is that of time
-    only, g is turned into uniform noise in [0, 1) by Φ, and goes through the method's own smoothing, with its own border,
-    before step 4.
+    Of a method that smooths its own maps (`types.Smoothed`), the spatial part is not estimated but known: P is that of
+    time only, g is turned into uniform noise in [0, 1) by Φ, and goes through the method's own smoothing, with its own
+    border, before step 4.
 
-    Everything is drawn on the CPU, from the clip's seed alone, and filtered in double precision: a clip's noise depends on no
-    other clip, and on no device.
+    Everything is drawn on the CPU, from the clip's seed alone, and filtered in double precision: a clip's noise depends
+    on no other clip, and on no device.
 
     Args:
         maps: (N, T, H, W). One that is constant is its own noise; one that is not finite has none: NaN.
@@ -79,7 +85,12 @@ def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing |
                 draw = draw.narrow(axis, draw.shape[axis] - length if far else 0, length)
             if smoothing is not None:
                 draw = smoothing(torch.special.ndtr(draw))
-            found.append(torch.empty_like(values).scatter_(1, draw.flatten(1).argsort(1), values).view_as(maps).where(finite, torch.nan))
+            found.append(
+                torch.empty_like(values)
+                .scatter_(1, draw.flatten(1).argsort(1), values)
+                .view_as(maps)
+                .where(finite, torch.nan)
+            )
     return torch.stack(found)
 
 
@@ -100,7 +111,10 @@ def _amplitude(maps: Tensor, order: Tensor, axes: tuple[int, ...]) -> Tensor:
     twice[:: max(1, z.shape[axes[-1]] // 2)] = 1  # 0 and, as every period but 1 is even, the highest
     whole = power * twice.view([-1 if axis == axes[-1] else 1 for axis in range(4)])
     damping = [power.new_ones(len(power), length) for length in power.shape[1:]]
-    cosines = {axis: torch.arange(power.shape[axis], device=power.device).mul(2 * math.pi / z.shape[axis]).cos().to(power) for axis in axes}
+    cosines = {
+        axis: torch.arange(power.shape[axis], device=power.device).mul(2 * math.pi / z.shape[axis]).cos().to(power)
+        for axis in axes
+    }
     wanted = {axis: _before(_lag_one(_line(whole, damping, axis), cosines[axis]), left) for axis in axes}
     for _ in range(_SWEEPS):
         for axis in axes:
@@ -145,7 +159,8 @@ def _spectrum(field: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def _inverse(spectrum: Tensor, size: Sequence[int], axes: Sequence[int]) -> Tensor:
-    # Axis by axis: MKL's transform of several axes from half a spectrum to real numbers (torch 2.15) writes beyond its memory.
+    # Axis by axis: MKL's transform of several axes from half a spectrum to real numbers (torch 2.15) writes beyond its
+    # memory.
     for axis in axes[:-1]:
         spectrum = torch.fft.ifft(spectrum, dim=axis)
     return cast(Tensor, torch.fft.irfft(spectrum, n=size[axes[-1] - 1], dim=axes[-1]))
@@ -190,7 +205,7 @@ def draws_of(metric: Any) -> int:
 
 def scores(
     metric: Metric,
-    network: Network | None,
+    network: VideoModel | None,
     query: Query,
     truth: Sequence[Truth],
     maps: Tensor,

@@ -30,8 +30,8 @@ def stages(module: nn.Module) -> list[Stage]:
 
     1. Its parts are its children that own parameters, in the order in which they are registered, which is taken for the
        order of computation.
-    2. A part that holds more than half of all layers is the trunk and is split into its own children, again and again: a
-       wrapper is looked through, and a list of blocks becomes its blocks. What the split module owns itself (say, a
+    2. A part that holds more than half of all layers is the trunk and is split into its own children, again and again:
+       a wrapper is looked through, and a list of blocks becomes its blocks. What the split module owns itself (say, a
        position embedding) goes with its first child.
     3. A part that owns vectors only (a normalisation layer, a scale) goes with the part before it.
 
@@ -83,7 +83,8 @@ def restored(module: nn.Module) -> Iterator[None]:
 def randomise(module: nn.Module, stage: Stage, seed: int) -> None:
     """Initialises the layers of one stage anew, in place, each from a stream of its own: `seed` and the layer's name.
 
-    Convolutions: normal, by Kaiming's rule for the fan-out, without bias, as ResNets have it. Normalisation layers: weight 1,
+    Convolutions: normal, by Kaiming's rule for the fan-out, without bias, as ResNets have it. Normalisation layers:
+        weight 1,
     bias 0, and their running statistics stay: without them the activations of an untrained network in eval mode explode
     or die. Other layers: their own `reset_parameters`. Parameters of which nobody knows how they began (a position
     embedding, a packed projection): their own values in random order.
@@ -109,7 +110,9 @@ def _convolution(layer: nn.Module, generator: torch.Generator) -> dict[str, Tens
 
 
 def _normalisation(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    return {name: torch.full_like(parameter, 1.0 if name == "weight" else 0.0) for name, parameter in _own(layer).items()}
+    return {
+        name: torch.full_like(parameter, 1.0 if name == "weight" else 0.0) for name, parameter in _own(layer).items()
+    }
 
 
 def _reset(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
@@ -125,7 +128,10 @@ def _reset(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
 
 def _shuffled(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     orders = {name: torch.randperm(parameter.numel(), generator=generator) for name, parameter in _own(layer).items()}
-    return {name: parameter.flatten()[orders[name].to(parameter.device)].view_as(parameter) for name, parameter in _own(layer).items()}
+    return {
+        name: parameter.flatten()[orders[name].to(parameter.device)].view_as(parameter)
+        for name, parameter in _own(layer).items()
+    }
 
 
 _RULES: tuple[tuple[type[nn.Module], Callable[[nn.Module, torch.Generator], dict[str, Tensor]]], ...] = (

@@ -28,7 +28,8 @@ class Similarity(StrEnum):
 def similarity(kind: Similarity, a: Tensor, b: Tensor) -> Tensor:
     """Returns how alike the maps of each clip are, 1 being equal up to what `kind` does not see.
 
-    A map without contrast, or one that is not finite, is like nothing and unlike nothing: NaN. (A network that says the same
+    A map without contrast, or one that is not finite, is like nothing and unlike nothing: NaN. (A network that says the
+        same
     of every clip gives zero maps, and two zero maps would otherwise count as perfectly alike.)
 
     Args:
@@ -77,9 +78,9 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Returns the structural similarity (N,) of maps (N, T, H, W): the mean over frames and pixels.
 
-    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", TIP 2004, eq. 13, with uniform
-    7 × 7 windows that lie wholly in the frame (smaller frames: as large as an odd one may be), K1 = 0.01, K2 = 0.03 and
-    unbiased variances. Each map is first scaled to 0…1 over its whole clip, so that frames keep their weights.
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", TIP 2004, eq. 13, with
+    uniform 7 × 7 windows that lie wholly in the frame (smaller frames: as large as an odd one may be), K1 = 0.01, K2 =
+    0.03 and unbiased variances. Each map is first scaled to 0…1 over its whole clip, so that frames keep their weights.
     """
     clips = len(a)
     window = min(_WINDOW, *(side - 1 + side % 2 for side in a.shape[2:]))
@@ -100,7 +101,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def hog_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Returns the correlation (N,) of the HOG features of all frames of maps (N, T, H, W), each scaled to 0…1 over its clip.
 
-    Cells are 16 × 16 pixels, as in Adebayo et al., and smaller in frames that would have fewer than four of them on a side.
+    Cells are 16 × 16 pixels, as in Adebayo et al., and smaller in frames that would have fewer than four of them on a
+    side.
     """
     cell = max(1, min(_CELL, min(a.shape[2:]) // _CELLS))
     return pearson(*(hog(_unit(m).flatten(0, 1), cell).reshape(len(m), -1) for m in (a, b)))
@@ -109,9 +111,9 @@ def hog_correlation(a: Tensor, b: Tensor) -> Tensor:
 def hog(frames: Tensor, cell: int) -> Tensor:
     """Returns the histograms of oriented gradients (F, features) of frames (F, H, W).
 
-    Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005: central differences, nine unsigned
-    orientations, blocks of 3 × 3 cells normalised by L2, clipped at 0.2 and normalised again. Unlike the paper, a gradient
-    counts for its own orientation and cell only.
+    Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005: central differences, nine
+    unsigned orientations, blocks of 3 × 3 cells normalised by L2, clipped at 0.2 and normalised again. Unlike the
+    paper, a gradient counts for its own orientation and cell only.
     """
     rows, columns = torch.zeros_like(frames), torch.zeros_like(frames)
     rows[:, 1:-1] = frames[:, 2:] - frames[:, :-2]

@@ -20,8 +20,8 @@ class JointAttention:
     Attributes:
         blocks: Per block, the first block first, (N, S, S): what is left when heads are fused.
         grid: (t, h, w) of the tokens; they are in this order, w fastest.
-        cls: Whether a class token, which the head reads, stands before them: S = t·h·w + 1. Without one the head reads the
-            mean of the tokens, and S = t·h·w.
+        cls: Whether a class token, which the head reads, stands before them: S = t·h·w + 1. Without one the head reads
+            the mean of the tokens, and S = t·h·w.
     """
 
     blocks: tuple[Tensor, ...]

@@ -10,7 +10,7 @@ from math import sqrt
 from torch import Tensor, nn
 
 from vidattr.models.network.attention import DividedAttention, Fuse
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 
 
 def unfold_divided(grid: tuple[int, int, int], tokens: Tensor, clips: int) -> Tensor:
@@ -18,8 +18,8 @@ def unfold_divided(grid: tuple[int, int, int], tokens: Tensor, clips: int) -> Te
 
     Args:
         grid: (t, h, w); P = h·w.
-        tokens: (N·t, 1 + P, width) beside a spatial attention, (N·P, t, width) beside a temporal one, (N, 1 + P·t, width), time
-            fastest, between blocks. Any other tensor comes back as it is.
+        tokens: (N·t, 1 + P, width) beside a spatial attention, (N·P, t, width) beside a temporal one, (N, 1 + P·t,
+            width), time fastest, between blocks. Any other tensor comes back as it is.
         clips: N.
     """
     t, h, w = grid
@@ -48,7 +48,7 @@ def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def divided_attention(
     temporal: Sequence[str], spatial: Sequence[str], heads: int, grid: tuple[int, int, int]
-) -> Callable[[Network, Tensor, Fuse], DividedAttention]:
+) -> Callable[[VideoModel, Tensor, Fuse], DividedAttention]:
     """Returns what runs a TimeSformer and computes its attention from the projections to queries, keys and values.
 
     Args:
@@ -58,7 +58,7 @@ def divided_attention(
         grid: (t, h, w) of the tokens.
     """
 
-    def run(network: Network, frames: Tensor, fuse: Fuse) -> DividedAttention:
+    def run(network: VideoModel, frames: Tensor, fuse: Fuse) -> DividedAttention:
         kept: dict[str, Tensor] = {}
 
         def keep(name: str, _module: nn.Module, _inputs: object, qkv: Tensor) -> None:

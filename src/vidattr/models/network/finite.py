@@ -10,20 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from vidattr.errors import ClipError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 
 _REMEDY = "check the weights (a training that diverged) and what this layer divides by or takes the root of"
 
 
 @torch.no_grad()
-def complaint(network: Network, frames: Tensor) -> ClipError:
+def complaint(network: VideoModel, frames: Tensor) -> ClipError:
     """Returns what is wrong with the answer to one clip (1, C, T, H, W), naming the layer whose output is the first not to be finite.
 
     It runs the clip again, with an eye on every module. One that merely hands on what it was given is not to blame.
     """
     if not frames.isfinite().all():
-        return ClipError("its frames are not finite as the network takes them", remedy="check model.input.mean, std and max_value")
+        return ClipError(
+            "its frames are not finite as the network takes them", remedy="check model.input.mean, std and max_value"
+        )
     found: list[str] = []
 
     def look(name: str, module: nn.Module, inputs: object, output: object) -> None:
@@ -39,12 +41,18 @@ def complaint(network: Network, frames: Tensor) -> ClipError:
     if found:
         return ClipError(f"the network's answer is not finite: {found[0]}", remedy=_REMEDY)
     if kind := _kind(returned):
-        return ClipError(f"the network's answer is not finite: {kind} first in its last step, which is no layer", remedy=_REMEDY)
+        return ClipError(
+            f"the network's answer is not finite: {kind} first in its last step, which is no layer", remedy=_REMEDY
+        )
     low, high = (float(value) for value in returned.aminmax())
     if network.output is Output.prob and (low < 0 or high > 1):
-        found.append(f"the network returned values from {low:g} to {high:g}, and model.output=prob says they are probabilities")
+        found.append(
+            f"the network returned values from {low:g} to {high:g}, and model.output=prob says they are probabilities"
+        )
     if network.output is Output.logprob and high > 0:
-        found.append(f"the network returned values up to {high:g}, and model.output=logprob says they are logarithms of probabilities")
+        found.append(
+            f"the network returned values up to {high:g}, and model.output=logprob says they are logarithms of probabilities"
+        )
     if found:
         return ClipError(found[0], remedy="model.output=softmax or sigmoid, if they are logits")
     return ClipError(

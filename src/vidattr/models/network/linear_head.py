@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 
 _TOLERANCE = 1e-3  # of the largest logit; the arithmetic of some devices keeps ten bits
 
@@ -27,15 +27,16 @@ class _Average:
 
 
 # Names only: weights may be moved to another device. A network that is gone takes its entry along.
-_found: WeakKeyDictionary[Network, tuple[str, str]] = WeakKeyDictionary()
+_found: WeakKeyDictionary[VideoModel, tuple[str, str]] = WeakKeyDictionary()
 
 
-def gap_linear_head(network: Network, frames: Tensor) -> tuple[str, Tensor, Tensor | None]:
+def gap_linear_head(network: VideoModel, frames: Tensor) -> tuple[str, Tensor, Tensor | None]:
     """Returns the feature volume whose global average the network classifies linearly, and the weights that do it.
 
     With A (N, c, t, h, w) the volume, z = W · mean_thw(A) + b. A network is a black box that may average anywhere and
     anyhow (before the linear layer or after, by a module or a function), so the identity is not read off its structure
-    but tested: on one clip of noise, every module's output is averaged and put through every linear layer with K outputs,
+    but tested: on one clip of noise, every module's output is averaged and put through every linear layer with K
+        outputs,
     and the pair that gives the logits is the head. Where several do, as before and after a dropout, `network.layer` is
     preferred, then the finest grid, then the outermost module.
 
@@ -58,7 +59,7 @@ def gap_linear_head(network: Network, frames: Tensor) -> tuple[str, Tensor, Tens
 
 
 @torch.no_grad()
-def _search(network: Network, frames: Tensor) -> tuple[str, str]:
+def _search(network: VideoModel, frames: Tensor) -> tuple[str, str]:
     shape = frames.shape[2:]
     # In bytes, as a clip would come: noise of the wrong size could leave every unit silent, and silence fits any head.
     noise = torch.randint(256, (1, *shape, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -66,17 +67,23 @@ def _search(network: Network, frames: Tensor) -> tuple[str, str]:
     heads = {name: module for name, module in network.module.named_modules() if _is_linear(module, logits.shape[1])}
     if not heads:
         raise _refusal(f"no linear layer or 1 × 1 × 1 convolution has {logits.shape[1]} outputs")
-    fitting = [(average, name) for name, module in heads.items() for average in averages if _fits(average.mean, module, logits)]
+    fitting = [
+        (average, name) for name, module in heads.items() for average in averages if _fits(average.mean, module, logits)
+    ]
     if not fitting:
         raise _refusal(f"the average of no module's output gives the logits through {' or '.join(heads)}")
     volumes = [(average, head) for average, head in fitting if average.cells > 1]
     if not volumes:
-        raise _refusal(f"only {fitting[0][0].layer!r}, which is averaged already, gives the logits through {fitting[0][1]!r}")
-    average, head = min(volumes, key=lambda pair: (pair[0].layer != network.layer, -pair[0].cells, pair[0].layer.count(".")))
+        raise _refusal(
+            f"only {fitting[0][0].layer!r}, which is averaged already, gives the logits through {fitting[0][1]!r}"
+        )
+    average, head = min(
+        volumes, key=lambda pair: (pair[0].layer != network.layer, -pair[0].cells, pair[0].layer.count("."))
+    )
     return average.layer, head
 
 
-def _averages(network: Network, clip: Tensor) -> tuple[list[_Average], Tensor]:
+def _averages(network: VideoModel, clip: Tensor) -> tuple[list[_Average], Tensor]:
     """Returns the average of every module's output that can be seen as features (1, c, t, h, w), and the (1, K) logits."""
     seen: dict[str, list[_Average]] = {}
     with ExitStack() as stack:
@@ -93,7 +100,7 @@ def _averages(network: Network, clip: Tensor) -> tuple[list[_Average], Tensor]:
     return [runs[0] for runs in seen.values() if len(runs) == 1], logits
 
 
-def _volume(network: Network, output: object) -> Tensor | None:
+def _volume(network: VideoModel, output: object) -> Tensor | None:
     if not isinstance(output, Tensor) or output.ndim < 3:
         return None
     try:

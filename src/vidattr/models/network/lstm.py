@@ -23,7 +23,9 @@ class Activation(StrEnum):
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {Activation.tanh: torch.tanh, Activation.relu: torch.relu}
 
 
-def unrolled_lstm(x: Tensor, weight_x: Tensor, bias: Tensor, weight_h: Tensor, *, activation: Activation, truncated: bool) -> Tensor:
+def unrolled_lstm(
+    x: Tensor, weight_x: Tensor, bias: Tensor, weight_h: Tensor, *, activation: Activation, truncated: bool
+) -> Tensor:
     """Runs an LSTM over (N, T, D) features and returns its (N, T, H) outputs; it starts from zero.
 
     With the gates (i, f, o, g) = W_x x_t + b + W_h h_(t-1), and φ the activation: c_t = σ(f) c_(t-1) + σ(i) φ(g) and
@@ -44,7 +46,9 @@ def unrolled_lstm(x: Tensor, weight_x: Tensor, bias: Tensor, weight_h: Tensor, *
         )
         return outputs
     zero = x.new_zeros(len(x), weight_h.shape[1])
-    return recurrence(linear(x, weight_x, bias), weight_h, (zero, zero), activation, cut_h=truncated, cut_c=truncated)[0]
+    return recurrence(linear(x, weight_x, bias), weight_h, (zero, zero), activation, cut_h=truncated, cut_c=truncated)[
+        0
+    ]
 
 
 def recurrence(

@@ -17,7 +17,7 @@ from vidattr.models.network.output import Output, logits_of, probabilities_of, s
 from vidattr.models.speed.folded import Folded
 from vidattr.models.speed.prefix import Prefix
 from vidattr.profiling import stage
-from vidattr.video.preprocessing import View
+from vidattr.video.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from vidattr.models.speed.compiled import Compiled
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Unfold = Callable[[Tensor, int], Tensor]
 
 
-class Network:
+class VideoModel:
     """One network on one device, as every method and metric sees it.
 
     Args:
@@ -35,17 +35,19 @@ class Network:
         layer: Name of the module whose output is the last convolutional feature volume; None: there is none.
         unfold: Turns the output of `layer`-like modules into (N, c, t, h, w), given N; None: it has that shape already.
             A CNN-LSTM folds time into the batch, a transformer folds space and time into tokens: this undoes it.
-        attention: Runs the network on (N, C, T, H, W) frames and returns its attention, calling the `Fuse` that it is given
-            on each block's heads, axis -3, of (..., heads, queries, keys); None: it has none that can be rolled out.
+        attention: Runs the network on (N, C, T, H, W) frames and returns its attention, calling the `Fuse` that it is
+            given on each block's heads, axis -3, of (..., heads, queries, keys); None: it has none that can be rolled
+            out.
         max_batch: The largest number of clips in one forward pass.
-        memory_format: How weights and frames lie in memory. `torch.channels_last_3d`, a voxel's channels side by side, makes
-            two or more clips of a small 3-D CNN 1.5 to 1.9 times as fast on a CPU; weights alone do not.
-        output: What the module returns: logits of classes that exclude each other or do not, or (the logarithms of) probabilities.
+        memory_format: How weights and frames lie in memory. `torch.channels_last_3d`, a voxel's channels side by side,
+            makes two or more clips of a small 3-D CNN 1.5 to 1.9 times as fast on a CPU; weights alone do not.
+        output: What the module returns: logits of classes that exclude each other or do not, or (the logarithms of)
+            probabilities.
 
     Attributes:
         places: Index of each class by its name as names are compared (`labels.plain`).
-        half: The half precision of products in a pass (`torch.autocast`); None: none. What goes in and comes out is float32, and
-            so is the whole pass where a hook looks inside.
+        half: The half precision of products in a pass (`torch.autocast`); None: none. What goes in and comes out is
+            float32, and so is the whole pass where a hook looks inside.
         compile: Whether whole passes run compiled (`torch.compile`), but for those where a hook looks inside.
 
     Raises:
@@ -55,12 +57,12 @@ class Network:
     def __init__(
         self,
         module: nn.Module,
-        view: View,
+        view: Preprocessing,
         classes: tuple[str, ...],
         *,
         layer: str | None = None,
         unfold: Unfold | None = None,
-        attention: Callable[[Network, Tensor, Fuse], Attention] | None = None,
+        attention: Callable[[VideoModel, Tensor, Fuse], Attention] | None = None,
         max_batch: int = 8,
         memory_format: torch.memory_format = torch.contiguous_format,
         output: Output = Output.softmax,
@@ -94,13 +96,13 @@ class Network:
             return tensor.device
         return torch.device("cpu")
 
-    def to(self, device: torch.device | str) -> Network:
+    def to(self, device: torch.device | str) -> VideoModel:
         """Moves the network and returns it."""
         self.module.to(device)
         self._folded = None
         return self
 
-    def fold(self) -> Network:
+    def fold(self) -> VideoModel:
         """Lets passes run through a copy in which batch normalisation is folded into the convolutions, and returns the network.
 
         Only while nobody would notice (`Folded.stands_in`): a hook always sees the modules as they were written.
@@ -194,7 +196,9 @@ class Network:
         except (VidattrError, torch.OutOfMemoryError):
             raise
         except Exception as again:
-            if type(again) is type(error) and "alloc" not in str(again):  # a CPU without memory left says so in a RuntimeError
+            if type(again) is type(error) and "alloc" not in str(
+                again
+            ):  # a CPU without memory left says so in a RuntimeError
                 T, H, W = frames.shape[2:]
                 raise ConfigError(
                     f"the network takes no clips of {T} × {H} × {W} (frames, height, width): {type(again).__name__}: {again}",
@@ -217,7 +221,9 @@ class Network:
         with torch.enable_grad(), self.hooked(name, cut):
             logits = self(frames)
         if len(leaves) != 1:
-            raise ConfigError(f"layer {name!r} ran {len(leaves)} times in one forward pass", expected="a layer that runs once")
+            raise ConfigError(
+                f"layer {name!r} ran {len(leaves)} times in one forward pass", expected="a layer that runs once"
+            )
         return logits, leaves[0]
 
     @torch.no_grad()
@@ -239,7 +245,9 @@ class Network:
         """Returns a layer's output, or its gradient, as (N, c, t, h, w)."""
         volume = tensor if self._unfold is None else self._unfold(tensor, clips)
         if volume.ndim != 5 or volume.shape[0] != clips:
-            raise ConfigError(f"the layer's output has shape {tuple(tensor.shape)}", expected="features (N, c, t, h, w)")
+            raise ConfigError(
+                f"the layer's output has shape {tuple(tensor.shape)}", expected="features (N, c, t, h, w)"
+            )
         return volume
 
     @contextmanager
@@ -247,7 +255,9 @@ class Network:
         """Puts a forward hook on the module called `layer` and takes it away again, whatever happens."""
         modules = dict(self.module.named_modules())
         if layer is None:
-            raise ConfigError("this network names no convolutional feature layer", remedy="say method.layer=<module name>")
+            raise ConfigError(
+                "this network names no convolutional feature layer", remedy="say method.layer=<module name>"
+            )
         if layer not in modules:
             raise unknown("layer", layer, [name for name in modules if name])
         handle = modules[layer].register_forward_hook(hook)

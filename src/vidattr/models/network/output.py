@@ -13,7 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 class Output(StrEnum):
     """What a network returns for its K classes.
 
-    `softmax`: logits of classes of which one holds, p = softmax(z). `sigmoid`: a logit for each class by itself, p = 1 / (1 + e^−z), of
+    `softmax`: logits of classes of which one holds, p = softmax(z). `sigmoid`: a logit for each class by itself, p = 1
+        / (1 + e^−z), of
     which several or none may hold; with one output the class holds or not. `logprob`: ln p. `prob`: p.
     """
 

@@ -12,7 +12,8 @@ from vidattr.errors import ConfigError
 class Compiled:
     """A frozen network, compiled at its first pass, and again for a second batch size, which then stands for all sizes.
 
-    Logits and gradients differ by rounding alone. The parts of a network that cannot be captured run as they are written.
+    Logits and gradients differ by rounding alone. The parts of a network that cannot be captured run as they are
+    written.
 
     Args:
         module: The network.

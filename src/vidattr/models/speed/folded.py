@@ -17,8 +17,9 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Folded:
     """A network whose batch normalisation, where it follows a convolution, is folded into that convolution's weights.
 
-    In eval mode a batch normalisation is y ← s·y + b per channel, so that BN(W∗x) = (s·W)∗x + b. It is memory traffic saved,
-    not arithmetic: a small 3-D CNN on a CPU is up to twice as fast, forward and back. Logits differ by rounding alone.
+    In eval mode a batch normalisation is y ← s·y + b per channel, so that BN(W∗x) = (s·W)∗x + b. It is memory traffic
+    saved, not arithmetic: a small 3-D CNN on a CPU is up to twice as fast, forward and back. Logits differ by rounding
+    alone.
 
     Args:
         module: The network as written, in eval mode and frozen.
@@ -41,9 +42,9 @@ class Folded:
 
     def stands_in(self) -> bool:
         """Returns whether nobody would notice: no module of the original has a hook, no weight of it was changed, no mode either."""
-        return not any(part._forward_hooks or part._forward_pre_hooks or part.training for part in self._parts) and self._state == [
-            _state(tensor) for tensor in self._tensors
-        ]
+        return not any(
+            part._forward_hooks or part._forward_pre_hooks or part.training for part in self._parts
+        ) and self._state == [_state(tensor) for tensor in self._tensors]
 
 
 def _state(tensor: Tensor) -> tuple[int, int]:

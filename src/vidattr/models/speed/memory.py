@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from vidattr.errors import OutOfMemoryError, out_of_memory
-from vidattr.models.network.network import Network
+from vidattr.models.network.network import VideoModel
 
 R = TypeVar("R")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's <malloc.h>
@@ -22,8 +22,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's <malloc.h>
 def keep_memory() -> None:
     """Asks the C library to keep what is freed for the next tensor, instead of handing it back to the system.
 
-    A tensor of some MB otherwise comes as fresh pages, each of which the system clears at its first touch: of a small 3-D CNN
-    on a CPU that is up to half of the time, the more the larger the batch. Without effect where the C library is not glibc.
+    A tensor of some MB otherwise comes as fresh pages, each of which the system clears at its first touch: of a small
+        3-D CNN
+    on a CPU that is up to half of the time, the more the larger the batch. Without effect where the C library is not
+    glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -31,10 +33,11 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def within_memory(network: Network | None, work: Callable[[], R]) -> R:
+def within_memory(network: VideoModel | None, work: Callable[[], R]) -> R:
     """Does `work`, halving the network's `max_batch` each time memory runs out, on a GPU or a CPU.
 
-    The smaller batch stays: what did not fit once will not fit again. It is said on the terminal, because another batch may give
+    The smaller batch stays: what did not fit once will not fit again. It is said on the terminal, because another batch
+        may give
     other last bits. With a batch of one the error is the user's to mend.
 
     Raises:

@@ -13,8 +13,29 @@ from torch.nn import functional
 
 _POOLS = (nn.MaxPool3d, nn.AvgPool3d)
 _POOL_FUNCTIONS = {functional.max_pool3d, functional.avg_pool3d}
-_POINTWISE = (nn.Identity, nn.Dropout, nn.Dropout3d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
-_POINTWISE_FUNCTIONS = {operator.add, operator.mul, torch.add, torch.mul, torch.relu, torch.sigmoid, torch.tanh, functional.silu}
+_POINTWISE = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout3d,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Tanh,
+)
+_POINTWISE_FUNCTIONS = {
+    operator.add,
+    operator.mul,
+    torch.add,
+    torch.mul,
+    torch.relu,
+    torch.sigmoid,
+    torch.tanh,
+    functional.silu,
+}
 
 
 @dataclass(frozen=True)
@@ -44,8 +65,8 @@ class Step:
     Attributes:
         module: The network.
         graph: What to run of it.
-        reach: Of its outputs (N, c', t', h', w') in its inputs (N, c, t, h, w). Each input is in reach of an output, unless none is
-            left at the far border.
+        reach: Of its outputs (N, c', t', h', w') in its inputs (N, c, t, h, w). Each input is in reach of an output,
+            unless none is left at the far border.
     """
 
     module: nn.Module
@@ -60,9 +81,9 @@ class Step:
 class Prefix:
     """The steps that the frames go through first, one after the other, with nothing beside them.
 
-    They are found by tracing the forward pass. They end where it does anything else than 3-D convolutions, pools and pointwise
-    operations (a global average, attention, squeeze and excitation), or needs an earlier volume again. A network that
-    cannot be traced, because its forward pass looks at its input, has none. Hooks are not run.
+    They are found by tracing the forward pass. They end where it does anything else than 3-D convolutions, pools and
+    pointwise operations (a global average, attention, squeeze and excitation), or needs an earlier volume again. A
+    network that cannot be traced, because its forward pass looks at its input, has none. Hooks are not run.
 
     Args:
         module: A network in eval mode. Its weights are read when a step runs.
@@ -82,7 +103,9 @@ class Prefix:
             return
         start = 0
         for part in _parts(nodes, dict(module.named_modules())):
-            t, h, w = (Reach(axis.stride, axis.before, max(axis.after, axis.stride - 1 - axis.before)) for axis in part.reach)
+            t, h, w = (
+                Reach(axis.stride, axis.before, max(axis.after, axis.stride - 1 - axis.before)) for axis in part.reach
+            )
             self.steps.append(Step(module, _graph(nodes[start : part.end + 1]), (t, h, w)))
             self._rests.append(_graph(nodes[part.end :]))
             start = part.end
@@ -199,6 +222,8 @@ def _local(node: fx.Node, modules: dict[str, nn.Module]) -> Reaches | None:
 
 def _window(size: Any, stride: Any, padding: Any, dilation: Any) -> Reaches:
     """Returns the reach of a sliding window, from numbers or triples of them."""
-    axes = zip(*((value,) * 3 if isinstance(value, int) else value for value in (size, stride, padding, dilation)), strict=True)
+    axes = zip(
+        *((value,) * 3 if isinstance(value, int) else value for value in (size, stride, padding, dilation)), strict=True
+    )
     t, h, w = (Reach(step, before, max(0, gap * (side - 1) - before)) for side, step, before, gap in axes)
     return t, h, w

@@ -23,4 +23,8 @@ def weights_path(weights: str, name: str) -> Path | None:
     """
     if weights == "random":
         return None
-    return Path(str(files("vidattr.models.weights.data") / f"{name}.safetensors")) if weights == "package" else located(weights or None)
+    return (
+        Path(str(files("vidattr.models.weights.data") / f"{name}.safetensors"))
+        if weights == "package"
+        else located(weights or None)
+    )

@@ -62,9 +62,10 @@ def located(weights: str | None) -> Path:
 def read(path: Path) -> Checkpoint:
     """Reads a checkpoint: .pth, .pt, .bin, .tar, .ckpt, .pyth and .pkl of torch, .pkl of Caffe2, .safetensors, or .npz.
 
-    Nothing in the file is executed: torch's restricted unpickler, one of arrays alone (`_arrays`) for a .pkl that is not
-    torch's, safetensors, and numpy without pickles. Class names are the entry `class_names` beside the weights (torch, npz)
-    or the metadata `class_names`, a JSON list (safetensors).
+    Nothing in the file is executed: torch's restricted unpickler, one of arrays alone (`_arrays`) for a .pkl that is
+        not
+    torch's, safetensors, and numpy without pickles. Class names are the entry `class_names` beside the weights (torch,
+    npz) or the metadata `class_names`, a JSON list (safetensors).
 
     Raises:
         ConfigError: The file is missing, not whole, not a checkpoint, refused, or holds a weight that is not finite.
@@ -96,7 +97,8 @@ def _checked(path: Path, content: Mapping[str, Any], class_names: object) -> Che
 def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Puts the weights into the network; every name and every shape has to agree.
 
-    Only BatchNorm's `num_batches_tracked`, which old checkpoints lack and evaluation never reads, may be absent or of another type.
+    Only BatchNorm's `num_batches_tracked`, which old checkpoints lack and evaluation never reads, may be absent or of
+    another type.
 
     Raises:
         ConfigError: Some do not agree; the message lists them all by kind.
@@ -106,8 +108,12 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
     unexpected = [name for name in found if name not in wanted]
     shapes = [(name, tuple(found[name].shape), tuple(wanted[name].shape)) for name in wanted if name in found]
     misshaped = [f"{name} is {file}, not {own}" for name, file, own in shapes if file != own]
-    kinds = [(n, found[n].dtype, wanted[n].dtype) for n in wanted if n in found and not n.endswith("num_batches_tracked")]
-    misshaped += [f"{name} is {file}, not {own}" for name, file, own in kinds if file.is_floating_point != own.is_floating_point]
+    kinds = [
+        (n, found[n].dtype, wanted[n].dtype) for n in wanted if n in found and not n.endswith("num_batches_tracked")
+    ]
+    misshaped += [
+        f"{name} is {file}, not {own}" for name, file, own in kinds if file.is_floating_point != own.is_floating_point
+    ]
     if not (missing or unexpected or misshaped):
         module.load_state_dict(dict(found), strict=False)
         return
@@ -121,7 +127,8 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
 def head_size(checkpoint: Checkpoint, key: str) -> int:
     """Returns the number of classes that a checkpoint was trained for: the rows of its head's weight `key`.
 
-    Where there is no such weight, this is another network's checkpoint; the answer is then 1, and `fill` lists what differs.
+    Where there is no such weight, this is another network's checkpoint; the answer is then 1, and `fill` lists what
+    differs.
     """
     weight = checkpoint.state.get(key)
     return 1 if weight is None or weight.ndim == 0 else max(1, weight.shape[0])
@@ -146,15 +153,21 @@ def _check_file(path: Path) -> None:
     if start.startswith(b"version https://git-lfs"):
         raise ConfigError(f"{path} is a Git LFS pointer, not the weights", remedy="fetch the file itself: git lfs pull")
     if start.startswith(b"\x89HDF"):
-        raise ConfigError(f"{path} is HDF5, as Keras writes it", remedy="save its arrays by name with numpy.savez, as FILE.npz")
+        raise ConfigError(
+            f"{path} is HDF5, as Keras writes it", remedy="save its arrays by name with numpy.savez, as FILE.npz"
+        )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
             remedy = "where it was made: torch.save(torch.jit.load(FILE).state_dict(), OTHER_FILE)"
-            raise ConfigError(f"{path} is a TorchScript program, which is code", expected="weights alone", remedy=remedy)
+            raise ConfigError(
+                f"{path} is a TorchScript program, which is code", expected="weights alone", remedy=remedy
+            )
     if start.startswith(b"<"):
-        raise ConfigError(f"{path} is a web page, not the weights", remedy="download it again, by the link of the file itself")
+        raise ConfigError(
+            f"{path} is a web page, not the weights", remedy="download it again, by the link of the file itself"
+        )
 
 
 def _torch(path: Path) -> tuple[Mapping[str, Any], object]:
@@ -194,7 +207,9 @@ def _pickled(path: Path) -> tuple[Mapping[str, Any], object]:
         content = arrays_of(path.read_bytes())
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"{path} was not loaded: {error}", expected="arrays by name, or a file of torch", remedy="save the weights alone"
+            f"{path} was not loaded: {error}",
+            expected="arrays by name, or a file of torch",
+            remedy="save the weights alone",
         ) from error
     except Exception as error:  # a damaged file makes the unpickler stumble in any way
         raise _damaged(path, error) from error
@@ -213,7 +228,8 @@ def _safetensors(path: Path) -> tuple[Mapping[str, Any], object]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata.get("class_names", "null"))  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(metadata.get("class_names", "null"))
     except (SafetensorError, ValueError, OSError) as error:
         raise _damaged(path, error) from error
 
@@ -225,7 +241,10 @@ def _npz(path: Path) -> tuple[Mapping[str, Any], object]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
             class_names = arrays.pop("class_names", None)
-            state = {name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)) for name, array in arrays.items()}
+            state = {
+                name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+                for name, array in arrays.items()
+            }
             return state, None if class_names is None else class_names.tolist()
     except (ValueError, OSError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
@@ -248,7 +267,9 @@ def _names(value: object, path: Path) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"{path}: class_names is a {type(value).__name__}", expected="a list of names, in the order of the outputs")
+        raise ConfigError(
+            f"{path}: class_names is a {type(value).__name__}", expected="a list of names, in the order of the outputs"
+        )
     return tuple(value)
 
 
@@ -262,7 +283,9 @@ def _damaged(path: Path, error: Exception) -> ConfigError:
 
 def _hint(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     if len(wanted.keys() & found.keys()) * 2 > len(wanted):
-        return "it is nearly this network: take the variant (size, number of classes) that the checkpoint was trained for"
+        return (
+            "it is nearly this network: take the variant (size, number of classes) that the checkpoint was trained for"
+        )
     prefixes = [name.removesuffix(last) for last in list(wanted)[-1:] for name in found if name.endswith(f".{last}")]
     if prefixes:
         return f"its names begin with {prefixes[0]!r}: save it without"

@@ -27,10 +27,12 @@ def read_names(path: Path, lists: Iterable[str]) -> tuple[str, ...]:
     """Returns the names in a file, in the order of the outputs.
 
     * Text: one name a line; or `<index> <name>` or `<name><tab><index>` on every line.
-    * JSON: a list of names; an object of names and indices either way round; one that holds such a thing under `id2label`,
-      `label2id`, `labels` or `class_names`.
-    * CSV with EPIC-KITCHENS' columns (`class_key` or `key`, the first being the index); with Kinetics' columns `label` and
-      `youtube_id`: the labels in the order in which they first appear, which is how 3D-ResNets number them; with a column of
+    * JSON: a list of names; an object of names and indices either way round; one that holds such a thing under
+      `id2label`, `label2id`, `labels` or `class_names`.
+    * CSV with EPIC-KITCHENS' columns (`class_key` or `key`, the first being the index); with Kinetics' columns `label`
+      and
+      `youtube_id`: the labels in the order in which they first appear, which is how 3D-ResNets number them; with a
+          column of
       indices and one of names, headed or not.
 
     Indices are 0 … K−1 or 1 … K, each once.
@@ -48,11 +50,17 @@ def read_names(path: Path, lists: Iterable[str]) -> tuple[str, ...]:
         text = path.read_bytes().decode("utf-8-sig")
         names = tuple(_READERS.get(path.suffix.lower(), _from_lines)(text, path))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"model.classes={path} is no text: {error}", expected=EXPECTED, remedy="save it as UTF-8") from error
+        raise ConfigError(
+            f"model.classes={path} is no text: {error}", expected=EXPECTED, remedy="save it as UTF-8"
+        ) from error
     except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise ConfigError(f"model.classes={path} cannot be read: {str(error)[:200] or type(error).__name__}", expected=EXPECTED) from error
+        raise ConfigError(
+            f"model.classes={path} cannot be read: {str(error)[:200] or type(error).__name__}", expected=EXPECTED
+        ) from error
     if not names or not all(name and "\0" not in name for name in names):
-        raise ConfigError(f"model.classes={path} {'has an empty name' if names else 'names no class'}", expected=EXPECTED)
+        raise ConfigError(
+            f"model.classes={path} {'has an empty name' if names else 'names no class'}", expected=EXPECTED
+        )
     return names
 
 
@@ -126,7 +134,9 @@ def _is_index(text: str) -> bool:
 
 def _number(text: str, path: Path) -> int:
     if not _is_index(text):
-        raise ConfigError(f"{path} has {text[:80]!r} where the index of a class should be", expected="0, 1, 2, … or 1, 2, 3, …")
+        raise ConfigError(
+            f"{path} has {text[:80]!r} where the index of a class should be", expected="0, 1, 2, … or 1, 2, 3, …"
+        )
     return int(text)
 
 

@@ -1,6 +1,7 @@
 """The names of a network's classes: those of its file, of a well-known data set, or of a file of the user's.
 
-How many outputs a network has says nothing about their order: Kinetics-700 is in alphabetical order in one release, and in
+How many outputs a network has says nothing about their order: Kinetics-700 is in alphabetical order in one release, and
+    in
 the order in which a CSV file happens to list the classes in another. So names are never guessed from a number.
 """
 
@@ -34,10 +35,11 @@ def class_names(classes: str | None, count: int, own: tuple[str, ...] | None = N
     """Returns the names of a network's `count` outputs, in order.
 
     Args:
-        classes: A model's field of this name: a file (`_class_files.read_names`), or "kinetics400" and the like (`shipped`), which
-            name the outputs whatever came with the weights. "released:kinetics400", which a model's configuration says of the
-            file that its authors released: the weights' own names; else, where there are as many outputs, these; else, as for a
-            file that was trained further, `class 0` and so on. None: the weights' own names, else `class 0` and so on.
+        classes: A model's field of this name: a file (`_class_files.read_names`), or "kinetics400" and the like
+            (`shipped`), which name the outputs whatever came with the weights. "released:kinetics400", which a model's
+            configuration says of the file that its authors released: the weights' own names; else, where there are as
+            many outputs, these; else, as for a file that was trained further, `class 0` and so on. None: the weights'
+            own names, else `class 0` and so on.
         count: K.
         own: The names that came with the weights.
 

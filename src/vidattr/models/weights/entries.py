@@ -16,7 +16,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 WANTED = "name to tensor, as torch.save(model.state_dict(), FILE) writes"
 _SHOWN = 10  # names of one kind in a message; the rest is a count
 _LONGEST = 80  # characters of one of them
-_REPEATED = 2**29  # bytes of the largest tensor that may repeat fewer numbers than it has; no layer of a network here has more
+_REPEATED = (
+    2**29
+)  # bytes of the largest tensor that may repeat fewer numbers than it has; no layer of a network here has more
 _NUMBERS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8})
 _NUMBERS |= {torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -25,15 +27,18 @@ def refuse(path: Path, content: Mapping[Any, Any]) -> None:
     """Looks at all entries of a file and says nothing where they can be weights.
 
     Raises:
-        ConfigError: There are none; a name is no text; a value is no tensor; a tensor is sparse, quantised, complex or nested, lies on no
-            device that is here, or is large and repeats fewer numbers than it has, so that a file of some bytes would fill the memory.
+        ConfigError: There are none; a name is no text; a value is no tensor; a tensor is sparse, quantised, complex or
+            nested, lies on no device that is here, or is large and repeats fewer numbers than it has, so that a file of
+            some bytes would fill the memory.
     """
     if nameless := [repr(name) for name in content if not isinstance(name, str)]:
         raise ConfigError(f"{path} holds entries whose names are no text: {listed(nameless)}", expected=WANTED)
     strange = [name for name, value in content.items() if not isinstance(value, Tensor)]
     if strange or not content:
         raise ConfigError(
-            f"{path} holds no weights" if not content else f"{path} holds entries that are not weights: {listed(strange)}",
+            f"{path} holds no weights"
+            if not content
+            else f"{path} holds entries that are not weights: {listed(strange)}",
             expected=f"name to tensor, alone or under one of {', '.join(WRAPPERS)}",
             remedy="save it again with torch.save(model.state_dict(), FILE)",
         )
@@ -46,7 +51,12 @@ def refuse(path: Path, content: Mapping[Any, Any]) -> None:
 
 
 def _plain(tensor: Tensor) -> bool:
-    if tensor.layout is not torch.strided or tensor.is_nested or tensor.device.type != "cpu" or tensor.dtype not in _NUMBERS:
+    if (
+        tensor.layout is not torch.strided
+        or tensor.is_nested
+        or tensor.device.type != "cpu"
+        or tensor.dtype not in _NUMBERS
+    ):
         return False
     size = tensor.numel() * tensor.element_size()
     return size <= _REPEATED or tensor.untyped_storage().nbytes() >= size

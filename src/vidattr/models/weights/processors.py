@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vidattr.errors import ConfigError
-from vidattr.video.preprocessing import Geometry, View
+from vidattr.video.preprocessing import Geometry, Preprocessing
 
 _RESIZED = {"do_resize": True, "resample": 2}  # of PIL's filters number 2 is the bilinear one
 
@@ -41,12 +41,14 @@ KINDS = {
 }
 
 
-def processor_view(config: Any, settings: Mapping[str, Any], view: View) -> View:
+def processor_view(config: Any, settings: Mapping[str, Any], view: Preprocessing) -> Preprocessing:
     """Returns the preprocessing that a processor's configuration describes: ((byte · factor − offset) − mean) / deviation."""
     kind = KINDS[config.model_type]
     scaled, normalised = settings.get("do_rescale", True), settings.get("do_normalize", True)
     if normalised and not {"image_mean", "image_std"} <= settings.keys():
-        raise ConfigError("the processor's configuration names no image_mean and image_std", remedy="say model.processor=false")
+        raise ConfigError(
+            "the processor's configuration names no image_mean and image_std", remedy="say model.processor=false"
+        )
     other = {name: settings[name] for name in _RESIZED if settings.get(name, _RESIZED[name]) != _RESIZED[name]}
     if other:
         raise ConfigError(

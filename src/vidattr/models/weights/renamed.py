@@ -16,7 +16,14 @@ Rename = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 def renamed(
-    weights: str | None, build: Callable[[int], M], head: str, rename: Rename, *, source: str, classes: str | None, count: int
+    weights: str | None,
+    build: Callable[[int], M],
+    head: str,
+    rename: Rename,
+    *,
+    source: str,
+    classes: str | None,
+    count: int,
 ) -> tuple[M, tuple[str, ...]]:
     """Builds a network of as many classes as its checkpoint knows, and fills it.
 
@@ -46,7 +53,12 @@ def renamed(
     file = read(located(weights))
     try:
         state = rename(file.state)
-    except (RuntimeError, ValueError, IndexError, KeyError) as error:  # names of this release with shapes of another network
+    except (
+        RuntimeError,
+        ValueError,
+        IndexError,
+        KeyError,
+    ) as error:  # names of this release with shapes of another network
         found = f"{file.path} is no checkpoint of this release: {str(error).splitlines()[0][:200]}"
         raise ConfigError(found, expected=f"a released file, from {source}") from error
     checkpoint = Checkpoint(file.path, state, file.class_names)

@@ -20,7 +20,11 @@ def from_mmaction2(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def from_pyslowfast(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Returns the weights of a PySlowFast checkpoint, its own or one of Caffe2, by this project's names."""
     if "pred_w" in state:
-        ours = {_name_of_caffe2(name): _long(tensor, name) for name, tensor in state.items() if not _CAFFE2_TRAINING.search(name)}
+        ours = {
+            _name_of_caffe2(name): _long(tensor, name)
+            for name, tensor in state.items()
+            if not _CAFFE2_TRAINING.search(name)
+        }
     else:
         ours = {_name_of_pyslowfast(name): tensor for name, tensor in state.items()}
     head = ours.get("fc_cls.weight")
@@ -42,7 +46,14 @@ def _name_of_pyslowfast(name: str) -> str:
     return name.replace("head.projection.", "fc_cls.")
 
 
-_CAFFE2 = {"w": "weight", "b": "bias", "bn_s": "weight", "bn_b": "bias", "bn_rm": "running_mean", "bn_riv": "running_var"}
+_CAFFE2 = {
+    "w": "weight",
+    "b": "bias",
+    "bn_s": "weight",
+    "bn_b": "bias",
+    "bn_rm": "running_mean",
+    "bn_riv": "running_var",
+}
 _CAFFE2_KIND = rf"({'|'.join(_CAFFE2)})"
 _CAFFE2_PARTS = {"1": "downsample", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
 _CAFFE2_TRAINING = re.compile(r"_momentum$|^(lr|model_iter)$")
