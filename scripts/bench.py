@@ -254,10 +254,10 @@ def whole_run(network: VideoModel, rounds: int) -> Row:
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            (cell,) = compose.cells([*overrides, f"paths.out={folder}"])
+            (experiment,) = compose.experiments([*overrides, f"paths.out={folder}"])
             # The network is loaded already: what is timed is the run and not the making of the network.
-            with patch.object(type(cell.model), "load", lambda _model: network):
-                runner.run([cell], quiet=True)
+            with patch.object(type(experiment.model), "load", lambda _model: network):
+                runner.run([experiment], quiet=True)
 
     def bare() -> None:
         for _ in range(clips // batch):

@@ -22,7 +22,7 @@ import vidattr as package
 from conftest import ROOT, Command
 from vidattr.config import catalogue, importing
 from vidattr.config.building import _hint, build, made
-from vidattr.config.compose import added_folders, cells, config_dir, hydra, options, part, training
+from vidattr.config.compose import added_folders, config_dir, experiments, hydra, options, part, training
 from vidattr.config.overrides import escaped, points, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
@@ -36,7 +36,7 @@ GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradients.gradient.G
 
 def refused(*overrides: str, primary: str = "run", add: list[Path] | None = None) -> str:
     with pytest.raises(ConfigError) as caught:
-        cells(overrides, primary=primary, add=add or [])
+        experiments(overrides, primary=primary, add=add or [])
     assert len(str(caught.value)) < 3000
     return str(caught.value)
 
@@ -175,10 +175,15 @@ TEXTS = [
 @pytest.mark.parametrize("first", range(0, len(TEXTS), 4))
 def test_a_plain_text_is_taken_as_it_was_typed(first: int) -> None:
     target, root, weights, data = texts = TEXTS[first : first + 4]
-    (cell,) = cells(
+    (experiment,) = experiments(
         [f"target={target}", f"dataset.root={root}", f"model.weights={weights}", f"paths.data={data}", "dataset=clips"]
     )
-    assert [cell.config.target, cell.dataset.root, cell.model.weights, cell.config.paths.data] == texts  # type: ignore[attr-defined]
+    assert [
+        experiment.config.target,
+        experiment.dataset.root,
+        experiment.model.weights,
+        experiment.config.paths.data,
+    ] == texts  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("text", ["[112,112", "{a:1", '"x', "'x", "glob(", "a${b", "a (x, y)"])
@@ -188,8 +193,8 @@ def test_what_may_mean_two_things_shows_the_quoted_form(text: str) -> None:
     (typed,) = subprocess.run(
         ["sh", "-c", f"printf '%s\\0' {remedy}"], capture_output=True, text=True, check=True
     ).stdout.split("\0")[:-1]
-    (cell,) = cells([typed])
-    assert cell.config.target == text
+    (experiment,) = experiments([typed])
+    assert experiment.config.target == text
 
 
 def test_any_text_survives_its_quotes() -> None:
@@ -220,9 +225,9 @@ def test_parts_of_sweeps_and_lists_are_texts_too() -> None:
 def test_a_path_that_exists_is_one_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a, b (1)", "x,y", "${seed}", "quo'te\"", "back\\slash\\", "[1,2]"):
         (tmp_path / name).mkdir()
-        (cell,) = cells(["dataset=clips", f"dataset.root={tmp_path / name}"])
-        assert cell.dataset.root == str(tmp_path / name)  # type: ignore[attr-defined]
-        assert cell.config.dataset.root == str(tmp_path / name)
+        (experiment,) = experiments(["dataset=clips", f"dataset.root={tmp_path / name}"])
+        assert experiment.dataset.root == str(tmp_path / name)  # type: ignore[attr-defined]
+        assert experiment.config.dataset.root == str(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert [one[0][0] for one in point("model.weights=x,y")] == ["++model.weights='x,y'"]
     assert len(point("target=x,y")) == 2, "no path is asked for"
@@ -236,19 +241,19 @@ def test_a_path_that_exists_is_one_value(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_home_folder_is_expanded_where_a_path_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (cell,) = cells(["dataset=clips", "dataset.root=~/my clips (2)", "paths.out=~/out", "target=~/x"])
-    assert cell.dataset.root == f"{tmp_path}/my clips (2)"  # type: ignore[attr-defined]
-    assert (cell.config.paths.out, cell.config.target) == (f"{tmp_path}/out", "~/x")
+    (experiment,) = experiments(["dataset=clips", "dataset.root=~/my clips (2)", "paths.out=~/out", "target=~/x"])
+    assert experiment.dataset.root == f"{tmp_path}/my clips (2)"  # type: ignore[attr-defined]
+    assert (experiment.config.paths.out, experiment.config.target) == (f"{tmp_path}/out", "~/x")
 
 
 @pytest.mark.parametrize("arguments", ["{in_features:4,out_features:3}", "{out_features:3,in_features:4,bias:false}"])
 def test_arguments_of_a_builder_are_a_mapping_on_the_command_line(arguments: str) -> None:
-    (cell,) = cells(["model=custom", "model.target=torch.nn:Linear", f"model.arguments={arguments}"])
-    assert cell.model.arguments["in_features"] == 4  # type: ignore[attr-defined]
-    (cell,) = cells(
+    (experiment,) = experiments(["model=custom", "model.target=torch.nn:Linear", f"model.arguments={arguments}"])
+    assert experiment.model.arguments["in_features"] == 4  # type: ignore[attr-defined]
+    (experiment,) = experiments(
         ["model=custom", "model.target=torch.nn:Linear", "model.arguments.in_features=4", "+model.arguments.bias=false"]
     )
-    assert cell.model.arguments == {"in_features": 4, "bias": False}  # type: ignore[attr-defined]
+    assert experiment.model.arguments == {"in_features": 4, "bias": False}  # type: ignore[attr-defined]
 
 
 def test_a_target_that_names_no_builder_is_refused_before_anything_is_loaded() -> None:
@@ -420,9 +425,9 @@ def test_a_folder_of_configs_is_there_and_holds_some(tmp_path: Path) -> None:
 
 def test_folders_of_odd_names_add_choices(tmp_path: Path) -> None:
     folder = mine(tmp_path / "my, own ${configs}' (1)", GRADIENT)
-    (cell,) = cells(["method=mine"], add=[folder])
-    assert isinstance(cell.method, Gradient)
-    assert {one.names["method"] for one in cells(["method=glob(*in*)"], add=[folder])} == {"mine"} | {
+    (experiment,) = experiments(["method=mine"], add=[folder])
+    assert isinstance(experiment.method, Gradient)
+    assert {one.names["method"] for one in experiments(["method=glob(*in*)"], add=[folder])} == {"mine"} | {
         path.stem for path in (ROOT / "configs/method").glob("*in*.yaml")
     }
 
@@ -441,7 +446,7 @@ def test_python_and_doctor_see_the_users_configs_as_run_does(tmp_path: Path, mon
     assert rows["model mine"]
     monkeypatch.setenv("VIDATTR_ADD_CONFIGS", f"{folder}{os.pathsep}")
     assert isinstance(package.load_method("mine"), Gradient)
-    assert isinstance(cells(["method=mine"])[0].method, Gradient)
+    assert isinstance(experiments(["method=mine"])[0].method, Gradient)
     assert added_folders([folder]) == (folder,)
 
 
@@ -466,7 +471,7 @@ def test_a_group_of_the_users_own_sets_keys_of_the_whole_configuration(tmp_path:
     whole = "# @package _global_\ndefaults:\n  - override /method: gradient\nseed: 7\nmodel:\n  input:\n    frames: 8\n"
     mine(tmp_path, whole, "experiment")
     mine(tmp_path, "# @package _global_\nseed: 8\n", "experiment", "other")
-    first, second = cells(["+experiment=mine,other", "limit=3"], add=[tmp_path])
+    first, second = experiments(["+experiment=mine,other", "limit=3"], add=[tmp_path])
     assert isinstance(first.method, Gradient)
     assert (first.config.seed, first.model.input.frames, first.config.limit) == (7, 8, 3)
     assert (second.names["method"], second.config.seed) == ("grad_cam", 8)
@@ -519,11 +524,13 @@ def test_explain_takes_files_of_any_name(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name).touch()
     seen = []
     monkeypatch.setattr(own, "run", lambda found, quiet: seen.extend(found) or [])
-    monkeypatch.setattr(own, "run_folder", lambda cell: pytest.skip("not asked"), raising=True)
+    monkeypatch.setattr(own, "run_folder", lambda experiment: pytest.skip("not asked"), raising=True)
     with pytest.raises(pytest.skip.Exception):
         own.explain_videos([*names, "method=gradient"])
-    (cell,) = cells(["dataset=clips", f"dataset.files=[{','.join(quoted(str(tmp_path / name)) for name in names)}]"])
-    assert cell.dataset.files == [str(tmp_path / name) for name in names]  # type: ignore[attr-defined]
+    (experiment,) = experiments(
+        ["dataset=clips", f"dataset.files=[{','.join(quoted(str(tmp_path / name)) for name in names)}]"]
+    )
+    assert experiment.dataset.files == [str(tmp_path / name) for name in names]  # type: ignore[attr-defined]
     for wrong_one in ("\0", "", "\ud800.mp4"):
         with pytest.raises(ConfigError, match="no path of a video"):
             own.explain_videos([wrong_one])

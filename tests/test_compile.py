@@ -12,7 +12,7 @@ from torch import Tensor
 import toys
 import vidattr as api
 from conftest import Command
-from vidattr.config.compose import cells
+from vidattr.config.compose import experiments
 from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import ConfigError
@@ -71,7 +71,7 @@ def test_without_a_compiler_it_says_what_to_do(
 
 
 def test_a_compiled_run_is_the_same_run_and_says_so_where_it_is_timed(vidattr: Command) -> None:
-    plain, fast = (cells([f"runtime.compile={value}"])[0] for value in ("false", "true"))
+    plain, fast = (experiments([f"runtime.compile={value}"])[0] for value in ("false", "true"))
     assert key(run_identity(plain)) == key(run_identity(fast))
     assert Timing().conditions(fast.runtime) == {**Timing().conditions(plain.runtime), "compile": True}
     assert vidattr("run", "runtime.compile=quick").code == 2

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from vidattr.config.building import build
-from vidattr.config.compose import cells, config_dir, part, training
+from vidattr.config.compose import config_dir, experiments, part, training
 from vidattr.errors import ConfigError
 from vidattr.methods.cam.grad_cam import GradCAM
 
@@ -18,17 +18,19 @@ ROLES = ("dataset", "model", "method", "metric")
 
 
 def test_one_point_is_one_cell_with_its_objects_made() -> None:
-    (cell,) = cells(["method=grad_cam", "method.score=prob", "seed=7"])
-    assert isinstance(cell.method, GradCAM)
-    assert cell.method.score == "prob"
-    assert (cell.names["method"], cell.title, cell.config.seed) == ("grad_cam", "grad_cam", 7)
+    (experiment,) = experiments(["method=grad_cam", "method.score=prob", "seed=7"])
+    assert isinstance(experiment.method, GradCAM)
+    assert experiment.method.score == "prob"
+    assert (experiment.names["method"], experiment.title, experiment.config.seed) == ("grad_cam", "grad_cam", 7)
 
 
 def test_lists_and_globs_span_a_grid_in_order() -> None:
-    found = cells(
+    found = experiments(
         ["method=glob(grad*,exclude=grad_cam_3d)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"]
     )
-    names = [(cell.names["method"], str(cell.method.score), cell.names["dataset"]) for cell in found]
+    names = [
+        (experiment.names["method"], str(experiment.method.score), experiment.names["dataset"]) for experiment in found
+    ]
     assert len(names) == len(set(names)) == 3 * 2 * 2
     assert names[:3] == [
         ("grad_cam", "logit", "synthetic"),
@@ -57,7 +59,7 @@ def test_lists_and_globs_span_a_grid_in_order() -> None:
 )
 def test_a_wrong_override_says_what_was_found_and_what_there_is(override: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        cells([override])
+        experiments([override])
     for word in words:
         assert word in str(caught.value)
 
@@ -69,12 +71,12 @@ def test_a_role_that_a_command_does_not_take_is_refused(primary: str, override: 
         if primary == "train":
             training([override])
         else:
-            cells([override], primary=primary)
+            experiments([override], primary=primary)
 
 
 def test_a_typo_in_the_last_cell_is_found_before_the_first_is_used() -> None:
     with pytest.raises(ConfigError, match="random"):
-        cells(["method=grad_cam,random", "method.score=prob"])
+        experiments(["method=grad_cam,random", "method.score=prob"])
 
 
 def test_a_users_own_folder_adds_choices(tmp_path: Path) -> None:
@@ -82,9 +84,9 @@ def test_a_users_own_folder_adds_choices(tmp_path: Path) -> None:
     (tmp_path / "method" / "mine.yaml").write_text(
         "_target_: vidattr.methods.cam.grad_cam.GradCAM\nlayer: null\nscore: prob\npool: space\nrelu: true\ntime_upsample: repeat\n"
     )
-    (cell,) = cells(["method=mine"], add=[tmp_path])
-    assert isinstance(cell.method, GradCAM)
-    assert str(cell.method.score) == "prob"
+    (experiment,) = experiments(["method=mine"], add=[tmp_path])
+    assert isinstance(experiment.method, GradCAM)
+    assert str(experiment.method.score) == "prob"
 
 
 def test_a_config_folder_without_run_yaml_is_refused(tmp_path: Path) -> None:

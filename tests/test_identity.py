@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import Command
-from vidattr.config.compose import cells, config_dir
+from vidattr.config.compose import config_dir, experiments
 from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
 from vidattr.evaluate.scores import scores_identity
@@ -141,8 +141,8 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
 ) -> None:
     overrides = ("method=center", "limit=2", *([f"save_label={label}"] if label else []))
     assert vidattr("run", *overrides, "render.gif=false", "render.mp4=false", "--quiet").code == 0
-    (cell,) = cells(overrides)
-    earlier = run_identity(cell, 1)
+    (experiment,) = experiments(overrides)
+    earlier = run_identity(experiment, 1)
     assert earlier["key_version"] == 1
     assert [earlier[role]["class"] for role in ("dataset", "model", "method")] == [
         "vidattr.datasets.synthetic.Synthetic",
@@ -166,7 +166,7 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
 
 
 def metric_key_of_version_1(overrides: tuple[str, ...]) -> dict[str, object]:
-    (cell,) = cells([*overrides, "metric=s_pt"], primary="evaluate")
-    identity = scores_identity(cell, 1)
+    (experiment,) = experiments([*overrides, "metric=s_pt"], primary="evaluate")
+    identity = scores_identity(experiment, 1)
     assert identity["class"] == "vidattr.metrics.spatial_pointing.SpatialPointing"
     return identity

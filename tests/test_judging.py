@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.config.compose import cells
+from vidattr.config.compose import experiments
 from vidattr.metrics.flicker import Flicker
 from vidattr.metrics.spatial_pointing import SpatialPointing
 from vidattr.run.job import run_folder
@@ -43,8 +43,8 @@ def test_without_a_box_a_segment_or_a_finite_map_a_table_is_nan_and_says_why(vid
         assert "A clip is NaN where" in found.out
         assert why in " ".join(found.out.split())
     assert vidattr("table", *BASE).code == 0, "and stays readable"
-    (cell,) = cells(list(BASE))
-    folder = run_folder(cell)
+    (experiment,) = experiments(list(BASE))
+    folder = run_folder(experiment)
     for clip in folder.stored():
         stored = folder.load(clip, extras=True)
         folder.save(clip, dataclasses.replace(stored, map=torch.full_like(stored.map, torch.nan)))

@@ -38,12 +38,12 @@ def run(folder: Path, log: Path) -> None:
     torch.set_num_threads(1)
     real = runner.explain_batch
 
-    def noted(network, cells, ready):
-        (cell,) = cells
-        wanted = [clip.id for clip in ready.clips if not runner.run_folder(cell).map_path(clip.id).exists()]
+    def noted(network, experiments, ready):
+        (experiment,) = experiments
+        wanted = [clip.id for clip in ready.clips if not runner.run_folder(experiment).map_path(clip.id).exists()]
         with log.open("a") as file:
-            file.write(json.dumps({"method": cell.title, "wanted": wanted}) + "\n")
-        return real(network, cells, ready)
+            file.write(json.dumps({"method": experiment.title, "wanted": wanted}) + "\n")
+        return real(network, experiments, ready)
 
     runner.explain_batch = noted
     os.chdir(folder)

@@ -11,7 +11,7 @@ from torch import Tensor
 import toys
 import vidattr as api
 from conftest import Command
-from vidattr.config.compose import cells
+from vidattr.config.compose import experiments
 from vidattr.config.identity import key, run_identity
 from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.models.network.network import VideoModel
@@ -72,7 +72,7 @@ def test_convolutions_on_a_gpu_keep_all_bits_unless_told_otherwise() -> None:
 
 def test_another_precision_is_another_run(vidattr: Command, tmp_path: Path) -> None:
     plain, default, half = (
-        cells([*extra])[0] for extra in (["runtime.precision=float32"], [], ["runtime.precision=bfloat16"])
+        experiments([*extra])[0] for extra in (["runtime.precision=float32"], [], ["runtime.precision=bfloat16"])
     )
     assert key(run_identity(plain)) == key(run_identity(default)) != key(run_identity(half))
     small = ("dataset.clips=2", "runtime.precision=float32,bfloat16", "render.gif=false", "render.mp4=false")

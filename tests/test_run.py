@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import Command
-from vidattr.config.compose import cells
+from vidattr.config.compose import experiments
 from vidattr.run.batches import clip_seed
 from vidattr.run.job import run_folder
 
@@ -139,7 +139,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(vidattr: Command, tmp
     assert rows["grad_cam"]["bytes"] == 6 * 16 * 64 * 64 * 4
     assert rows["grad_cam"]["key"] in rows["grad_cam"]["folder"]
     text = vidattr("run", "method=grad_cam", *SMALL, "--dry-run")
-    assert "1 cells, 12 passes" in text.out
+    assert "1 experiments, 12 passes" in text.out
     assert "for clips of 16 × 112 × 112" in text.out
 
 
@@ -154,7 +154,7 @@ def test_the_class_to_explain_is_a_name_a_number_or_the_prediction(
     vidattr: Command, tmp_path: Path, target: str
 ) -> None:
     assert vidattr("run", f"target='{target}'", "limit=2", *SMALL, "--quiet").code == 0
-    (folder,) = [run_folder(cell) for cell in cells([f"target='{target}'", *SMALL])]
+    (folder,) = [run_folder(experiment) for experiment in experiments([f"target='{target}'", *SMALL])]
     stored = folder.load(sorted(folder.stored())[0])
     asked = {"predicted": stored.top[0][0], "disc": "disc", "#3": None}[target]
     assert stored.name == asked or (target == "#3" and stored.target == 3)
@@ -172,12 +172,12 @@ def test_a_sweep_over_targets_and_seeds_explains_each_its_own(vidattr: Command) 
     )
     assert vidattr("run", *sweep, "--quiet").code == 0
     found = {}
-    for cell in cells(sweep):
-        folder = run_folder(cell)
+    for experiment in experiments(sweep):
+        folder = run_folder(experiment)
         for clip in folder.stored():
             stored = folder.load(clip)
-            assert stored.name == cell.config.target
-            found[cell.names["method"], cell.config.target, cell.config.seed, clip] = stored.map
+            assert stored.name == experiment.config.target
+            found[experiment.names["method"], experiment.config.target, experiment.config.seed, clip] = stored.map
     clip = sorted(folder.stored())[0]
     assert not torch.equal(found["grad_cam", "disc", 0, clip], found["grad_cam", "square", 0, clip])
     assert torch.equal(found["grad_cam", "disc", 0, clip], found["grad_cam", "disc", 1, clip])

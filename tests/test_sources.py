@@ -433,7 +433,7 @@ def test_a_strip_of_a_video_that_was_replaced_goes(vidattr: Command, tmp_path: P
 def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import load_file, save_file
 
-    from vidattr.config.compose import cells
+    from vidattr.config.compose import experiments
     from vidattr.errors import ConfigError
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
     from vidattr.models.weights.bundled import weights_path
@@ -453,15 +453,15 @@ def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, mo
         )
 
     write(1.0)
-    (cell,) = cells([f"model.weights={path}"])
-    resident = Resident(cell)
+    (experiment,) = experiments([f"model.weights={path}"])
+    resident = Resident(experiment)
     first = resident.network
-    assert resident.serving(cell) is resident
+    assert resident.serving(experiment) is resident
     write(0.5)
-    assert resident.serving(cell) is not resident
-    other = resident.serving(cell).network
+    assert resident.serving(experiment) is not resident
+    other = resident.serving(experiment).network
     assert not torch.equal(next(first.module.parameters()), next(other.module.parameters()))
     load = TinyR2Plus1D.load
     monkeypatch.setattr(TinyR2Plus1D, "load", lambda self: (load(self), write(2.0))[0])
     with pytest.raises(ConfigError, match="changed while they were read"):
-        _ = Resident(cell).network
+        _ = Resident(experiment).network

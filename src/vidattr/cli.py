@@ -87,7 +87,7 @@ def run(
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done: cells, clips, passes, disk.")
+        bool, typer.Option("--dry-run", help="Only say what would be done: experiments, clips, passes, disk.")
     ] = False,
     shard: Annotated[
         str,
@@ -109,7 +109,7 @@ def run(
     from vidattr.run import outcome, runner
 
     part = _shard(shard)
-    found = compose.cells(overrides or [], folder=config_dir, add=add_configs or [])
+    found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
     if dry_run:
         rows = plan.plan(found, part)
         typer.echo(json.dumps(rows, indent=2) if as_json else plan.text(rows))
@@ -139,7 +139,7 @@ def evaluate(
     from vidattr.evaluate import evaluator, report
     from vidattr.run import outcome
 
-    found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
     outcome.tell_doubts([job for group in groups for job in group])
@@ -160,7 +160,7 @@ def table(
     from vidattr.config import compose
     from vidattr.evaluate import evaluator, report
 
-    found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.stored_tables(found)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
 
@@ -203,7 +203,7 @@ def render(
     from vidattr.run import outcome, runner
 
     jobs = runner.redraw(
-        compose.cells(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json
+        compose.experiments(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json
     )
     outcome.report(jobs, as_json)
 
@@ -247,11 +247,11 @@ def config_show(
     add_configs: AddConfigs = None,
     as_json: Json = False,
 ) -> None:
-    """Print the configuration of every cell."""
+    """Print the configuration of every experiment."""
     from vidattr.config import compose
     from vidattr.run import dry_run as plan
 
-    found = compose.cells(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     typer.echo(plan.configuration(found, as_json))
 
 

@@ -1,7 +1,7 @@
-"""Overrides to cells: Hydra's grammar for what the user types, dataclasses for what it must mean.
+"""Overrides to experiments: Hydra's grammar for what the user types, dataclasses for what it must mean.
 
 Hydra's compose API takes one point, so a sweep is expanded (`overrides`), and every point is composed and type-checked
-(`building`) before a network is loaded: a typo in the eightieth cell is reported at second 0.
+(`building`) before a network is loaded: a typo in the eightieth experiment is reported at second 0.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vidattr.training.train import Recipe
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
-"""What a cell is made of."""
+"""What a experiment is made of."""
 
 _GROUPS = {
     "run": ("dataset", "model", "method", "render", "paths", "runtime"),
@@ -128,14 +128,14 @@ def hydra(folder: Path, add: Sequence[Path] = ()) -> Iterator[None]:
         _added.reset(token)
 
 
-def cells(
+def experiments(
     overrides: Sequence[str],
     *,
     primary: str = "run",
     folder: Path | None = None,
     add: Sequence[Path] = (),
 ) -> list[Experiment]:
-    """Composes and checks every cell that the overrides span, in the order of the sweep.
+    """Composes and checks every experiment that the overrides span, in the order of the sweep.
 
     Args:
         overrides: KEY=VALUE; lists of values and `glob(*)` span a grid.
@@ -144,10 +144,10 @@ def cells(
         add: More config folders, a user's own choices, searched first; `$VIDATTR_ADD_CONFIGS` names more.
 
     Raises:
-        ConfigError: An unknown choice or option, a wrong type, two cells that would share a folder.
+        ConfigError: An unknown choice or option, a wrong type, two experiments that would share a folder.
     """
     with hydra(config_dir(folder), added_folders(add)):
-        return [_cell(primary, point) for point in points(overrides, _GROUPS[primary], options, primary)]
+        return [_experiment(primary, point) for point in points(overrides, _GROUPS[primary], options, primary)]
 
 
 def _composed(primary: str, point: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -238,7 +238,7 @@ def _below(role: str, keys: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix(f"{role}."): text for key, text in keys.items() if key.startswith(f"{role}.")}
 
 
-def _cell(primary: str, point: Sequence[Setting]) -> Experiment:
+def _experiment(primary: str, point: Sequence[Setting]) -> Experiment:
     values, names, parts = _parts(primary, point)
     extra = [
         s.shown.removeprefix("method.")

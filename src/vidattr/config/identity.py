@@ -36,25 +36,25 @@ EARLIER = (1,)
 """Key versions whose stored runs are still read, newest first."""
 
 
-def run_identity(cell: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the maps of one cell, in the form of a key version."""
-    config = cell.config
+def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the maps of one experiment, in the form of a key version."""
+    config = experiment.config
     # float32 is not said: what there was before there was a choice keeps its key.
-    precision = {} if cell.runtime.precision == "float32" else {"precision": cell.runtime.precision.value}
+    precision = {} if experiment.runtime.precision == "float32" else {"precision": experiment.runtime.precision.value}
     return {
         "key_version": version,
-        "dataset": {"name": cell.names["dataset"], **describe(cell.dataset, version)},
-        "model": {"name": cell.names["model"], **describe(cell.model, version)},
-        "method": {"name": cell.names["method"], **describe(cell.method, version)},
+        "dataset": {"name": experiment.names["dataset"], **describe(experiment.dataset, version)},
+        "model": {"name": experiment.names["model"], **describe(experiment.model, version)},
+        "method": {"name": experiment.names["method"], **describe(experiment.method, version)},
         "target": str(config.target),
         "seed": int(config.seed),
         **precision,
     }
 
 
-def metric_identity(cell: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the scores of one cell beside its maps, in the form of a key version."""
-    return {"key_version": version, "name": cell.names["metric"], **describe(cell.metric, version)}
+def metric_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the scores of one experiment beside its maps, in the form of a key version."""
+    return {"key_version": version, "name": experiment.names["metric"], **describe(experiment.metric, version)}
 
 
 def key(identity: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from hydra.errors import HydraException
 
 from vidattr.errors import ConfigError, unknown
 
-MOST_CELLS = 10_000
+MOST_EXPERIMENTS = 10_000
 _FORM = re.compile(
     r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-/]*(@[\w.:\-]*)?(\.[\w\-]+)*)(=(?P<value>.*))?", re.DOTALL | re.ASCII
 )
@@ -71,12 +71,12 @@ def points(
         command: Name of the command, for messages.
 
     Raises:
-        ConfigError: An argument is no override, or may mean two things; an unknown choice; more than `MOST_CELLS`
+        ConfigError: An argument is no override, or may mean two things; an unknown choice; more than `MOST_EXPERIMENTS`
             points.
     """
     axes = [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
-    if (count := math.prod(map(len, axes))) > MOST_CELLS:
-        raise ConfigError(f"the lists of values span {count} cells", expected=f"at most {MOST_CELLS}")
+    if (count := math.prod(map(len, axes))) > MOST_EXPERIMENTS:
+        raise ConfigError(f"the lists of values span {count} cells", expected=f"at most {MOST_EXPERIMENTS}")
     for point in itertools.product(*axes):
         yield list(point)
 
@@ -251,8 +251,8 @@ def _values(override: Override) -> list[tuple[str, Any]]:
             raise ConfigError(
                 f"{line}: no range", expected="range(start,stop) or range(start,stop,step), a step that is not 0"
             )
-        if (stop - start) / step > MOST_CELLS:
-            raise ConfigError(f"{line}: {(stop - start) / step:.0f} values", expected=f"at most {MOST_CELLS}")
+        if (stop - start) / step > MOST_EXPERIMENTS:
+            raise ConfigError(f"{line}: {(stop - start) / step:.0f} values", expected=f"at most {MOST_EXPERIMENTS}")
     if not isinstance(swept, ChoiceSweep | RangeSweep | Glob):
         return [(line.partition("=")[2], override.value())]
     texts = _swept(override, line)

@@ -43,11 +43,11 @@ _Found = tuple[
 ]  # what a metric says of maps, and of each cell's matched noise
 
 
-def with_baselines(cells: Sequence[Experiment]) -> list[tuple[Experiment, bool]]:
-    """Returns the cells, and behind each group of dataset, model and metric the baselines that it does not name itself."""
-    out = [(cell, False) for cell in cells]
-    for group in _by_metric(cells):
-        present = {cell.names["method"] for cell in group}
+def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, bool]]:
+    """Returns the experiments, and behind each group of dataset, model and metric the baselines that it does not name itself."""
+    out = [(experiment, False) for experiment in experiments]
+    for group in _by_metric(experiments):
+        present = {experiment.names["method"] for experiment in group}
         for name in BASELINES:
             if name not in present:
                 added = replace(
@@ -57,43 +57,43 @@ def with_baselines(cells: Sequence[Experiment]) -> list[tuple[Experiment, bool]]
     return out
 
 
-def _by_metric(cells: Sequence[Experiment]) -> Iterable[list[Experiment]]:
-    for group in by_network(cells):
+def _by_metric(experiments: Sequence[Experiment]) -> Iterable[list[Experiment]]:
+    for group in by_network(experiments):
         found: dict[str, list[Experiment]] = {}
-        for cell in group:
-            found.setdefault(key(scores_identity(cell)), []).append(cell)
+        for experiment in group:
+            found.setdefault(key(scores_identity(experiment)), []).append(experiment)
         yield from found.values()
 
 
-def evaluate(cells: Sequence[Experiment], *, quiet: bool = False) -> list[list[ScoreSheet]]:
-    """Judges the stored maps of every cell; what was judged before is not judged again.
+def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[list[ScoreSheet]]:
+    """Judges the stored maps of every experiment; what was judged before is not judged again.
 
     Returns:
-        One list per table: the cells that share dataset, model and metric, baselines last.
+        One list per table: the experiments that share dataset, model and metric, baselines last.
 
     Raises:
-        ConfigError: A cell was never run; the message says how to.
+        ConfigError: A experiment was never run; the message says how to.
     """
-    for out in {str(cell.config.paths.out) for cell in cells}:
+    for out in {str(experiment.config.paths.out) for experiment in experiments}:
         check_out(out)
-    pairs = with_baselines(cells)
-    jobs = [read_scores(cell, baseline=baseline) for cell, baseline in pairs]
+    pairs = with_baselines(experiments)
+    jobs = [read_scores(experiment, baseline=baseline) for experiment, baseline in pairs]
     for job in jobs:
         if not job.baseline and not job.folder.stored():
             raise ConfigError(
-                f"no maps of {job.cell.title} on {job.cell.names['dataset']} by {job.cell.names['model']}: {job.folder.path}",
+                f"no maps of {job.experiment.title} on {job.experiment.names['dataset']} by {job.experiment.names['model']}: {job.folder.path}",
                 remedy="`vidattr run` with the same overrides first",
             )
     tables = _tables(jobs)
-    resident = Resident(cells[0])
+    resident = Resident(experiments[0])
     for table in tables:
         clips = _survey(table)
-        resident = resident.serving(table[0].cell)
-        needed = cast(Metric, table[0].cell.metric).needs_network and any(job.open() for job in table)
+        resident = resident.serving(table[0].experiment)
+        needed = cast(Metric, table[0].experiment.metric).needs_network and any(job.open() for job in table)
         network = resident.network if needed else None
         if network is not None:
             network.max_batch = (
-                resident.cell.runtime.max_batch
+                resident.experiment.runtime.max_batch
             )  # as asked for, however little an earlier table had room for
         _judge(table, clips, network, quiet)
         for job in table:
@@ -107,9 +107,9 @@ def _survey(jobs: Sequence[ScoreSheet]) -> list[Clip]:
     A map that is not becomes a line of its job's errors. A baseline that no run stored depends on the frames and the
     explained class alone.
     """
-    cell = jobs[0].cell
-    clips, problems, notes = clips_of(cell)
-    sources = Sources(clips, str(cell.config.target))
+    experiment = jobs[0].experiment
+    clips, problems, notes = clips_of(experiment)
+    sources = Sources(clips, str(experiment.config.target))
     truths = {clip.id: truth_of(clip) for clip in clips}
     surveys = [sources.survey(job.folder) for job in jobs]
     drawn: dict[str, str] = {}
@@ -130,21 +130,21 @@ def _survey(jobs: Sequence[ScoreSheet]) -> list[Clip]:
     return clips
 
 
-def stored_tables(cells: Sequence[Experiment]) -> list[list[ScoreSheet]]:
-    """Returns the finished scores of the cells, grouped as tables, without judging anything.
+def stored_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
+    """Returns the finished scores of the experiments, grouped as tables, without judging anything.
 
     Rows of maps that were computed again since do not hold; where the dataset is at hand, those of other clips than the
-    cell asks for, or of another annotation, are left out too.
+    experiment asks for, or of another annotation, are left out too.
 
     Raises:
-        ConfigError: A cell was never evaluated; the message says how to.
+        ConfigError: A experiment was never evaluated; the message says how to.
     """
-    for out in {str(cell.config.paths.out) for cell in cells}:
+    for out in {str(experiment.config.paths.out) for experiment in experiments}:
         check_out(out)
-    jobs = [read_scores(cell, baseline=baseline) for cell, baseline in with_baselines(cells)]
+    jobs = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(experiments)]
     tables = _tables(jobs)
     for table in tables:
-        truths = _truths(table[0].cell)
+        truths = _truths(table[0].experiment)
         drawn: dict[str, str] = {}
         for job in table:
             _hold(job, drawn, truths)
@@ -160,7 +160,7 @@ def stored_tables(cells: Sequence[Experiment]) -> list[list[ScoreSheet]]:
 
 
 def _hold(job: ScoreSheet, drawn: dict[str, str], truths: Mapping[str, str] | None) -> None:
-    """Leaves those rows of a cell that are of its maps as they are stored now; what baselines are drawn for goes into `drawn`."""
+    """Leaves those rows of a experiment that are of its maps as they are stored now; what baselines are drawn for goes into `drawn`."""
     facts = {clip: job.folder.facts(clip) or {} for clip in job.judged() if job.folder.map_path(clip).is_file()}
     made_of = {clip: mark_of(one) if "sha256" in one else "" for clip, one in facts.items()}
     marks = {}
@@ -174,22 +174,22 @@ def _hold(job: ScoreSheet, drawn: dict[str, str], truths: Mapping[str, str] | No
     job.narrow()
 
 
-def _truths(cell: Experiment) -> dict[str, str] | None:
-    """Returns what stands for the annotation of each clip that a cell asks for, or None where the dataset is not at hand."""
+def _truths(experiment: Experiment) -> dict[str, str] | None:
+    """Returns what stands for the annotation of each clip that a experiment asks for, or None where the dataset is not at hand."""
     try:
-        return {clip.id: truth_of(clip) for clip in clips_of(cell)[0]}
+        return {clip.id: truth_of(clip) for clip in clips_of(experiment)[0]}
     except VidattrError:
         return None
 
 
 def _tables(jobs: Sequence[ScoreSheet]) -> list[list[ScoreSheet]]:
-    groups = _by_metric([job.cell for job in jobs])
-    return [[job for job in jobs if any(job.cell is cell for cell in group)] for group in groups]
+    groups = _by_metric([job.experiment for job in jobs])
+    return [[job for job in jobs if any(job.experiment is experiment for experiment in group)] for group in groups]
 
 
 def _judge(jobs: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoModel | None, quiet: bool) -> None:
-    """Judges the maps of one table's cells, batch by batch, every batch with all the cells that lack a row of it."""
-    first = jobs[0].cell
+    """Judges the maps of one table's experiments, batch by batch, every batch with all the experiments that lack a row of it."""
+    first = jobs[0].experiment
     open_ = {id(job): job.open() for job in jobs}
     wanted = [
         batch
@@ -217,7 +217,7 @@ def _judge(jobs: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoMode
 
 
 def _save(jobs: Sequence[ScoreSheet]) -> None:
-    """Writes what was judged so far, all files of all cells first and then all their names: a kill leaves all of it or nothing."""
+    """Writes what was judged so far, all files of all experiments first and then all their names: a kill leaves all of it or nothing."""
     with ExitStack() as names:
         for job in jobs:
             if len(job.rows) or job.outdated or (job.errors and not job.baseline):
@@ -229,7 +229,7 @@ def _save(jobs: Sequence[ScoreSheet]) -> None:
 def _judge_batch(
     jobs: Sequence[ScoreSheet], runs: Sequence[ScoreSheet], decoded: Sequence[Decoded], network: VideoModel | None
 ) -> None:
-    """Judges one batch and adds a row per cell and clip; a clip that cannot be judged becomes a line of errors, and has no row."""
+    """Judges one batch and adds a row per experiment and clip; a clip that cannot be judged becomes a line of errors, and has no row."""
     for clip, sample in decoded:
         if not isinstance(sample, Sample):
             _fail(jobs, clip, "read", sample)
@@ -241,14 +241,14 @@ def _judge_batch(
     placed = [(clip, sample) for clip, sample in decoded if clip.id in targets]
     if not any(isinstance(sample, Sample) for _, sample in placed):
         return
-    cell = jobs[0].cell
+    experiment = jobs[0].experiment
     device = network.device if network is not None else torch.device("cpu")
     clips, samples = [clip for clip, _ in placed], stood_in(placed)
     N, M = len(clips), len(jobs)
     query = Query(
-        frames=upload(cell.model.input, device, samples),
+        frames=upload(experiment.model.input, device, samples),
         target=torch.tensor([targets[clip.id] for clip in clips], device=device),
-        seeds=tuple(clip_seed(int(cell.config.seed), clip.id) for clip in clips),
+        seeds=tuple(clip_seed(int(experiment.config.seed), clip.id) for clip in clips),
     )
     truth = [
         Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment)
@@ -256,10 +256,13 @@ def _judge_batch(
     ]
     maps = torch.stack([_stacked(job, [clip.id for clip in clips], found[id(job)], query) for job in jobs])
 
-    def judge(rows: Sequence[int], cells: Sequence[int]) -> _Found:
-        metric, asked = cast(Metric, cell.metric), query if rows == range(N) else rows_of(query, rows)
-        methods, named = [jobs[m].cell.method for m in cells], [jobs[m].cell.names["method"] for m in cells]
-        mine, theirs = [truth[n] for n in rows], maps[list(cells)][:, list(rows)]
+    def judge(rows: Sequence[int], experiments: Sequence[int]) -> _Found:
+        metric, asked = cast(Metric, experiment.metric), query if rows == range(N) else rows_of(query, rows)
+        methods, named = (
+            [jobs[m].experiment.method for m in experiments],
+            [jobs[m].experiment.names["method"] for m in experiments],
+        )
+        mine, theirs = [truth[n] for n in rows], maps[list(experiments)][:, list(rows)]
         scores = within_memory(network, lambda: metric(network, asked, mine, theirs, methods))
         return scores, within_memory(
             network, lambda: matched_noise.scores(metric, network, asked, mine, theirs, methods, named)
@@ -312,7 +315,7 @@ def _load(job: ScoreSheet, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
 def _stacked(job: ScoreSheet, clips: Sequence[str], found: Mapping[str, StoredMap], query: Query) -> Tensor:
     """Returns one method's maps of a batch, (N, T, H, W): a clip without one is NaN, a baseline without a run is drawn."""
     if job.baseline and len(found) < len(clips):
-        instead = job.cell.method(cast(VideoModel, None), query).map.cpu()
+        instead = job.experiment.method(cast(VideoModel, None), query).map.cpu()
     else:
         instead = torch.full((len(clips), query.frames.shape[2], *query.frames.shape[3:]), torch.nan)
     return torch.stack(

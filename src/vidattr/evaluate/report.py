@@ -38,7 +38,7 @@ def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str
     """
     shown = []
     for jobs in groups:
-        set_durable(jobs[0].cell.runtime.durable)
+        set_durable(jobs[0].experiment.runtime.durable)
         built = build(jobs, None if baseline in (None, "none") else baseline)
         stem = _stem(jobs)
         sweep(stem.parent)
@@ -59,51 +59,49 @@ def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str
 
 
 def build(jobs: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
-    """Returns the table of the cells that share dataset, model and metric."""
-    cell = jobs[0].cell
-    columns = cast(Metric, cell.metric).summary()
-    rows = {job.cell.title: job.rows for job in jobs}
+    """Returns the table of the experiments that share dataset, model and metric."""
+    experiment = jobs[0].experiment
+    columns = cast(Metric, experiment.metric).summary()
+    rows = {job.experiment.title: job.rows for job in jobs}
     most = max(jobs, key=lambda job: len(job.rows)).rows
     names = dict.fromkeys(name.partition("/")[0] for name in most.columns if "/" in name)
     names.pop(tables.MATCHED, None)
     weights = {column.weight for column in columns if column.weight}
     references = {name: _reference(most, name, weights) for name in names}
     matched = {
-        job.cell.title: _reference(job.rows, tables.MATCHED, weights)
+        job.experiment.title: _reference(job.rows, tables.MATCHED, weights)
         for job in jobs
         if any(name.startswith(f"{tables.MATCHED}/") for name in job.rows.columns)
     }
-    remarks = [_about_noise(cell, bool(matched)), *_otherwise(cell, rows)]
+    remarks = [_about_noise(experiment, bool(matched)), *_otherwise(experiment, rows)]
     if baseline == tables.MATCHED and not matched:
         baseline = "random" if "random" in rows else None
-    if (why := getattr(cell.metric, "unjudged", None)) and any(
+    if (why := getattr(experiment.metric, "unjudged", None)) and any(
         frame[c.score].isna().any() for frame in rows.values() for c in columns if c.score in frame
     ):
         remarks.append(f"A clip is NaN where {why}.")
-    if len(most) and (fit := getattr(cell.metric, "fitted", None)) is not None:
-        H, W = cell.model.input.size
+    if len(most) and (fit := getattr(experiment.metric, "fitted", None)) is not None:
+        H, W = experiment.model.input.size
         found: Fitted = fit(most, (H, W))
         references[found.name] = _kept(most, weights).assign(**found.columns)
         remarks.append(found.remark)
-    seed = int(cell.config.seed)
+    seed = int(experiment.config.seed)
     return tables.build(
         rows,
         columns,
         references=references,
         baseline=baseline,
         seed=seed,
-        caption=caption(cell),
+        caption=caption(experiment),
         matched=matched,
         remarks=remarks,
     )
 
 
-def _about_noise(cell: Experiment, matched: bool) -> str:
+def _about_noise(experiment: Experiment, matched: bool) -> str:
     if not matched:
-        return (
-            f"{cell.names['metric']} has no matched noise: it does not judge the maps as they are, or noise_draws is 0."
-        )
-    draws = draws_of(cell.metric)
+        return f"{experiment.names['metric']} has no matched noise: it does not judge the maps as they are, or noise_draws is 0."
+    draws = draws_of(experiment.metric)
     return (
         "matched noise: noise with the values of the method's own map and its smoothness in space and time (of methods that smooth "
         f"their maps, by the same smoothing, with the same border), {draws} draw{'s' if draws > 1 else ''} a clip, averaged: what "
@@ -112,9 +110,9 @@ def _about_noise(cell: Experiment, matched: bool) -> str:
     )
 
 
-def _otherwise(cell: Experiment, rows: Mapping[str, pd.DataFrame]) -> list[str]:
+def _otherwise(experiment: Experiment, rows: Mapping[str, pd.DataFrame]) -> list[str]:
     """Returns a remark for each condition of the caption that did not hold, as where memory ran out and a batch was halved."""
-    conditions = scores_identity(cell).get("conditions", {})
+    conditions = scores_identity(experiment).get("conditions", {})
     remarks = []
     for name, asked in conditions.items():
         for row, frame in rows.items():
@@ -137,15 +135,15 @@ def _kept(rows: pd.DataFrame, weights: set[str]) -> pd.DataFrame:
     return rows[["clip", "label", "video", *sorted(weights & set(rows.columns))]].copy()
 
 
-def caption(cell: Experiment) -> str:
+def caption(experiment: Experiment) -> str:
     """Returns the protocol in one line: what was judged, of which network, by which metric with which options."""
     left_out = ("key_version", "class", "code", "name", "version", "noise_version")
-    metric = {k: v for k, v in scores_identity(cell).items() if k not in left_out}
+    metric = {k: v for k, v in scores_identity(experiment).items() if k not in left_out}
     metric |= metric.pop("conditions", {})
-    view = cell.model.input
+    view = experiment.model.input
     facts = [
-        f"{cell.names['metric']} on {cell.names['dataset']} by {cell.names['model']}",
-        f"target {cell.config.target}",
+        f"{experiment.names['metric']} on {experiment.names['dataset']} by {experiment.names['model']}",
+        f"target {experiment.config.target}",
         f"{view.taken}, {view.size[0]}×{view.size[1]} px ({view.geometry.value}, {view.resample.value})",
         ", ".join(f"{name}={_plain(value)}" for name, value in metric.items()),
     ]
@@ -157,32 +155,36 @@ def _plain(value: Any) -> str:
 
 
 def plot(jobs: Sequence[ScoreSheet], path: Path) -> None:
-    """Draws the mean curves of all cells, one panel per kind of curve."""
-    cell = jobs[0].cell
+    """Draws the mean curves of all experiments, one panel per kind of curve."""
+    experiment = jobs[0].experiment
     panels: dict[str, dict[str, Any]] = {}
     points: list[str] = []
     for job in jobs:
         for name, curve in job.curves.items():
             values = curve.sort_values("clip").drop(columns="clip")
-            panels.setdefault(name, {})[job.cell.title] = values.to_numpy(np.float64)
+            panels.setdefault(name, {})[job.experiment.title] = values.to_numpy(np.float64)
             points = [point for heading in values.columns if (point := heading.partition(" ")[2])]
-    videos = {job.cell.title: list(job.rows.sort_values("clip")["video"]) for job in jobs if job.curves}
-    title = f"{cell.names['dataset']}, {cell.names['model']}"
-    plot_curves(path, panels, videos, title=title, seed=int(cell.config.seed), points=points)
+    videos = {job.experiment.title: list(job.rows.sort_values("clip")["video"]) for job in jobs if job.curves}
+    title = f"{experiment.names['dataset']}, {experiment.names['model']}"
+    plot_curves(path, panels, videos, title=title, seed=int(experiment.config.seed), points=points)
 
 
 def draw_strips(jobs: Sequence[ScoreSheet], folder: Path) -> bool:
-    """Draws the strips of each clip, a row a cell, to `<folder>/<clip>.png`, and returns whether there are any.
+    """Draws the strips of each clip, a row a experiment, to `<folder>/<clip>.png`, and returns whether there are any.
 
     A picture that is younger than all its strips is not drawn again.
     """
     runs = [job for job in jobs if not job.baseline]
-    clips = sorted(set[str]().union(*(job.judged() for job in runs))) if runs and runs[0].cell.render.comparison else []
+    clips = (
+        sorted(set[str]().union(*(job.judged() for job in runs)))
+        if runs and runs[0].experiment.render.comparison
+        else []
+    )
     found = False
     for clip in set[str]().union(*(job.outdated for job in jobs)).difference(clips):
         remove(folder / f"{clip}.png")  # it shows maps of what the clip was
     for clip in clips:
-        files = {job.cell.title: path for job in jobs if (path := job.strip_path(clip)).is_file()}
+        files = {job.experiment.title: path for job in jobs if (path := job.strip_path(clip)).is_file()}
         path = folder / f"{clip}.png"
         found |= bool(files)
         if not files or (
@@ -192,7 +194,7 @@ def draw_strips(jobs: Sequence[ScoreSheet], folder: Path) -> bool:
         job = next(job for job in runs if clip in job.judged())
         try:
             strips = {name: StoredStrip.load(file) for name, file in files.items()}
-            strips_to_png(path, _scene(job, clip, next(iter(strips.values()))), strips, job.cell.render)
+            strips_to_png(path, _scene(job, clip, next(iter(strips.values()))), strips, job.experiment.render)
         except ClipError as error:
             job.errors.append({"clip": clip, "stage": "draw", "error": error.found, "to_do": error.remedy})
     return found
@@ -205,7 +207,7 @@ def _scene(job: ScoreSheet, clip: str, strip: StoredStrip) -> Scene:
         clip=clip,
         pixels=strip.pixels.numpy()[None],
         numbers=(strip.number,),
-        model=job.cell.names["model"],
+        model=job.experiment.names["model"],
         target=stored.name,
         probability=stored.probability,
         predicted=stored.top[0][0],
@@ -215,25 +217,30 @@ def _scene(job: ScoreSheet, clip: str, strip: StoredStrip) -> Scene:
 
 
 def _stem(jobs: Sequence[ScoreSheet]) -> Path:
-    cell = jobs[0].cell
+    experiment = jobs[0].experiment
     what = {
         "runs": sorted(key(job.folder.identity) for job in jobs),
-        "metric": scores_identity(cell),
-        "model": describe(cell.model),
+        "metric": scores_identity(experiment),
+        "model": describe(experiment.model),
     }
-    label = cell.label or cell.names["dataset"]
-    return Path(cell.config.paths.out) / "tables" / cell.names["model"] / f"{label}-{cell.names['metric']}-{key(what)}"
+    label = experiment.label or experiment.names["dataset"]
+    return (
+        Path(experiment.config.paths.out)
+        / "tables"
+        / experiment.names["model"]
+        / f"{label}-{experiment.names['metric']}-{key(what)}"
+    )
 
 
 def missing(jobs: Sequence[ScoreSheet]) -> list[str]:
-    """Returns a line per cell that has fewer clips than the dataset, or scores that no longer hold."""
+    """Returns a line per experiment that has fewer clips than the dataset, or scores that no longer hold."""
     lines = [
-        f"{job.cell.title}: {job.clips - len(job.rows)} of {job.clips} clips have no map that can be judged"
+        f"{job.experiment.title}: {job.clips - len(job.rows)} of {job.clips} clips have no map that can be judged"
         for job in jobs
         if job.clips > len(job.rows) and not job.baseline
     ]
     return lines + [
-        f"{job.cell.title}: {left} scores are of maps or annotations that changed since, and are left out"
+        f"{job.experiment.title}: {left} scores are of maps or annotations that changed since, and are left out"
         for job in jobs
         if (left := len(job.outdated - job.judged()))
     ]

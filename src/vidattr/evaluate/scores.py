@@ -1,4 +1,4 @@
-"""The scores of one cell under one metric: rows, curves and strips on disk, and which of them still hold."""
+"""The scores of one experiment under one metric: rows, curves and strips on disk, and which of them still hold."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _KEYS = ("clip", "label", "video", "made_of", "truth")
 
 @dataclass
 class ScoreSheet:
-    """The scores of one cell under one metric.
+    """The scores of one experiment under one metric.
 
     Attributes:
-        cell: What was judged, and by what.
+        experiment: What was judged, and by what.
         folder: Its run.
         rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the
             annotation), the scores, "<reference>/<score>" for what a trivial answer scores, and "matched/<score>" for
@@ -48,7 +48,7 @@ class ScoreSheet:
         doubts: What is doubtful about the clips, as the run and this evaluation found it.
     """
 
-    cell: Experiment
+    experiment: Experiment
     folder: RunFolder
     rows: pd.DataFrame
     curves: dict[str, pd.DataFrame]
@@ -70,7 +70,7 @@ class ScoreSheet:
         return (
             self.folder.path
             / "scores"
-            / f"{self.cell.names['metric']}-{key(scores_identity(self.cell, self.folder.identity['key_version']))}.csv"
+            / f"{self.experiment.names['metric']}-{key(scores_identity(self.experiment, self.folder.identity['key_version']))}.csv"
         )
 
     def strip_path(self, clip: str) -> Path:
@@ -120,7 +120,7 @@ class ScoreSheet:
         Args:
             judged: The clips.
             scores: Of a batch.
-            m: Place of this cell in it.
+            m: Place of this experiment in it.
             have: Place of each clip in it.
             noise: What the noise that is matched to this cell's maps scores, (N,).
         """
@@ -180,24 +180,24 @@ class ScoreSheet:
             names.enter_context(whole(path)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def scores_identity(cell: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the scores of one cell beside its maps, also the machine where it does, in the form of a key version."""
-    conditions = getattr(cell.metric, "conditions", None)
-    noise = {"noise_version": matched_noise.VERSION} if matched_noise.draws_of(cell.metric) else {}
+def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the scores of one experiment beside its maps, also the machine where it does, in the form of a key version."""
+    conditions = getattr(experiment.metric, "conditions", None)
+    noise = {"noise_version": matched_noise.VERSION} if matched_noise.draws_of(experiment.metric) else {}
     return (
-        metric_identity(cell, version)
+        metric_identity(experiment, version)
         | noise
-        | ({} if conditions is None else {"conditions": conditions(cell.runtime)})
+        | ({} if conditions is None else {"conditions": conditions(experiment.runtime)})
     )
 
 
-def read_scores(cell: Experiment, *, baseline: bool = False) -> ScoreSheet:
-    """Returns the scores of a cell that were stored earlier, none where there are none yet."""
-    found = ScoreSheet(cell, run_folder(cell), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
+def read_scores(experiment: Experiment, *, baseline: bool = False) -> ScoreSheet:
+    """Returns the scores of a experiment that were stored earlier, none where there are none yet."""
+    found = ScoreSheet(experiment, run_folder(experiment), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
     found.folder.check()
     if found.path.is_file():
         # An earlier version of a metric may not have had a score: what is there has to be numbers.
-        columns = cell.metric.summary() if cell.metric is not None else ()
+        columns = experiment.metric.summary() if experiment.metric is not None else ()
         rows = _read(found.path, {name for column in columns for name in (column.score, column.weight) if name})
         found.rows = rows.assign(
             **{name: "" for name in _KEYS if name not in rows}

@@ -23,7 +23,7 @@ Drawing: TypeAlias = "Future[list[tuple[Job, str, Exception]]]"
 
 def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
     """Whether a picture of this clip that is asked for is not there."""
-    render = jobs[0].cell.render
+    render = jobs[0].experiment.render
     asked = [suffix for suffix, wanted in ((".png", render.grid), (".gif", render.gif), (".mp4", render.mp4)) if wanted]
     pictures = [job.folder.picture(clip.id, suffix) for job in jobs for suffix in asked]
     if render.comparison and len(jobs) > 1:
@@ -62,17 +62,19 @@ def draw(
 
 
 def _pictures(job: Job, stored: StoredMap, clip: Clip, sample: Sample, overwrite: bool) -> None:
-    cell = job.cell
+    experiment = job.experiment
     scene = _scene(job, stored, clip, sample)
-    write(job.folder.path / "visual", scene, stored.map.numpy(), cell.title, cell.render, overwrite=overwrite)
+    write(
+        job.folder.path / "visual", scene, stored.map.numpy(), experiment.title, experiment.render, overwrite=overwrite
+    )
     extras = {name: value.numpy() for name, value in stored.extras.items()}
-    write_cutouts(job.folder.path / "visual", scene, extras, cell.title, cell.render, overwrite=overwrite)
+    write_cutouts(job.folder.path / "visual", scene, extras, experiment.title, experiment.render, overwrite=overwrite)
 
 
 def _sheet(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, folder: Path, overwrite: bool) -> None:
     job, stored = found[0]
-    maps = {other.cell.title: one.map.numpy() for other, one in found}
-    write_comparison(folder, _scene(job, stored, clip, sample), maps, job.cell.render, overwrite=overwrite)
+    maps = {other.experiment.title: one.map.numpy() for other, one in found}
+    write_comparison(folder, _scene(job, stored, clip, sample), maps, job.experiment.render, overwrite=overwrite)
 
 
 def discard(job: Job, clip: str, new: StoredMap) -> None:
@@ -82,8 +84,8 @@ def discard(job: Job, clip: str, new: StoredMap) -> None:
     those that are older than the source. Every sheet of the dataset and network with this clip goes too: it is drawn
     anew by the next run of its methods.
     """
-    config, label = job.cell.config, job.cell.label or job.cell.names["dataset"]
-    sheets = (Path(config.paths.out) / "comparison" / job.cell.names["model"]).glob("[!.]*/")
+    config, label = job.experiment.config, job.experiment.label or job.experiment.names["dataset"]
+    sheets = (Path(config.paths.out) / "comparison" / job.experiment.names["model"]).glob("[!.]*/")
     pictures = [
         *job.folder.pictures(clip),
         *(one / f"{clip}.png" for one in sheets if one.name.startswith(f"{label}-")),
@@ -105,7 +107,7 @@ def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:
         clip=clip.id,
         pixels=sample.pixels,
         numbers=stored.numbers,
-        model=job.cell.names["model"],
+        model=job.experiment.names["model"],
         target=stored.name,
         probability=stored.probability,
         predicted=stored.top[0][0],
@@ -117,11 +119,11 @@ def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:
 
 def sheets(jobs: Sequence[Job]) -> Path:
     """Returns the folder of the sheets that compare exactly these runs."""
-    cell = jobs[0].cell
+    experiment = jobs[0].experiment
     runs = key({"runs": sorted(key(job.folder.identity) for job in jobs)})
     return (
-        Path(cell.config.paths.out)
+        Path(experiment.config.paths.out)
         / "comparison"
-        / cell.names["model"]
-        / f"{cell.label or cell.names['dataset']}-{runs}"
+        / experiment.names["model"]
+        / f"{experiment.label or experiment.names['dataset']}-{runs}"
     )

@@ -36,43 +36,49 @@ def clip_seed(seed: int, clip: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{clip}".encode()).digest()[:8], "big") >> 1
 
 
-def by_network(cells: Sequence[Experiment]) -> Iterator[list[Experiment]]:
-    """Groups cells that share the network, the clips and what is asked of them; groups of one network follow each other."""
+def by_network(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
+    """Groups experiments that share the network, the clips and what is asked of them; groups of one network follow each other."""
     groups: dict[str, list[Experiment]] = {}
     first: dict[str, int] = {}
-    for cell in cells:
-        config = cell.config
+    for experiment in experiments:
+        config = experiment.config
         asked = {
             name: str(config[name])
             for name in ("dataset", "target", "seed", "limit", "runtime", "render", "paths", "save_label")
         }
-        shared = {"dataset": describe(cell.dataset), "model": network_key(cell), **asked}
-        groups.setdefault(key(shared), []).append(cell)
-        first.setdefault(network_key(cell), len(first))
+        shared = {"dataset": describe(experiment.dataset), "model": network_key(experiment), **asked}
+        groups.setdefault(key(shared), []).append(experiment)
+        first.setdefault(network_key(experiment), len(first))
     yield from sorted(groups.values(), key=lambda group: first[network_key(group[0])])
 
 
-def network_key(cell: Experiment) -> str:
+def network_key(experiment: Experiment) -> str:
     """Returns what tells one resident network from another."""
-    return key({**describe(cell.model), "precision": cell.runtime.precision.value, "compile": cell.runtime.compile})
+    return key(
+        {
+            **describe(experiment.model),
+            "precision": experiment.runtime.precision.value,
+            "compile": experiment.runtime.compile,
+        }
+    )
 
 
 def clips_of(
-    cell: Experiment, shard: tuple[int, int] = (1, 1)
+    experiment: Experiment, shard: tuple[int, int] = (1, 1)
 ) -> tuple[list[Clip], list[dict[str, Any]], Sequence[str]]:
-    """Returns the clips that a cell is about, its dataset's problems as lines for `errors.jsonl`, and its notes.
+    """Returns the clips that a experiment is about, its dataset's problems as lines for `errors.jsonl`, and its notes.
 
     A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the
     same company in whatever shard.
     """
-    index = cell.dataset.index()
-    clips = list(index.clips[: cell.config.limit])
+    index = experiment.dataset.index()
+    clips = list(index.clips[: experiment.config.limit])
     if not clips and not index.problems:
         raise ConfigError(
-            f"dataset={cell.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit"
+            f"dataset={experiment.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit"
         )
     problems = [line(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in index.problems]
-    mine = split_batches(clips, cell.runtime.clips)[shard[0] - 1 :: shard[1]]
+    mine = split_batches(clips, experiment.runtime.clips)[shard[0] - 1 :: shard[1]]
     return (
         [clip for stretch in mine for clip in stretch],
         problems if shard[0] == 1 else [],
@@ -107,18 +113,18 @@ def target_of(network: VideoModel, asked: str, clip: Clip, predicted: int) -> in
     )
 
 
-def read_ahead(batches: Iterable[Sequence[Clip]], cell: Experiment) -> Iterator[list[Decoded]]:
+def read_ahead(batches: Iterable[Sequence[Clip]], experiment: Experiment) -> Iterator[list[Decoded]]:
     """Yields each batch decoded, in order, with the next two already on their way in background threads."""
 
     def read(clip: Clip) -> Decoded:
         try:
-            source = Source(clip, str(cell.config.target)).look()
-            sample = read_video(clip, cell.model.input)
+            source = Source(clip, str(experiment.config.target)).look()
+            sample = read_video(clip, experiment.model.input)
             return clip, replace(sample, source=source.facts(sample.numbers))
         except Exception as error:  # whatever a file makes a decoder do, it is one clip's affair
             return clip, error
 
-    with ThreadPoolExecutor(cell.runtime.threads(), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(experiment.runtime.threads(), thread_name_prefix="decode") as pool:
         waiting: list[list[Future[Decoded]]] = []
         try:
             for batch in batches:
@@ -169,7 +175,7 @@ class PreparedBatch:
 
 
 def prepare(
-    network: VideoModel, decoded: Sequence[Decoded], cell: Experiment
+    network: VideoModel, decoded: Sequence[Decoded], experiment: Experiment
 ) -> tuple[PreparedBatch | None, list[Failure]]:
     """Makes a query of a decoded batch, and names the readable clips of which no class can be explained, or the network fails."""
 
@@ -202,7 +208,7 @@ def prepare(
                 )
             continue
         try:
-            targets.append(target_of(network, str(cell.config.target), clip, int(shares[row].argmax())))
+            targets.append(target_of(network, str(experiment.config.target), clip, int(shares[row].argmax())))
             keep.append(row)
         except ClipError as error:
             if row in readable:
@@ -221,7 +227,7 @@ def prepare(
         query=Query(
             frames=frames if len(keep) == len(decoded) else frames[keep],
             target=torch.tensor(targets, device=network.device),
-            seeds=tuple(clip_seed(int(cell.config.seed), decoded[row][0].id) for row in keep),
+            seeds=tuple(clip_seed(int(experiment.config.seed), decoded[row][0].id) for row in keep),
         ),
         names=[network.classes[targets[n]] for n in rows],
         probability=[float(shares[keep[n], targets[n]]) for n in rows],
@@ -234,14 +240,14 @@ def prepare(
 
 
 def explain_batch(
-    network: VideoModel, cells: Sequence[Experiment], ready: PreparedBatch
+    network: VideoModel, experiments: Sequence[Experiment], ready: PreparedBatch
 ) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
-    """Runs the methods of cells on one batch, at once if they are several, and brings maps and extras back to the host, once.
+    """Runs the methods of experiments on one batch, at once if they are several, and brings maps and extras back to the host, once.
 
     Returns:
         Each cell's maps by clip, and the clips that no map could be made of, or none that is finite.
     """
-    first, *others = methods = [cell.method for cell in cells]
+    first, *others = methods = [experiment.method for experiment in experiments]
 
     def explain(batch: PreparedBatch) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
         def work() -> list[Explanation]:
@@ -252,11 +258,11 @@ def explain_batch(
             )
 
         explanations = within_memory(network, work)
-        return [_stored(found, batch, cell) for found, cell in zip(explanations, cells, strict=True)]
+        return [_stored(found, batch, experiment) for found, experiment in zip(explanations, experiments, strict=True)]
 
     found, failed = isolated(len(ready.clips), lambda: explain(ready), lambda k: explain(ready.alone(k)))
     maps: list[tuple[dict[str, StoredMap], list[Failure]]]
-    maps = [({}, [(ready.clips[k].id, "explain", error) for k, error in failed.items()]) for _ in cells]
+    maps = [({}, [(ready.clips[k].id, "explain", error) for k, error in failed.items()]) for _ in experiments]
     for _, results in found:
         for (mine, failures), (result, unsound) in zip(maps, results, strict=True):
             mine |= result
@@ -264,11 +270,13 @@ def explain_batch(
     return maps
 
 
-def _stored(found: Explanation, ready: PreparedBatch, cell: Experiment) -> tuple[dict[str, StoredMap], list[Failure]]:
-    maps, keep_extras = found.map.float().cpu(), cell.runtime.extras
+def _stored(
+    found: Explanation, ready: PreparedBatch, experiment: Experiment
+) -> tuple[dict[str, StoredMap], list[Failure]]:
+    maps, keep_extras = found.map.float().cpu(), experiment.runtime.extras
     bad = {row: int((~maps[row].isfinite()).sum()) for row in ready.rows}
     failures: list[Failure] = [
-        (clip.id, "explain", not_finite(cell.names["method"], bad[row], maps[row].numel()))
+        (clip.id, "explain", not_finite(experiment.names["method"], bad[row], maps[row].numel()))
         for row, clip in zip(ready.rows, ready.clips, strict=True)
         if bad[row]
     ]

@@ -1,4 +1,4 @@
-"""What a run would do, before it does it: cells, clips, passes, disk; and the configuration of every cell."""
+"""What a run would do, before it does it: experiments, clips, passes, disk; and the configuration of every experiment."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from vidattr.run.sources import Again, Sources
 from vidattr.run.store import free_bytes
 
 
-def plan(cells: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
-    """Returns a row per cell: its key and folder, clips present and missing, forward passes and bytes still to come.
+def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
+    """Returns a row per experiment: its key and folder, clips present and missing, forward passes and bytes still to come.
 
     A pass is one clip through the network, forward, or forward and backward. A method that takes more of them for a
     longer or larger clip tells those for 16 × 112 × 112, and all that can be where it may stop early. Bytes are those
     of the maps alone until a map with its extras and pictures is there to be measured.
     """
-    check_folders(cells)
+    check_folders(experiments)
     rows = []
-    for cell in cells:
-        folder = run_folder(cell)
-        clips, problems, notes = clips_of(cell, shard)
-        sources = Sources(clips, str(cell.config.target))
-        survey = sources.survey(folder, extras=cell.runtime.extras)
+    for experiment in experiments:
+        folder = run_folder(experiment)
+        clips, problems, notes = clips_of(experiment, shard)
+        sources = Sources(clips, str(experiment.config.target))
+        survey = sources.survey(folder, extras=experiment.runtime.extras)
         missing = {clip.id for clip in clips} - survey.good.keys()
-        view = cell.model.input
+        view = experiment.model.input
         sizes = [path.stat().st_size for path in (folder.path / "maps").glob("[!.]*.safetensors")]
         each = sum(sizes) / len(sizes) if sizes else 4 * view.frames * view.size[0] * view.size[1]
         rows.append(
             {
-                "cell": cell.title,
-                "dataset": cell.names["dataset"],
-                "model": cell.names["model"],
+                "cell": experiment.title,
+                "dataset": experiment.names["dataset"],
+                "model": experiment.names["model"],
                 "key": key(folder.identity),
                 "folder": str(folder.path),
                 "clips": len(clips),
@@ -49,7 +49,7 @@ def plan(cells: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[d
                 "again": {why.name: count for why, count in survey.counts().items()},
                 "problems": len(problems),
                 "notes": list(notes),
-                "passes": len(missing) * (1 + cell.method.passes),
+                "passes": len(missing) * (1 + experiment.method.passes),
                 "bytes": round(len(missing) * each),
                 "free_bytes": free_bytes(folder.path),
             }
@@ -68,7 +68,7 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
     total = sum(row["bytes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
     lines.append(
-        f"{len(rows)} cells, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free"
+        f"{len(rows)} experiments, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free"
     )
     lines.append("passes: at most, and for clips of 16 × 112 × 112 where a method's number depends on the clip")
     return "\n".join(lines)
@@ -82,14 +82,14 @@ def _size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def configuration(cells: Sequence[Experiment], as_json: bool) -> str:
-    """Returns the composed configuration of every cell, as YAML documents or one JSON list."""
+def configuration(experiments: Sequence[Experiment], as_json: bool) -> str:
+    """Returns the composed configuration of every experiment, as YAML documents or one JSON list."""
     found = []
-    for cell in cells:
-        plain = OmegaConf.to_container(cell.config, resolve=True)
+    for experiment in experiments:
+        plain = OmegaConf.to_container(experiment.config, resolve=True)
         assert isinstance(plain, dict)
-        folder = run_folder(cell)
-        found.append({"cell": cell.title, "key": key(folder.identity), "folder": str(folder.path), **plain})
+        folder = run_folder(experiment)
+        found.append({"cell": experiment.title, "key": key(folder.identity), "folder": str(folder.path), **plain})
     if as_json:
         return json.dumps(found, indent=2)
     documents = []

@@ -32,7 +32,7 @@ def explain_videos(
         quiet: No progress bar.
 
     Returns:
-        What became of each cell, and a row per cell and video: five likeliest classes, what was explained, the files.
+        What became of each experiment, and a row per experiment and video: five likeliest classes, what was explained, the files.
 
     Raises:
         ConfigError: No video was named, or an override is wrong.
@@ -49,24 +49,24 @@ def explain_videos(
     ours = ["dataset=clips", f"dataset.files=[{','.join(quoted(_absolute(one)) for one in videos)}]"]
     if not any(one.partition("=")[0].lstrip("+") == "target" for one in overrides):
         ours.append("target=predicted")
-    cells = compose.cells([*ours, *overrides], folder=folder, add=add)
-    check_out(str(cells[0].config.paths.out))
-    if taken := _taken(cells):
-        cells = compose.cells(
+    experiments = compose.experiments([*ours, *overrides], folder=folder, add=add)
+    check_out(str(experiments[0].config.paths.out))
+    if taken := _taken(experiments):
+        experiments = compose.experiments(
             [*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add
         )
-    clips = [clip.id for clip in cells[0].dataset.index().clips]
-    jobs = run(cells, afresh=True, quiet=quiet)
+    clips = [clip.id for clip in experiments[0].dataset.index().clips]
+    jobs = run(experiments, afresh=True, quiet=quiet)
     return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
 
 
-def _taken(cells: Sequence[compose.Experiment]) -> list[str]:
+def _taken(experiments: Sequence[compose.Experiment]) -> list[str]:
     """Returns the ids under which results of other videos are stored: of another place, and not the same file once more."""
-    clips, found = cells[0].dataset.index().clips, set[str]()
-    sources = Sources(clips, str(cells[0].config.target))
+    clips, found = experiments[0].dataset.index().clips, set[str]()
+    sources = Sources(clips, str(experiments[0].config.target))
     places = {clip.id: os.path.realpath(clip.source) for clip in clips if isinstance(clip.source, Path)}
-    for cell in cells:
-        store = run_folder(cell)
+    for experiment in experiments:
+        store = run_folder(experiment)
         store.check()
         for clip, why in sources.survey(store).bad.items():
             facts = store.facts(clip) or {}
@@ -93,8 +93,8 @@ def _row(job: Job, clip: str) -> dict[str, Any] | None:
     pictures = [path for path in job.folder.pictures(clip) if path.is_file()]
     return {
         "clip": clip,
-        "method": job.cell.title,
-        "model": job.cell.names["model"],
+        "method": job.experiment.title,
+        "model": job.experiment.names["model"],
         "target": found.name,
         "probability": found.probability,
         "top": [{"class": name, "probability": p} for name, p in found.top],

@@ -1,4 +1,4 @@
-"""One cell on its way through a run, and the folder that its results go to."""
+"""One experiment on its way through a run, and the folder that its results go to."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from vidattr.run.store import RunFolder
 
 @dataclass
 class Job:
-    """One cell on its way: where its maps go, which clips it still wants, what went wrong."""
+    """One experiment on its way: where its maps go, which clips it still wants, what went wrong."""
 
-    cell: Experiment
+    experiment: Experiment
     folder: RunFolder
     missing: set[str] = field(default_factory=set)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -48,19 +48,19 @@ class Job:
         self.missing.discard(clip)
 
 
-def run_folder(cell: Experiment) -> RunFolder:
+def run_folder(experiment: Experiment) -> RunFolder:
     """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`.
 
-    A run that an earlier key version stored, and that holds what this cell would write, is gone on with where it lies.
+    A run that an earlier key version stored, and that holds what this experiment would write, is gone on with where it lies.
     """
-    parent = Path(cell.config.paths.out) / cell.names["method"] / cell.names["model"]
-    identity = run_identity(cell)
-    folder = RunFolder(parent / (cell.label or f"{cell.names['dataset']}-{key(identity)}"), identity)
-    if cell.label is None and folder.exists():
+    parent = Path(experiment.config.paths.out) / experiment.names["method"] / experiment.names["model"]
+    identity = run_identity(experiment)
+    folder = RunFolder(parent / (experiment.label or f"{experiment.names['dataset']}-{key(identity)}"), identity)
+    if experiment.label is None and folder.exists():
         return folder
     for version in EARLIER:
-        identity = run_identity(cell, version)
-        earlier = RunFolder(parent / (cell.label or f"{cell.names['dataset']}-{key(identity)}"), identity)
+        identity = run_identity(experiment, version)
+        earlier = RunFolder(parent / (experiment.label or f"{experiment.names['dataset']}-{key(identity)}"), identity)
         if earlier.key_version() == version:
             return earlier
     return folder
@@ -78,18 +78,18 @@ def made_by(device: torch.device) -> dict[str, Any]:
     }
 
 
-def check_folders(cells: Sequence[Experiment], force: bool = False) -> None:
-    """Raises ConfigError where cells would share a folder, or it holds another run or takes no files: before anything is loaded."""
+def check_folders(experiments: Sequence[Experiment], force: bool = False) -> None:
+    """Raises ConfigError where experiments would share a folder, or it holds another run or takes no files: before anything is loaded."""
     seen: dict[Path, Experiment] = {}
-    for out in {str(cell.config.paths.out) for cell in cells}:
+    for out in {str(experiment.config.paths.out) for experiment in experiments}:
         check_out(out)
-    for cell in cells:
-        folder = run_folder(cell)
+    for experiment in experiments:
+        folder = run_folder(experiment)
         if not force:
             folder.check()
-        other = seen.setdefault(folder.path, cell)
-        if other is not cell and run_folder(other).identity != folder.identity:
+        other = seen.setdefault(folder.path, experiment)
+        if other is not experiment and run_folder(other).identity != folder.identity:
             raise ConfigError(
-                f"two different cells would write to {folder.path}",
+                f"two different experiments would write to {folder.path}",
                 remedy="leave save_label out: each gets a name of its own",
             )

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def report(jobs: Sequence[Job], as_json: bool) -> None:
-    """Says what became of each cell, and leaves with 1 where a clip failed."""
+    """Says what became of each experiment, and leaves with 1 where a clip failed."""
     rows = [
         {
-            "cell": job.cell.title,
-            "dataset": job.cell.names["dataset"],
-            "model": job.cell.names["model"],
+            "cell": job.experiment.title,
+            "dataset": job.experiment.names["dataset"],
+            "model": job.experiment.names["model"],
             "folder": str(job.folder.path),
             "written": job.written,
             "present": job.present,
@@ -45,7 +45,7 @@ def report(jobs: Sequence[Job], as_json: bool) -> None:
                 typer.echo(f"  {why.told(count)}")
         for line in job.errors[:5]:
             typer.echo(
-                f"  {line['clip'] or job.cell.title}: {line['error']}"
+                f"  {line['clip'] or job.experiment.title}: {line['error']}"
                 + (f" ({line['to_do']})" if line["to_do"] else ""),
                 err=True,
             )

@@ -1,4 +1,4 @@
-"""Runs cells: every network loaded once, every clip decoded once, every method on the batch, every map written whole.
+"""Runs experiments: every network loaded once, every clip decoded once, every method on the batch, every map written whole.
 
 A batch is a fixed stretch of the clip list. Resuming computes those batches again of which a map is missing, in the
 same company, and writes only what is not there; shards share out whole split_batches, and a clip that fails leaves its
@@ -31,7 +31,7 @@ from vidattr.writing import set_durable, sweep
 
 
 def run(
-    cells: Sequence[Experiment],
+    experiments: Sequence[Experiment],
     *,
     shard: tuple[int, int] = (1, 1),
     force: bool = False,
@@ -39,10 +39,10 @@ def run(
     fail_fast: bool = False,
     quiet: bool = False,
 ) -> list[Job]:
-    """Runs every cell and returns what became of each.
+    """Runs every experiment and returns what became of each.
 
     Args:
-        cells: What to run; cells of one dataset and model share the network and the decoded clips.
+        experiments: What to run; experiments of one dataset and model share the network and the decoded clips.
         shard: (i, n): only every n-th stretch of `runtime.clips` clips, starting with the i-th.
         force: Move old folders aside and start afresh.
         afresh: Compute all maps of these clips again, whatever is there.
@@ -50,13 +50,13 @@ def run(
         quiet: No progress bar.
 
     Raises:
-        ConfigError: Something is wrong that concerns a whole cell. OutputError: a file cannot be written, say on a full
+        ConfigError: Something is wrong that concerns a whole experiment. OutputError: a file cannot be written, say on a full
             disk.
     """
-    check_folders(cells, force)
+    check_folders(experiments, force)
     done: list[Job] = []
-    resident = Resident(cells[0])
-    for group in by_network(cells):
+    resident = Resident(experiments[0])
+    for group in by_network(experiments):
         resident = resident.serving(group[0])
         set_durable(group[0].runtime.durable)
         jobs = _open(group, shard, force)
@@ -66,7 +66,7 @@ def run(
         for job in jobs:
             job.errors += problems
             job.doubts = Doubts(job.folder.path, clips, notes, shard)
-            survey = sources.survey(job.folder, extras=job.cell.runtime.extras)
+            survey = sources.survey(job.folder, extras=job.experiment.runtime.extras)
             there = set[str]() if afresh else survey.good.keys() - job.doubts.refused()
             job.missing = {clip.id for clip in clips} - there
             job.present = len(clips) - len(job.missing)
@@ -82,11 +82,11 @@ def run(
 
 def _open(group: Sequence[Experiment], shard: tuple[int, int], force: bool) -> list[Job]:
     jobs: dict[Path, Job] = {}
-    for cell in group:
-        folder = run_folder(cell)
+    for experiment in group:
+        folder = run_folder(experiment)
         if folder.path not in jobs:
-            folder.open(made_by(cell.runtime.torch_device()), force=force)
-            jobs[folder.path] = Job(cell, folder)
+            folder.open(made_by(experiment.runtime.torch_device()), force=force)
+            jobs[folder.path] = Job(experiment, folder)
     return list(jobs.values())
 
 
@@ -100,7 +100,7 @@ def _run_group(
     overwrite: bool = False,
 ) -> None:
     """Runs all methods of one dataset and model; what is missing decides which batches are read."""
-    first = jobs[0].cell
+    first = jobs[0].experiment
     sheets = gallery.sheets(jobs)
     sweep(sheets)
     batches = split_batches(clips, first.runtime.clips)
@@ -155,7 +155,7 @@ def _do_batch(
         job.doubts.write()
     ready: PreparedBatch | None = None
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
-        ready, failures = prepare(resident.network, decoded, jobs[0].cell)
+        ready, failures = prepare(resident.network, decoded, jobs[0].experiment)
         for failure in failures:
             _fail_all(jobs, *failure)
     found: dict[int, dict[str, StoredMap]] = {}
@@ -176,7 +176,7 @@ def _together(jobs: Sequence[Job]) -> list[list[Job]]:
     """Groups the jobs whose methods are answered at once: those that differ in their ratios only."""
     groups: dict[object, list[Job]] = {}
     for job in jobs:
-        method = job.cell.method
+        method = job.experiment.method
         groups.setdefault(method.kind if isinstance(method, Joint) else id(job), []).append(job)
     return list(groups.values())
 
@@ -189,7 +189,7 @@ def _maps(
     asked = _asked(alike, ready) if ready is not None else []
     if ready is not None and asked:
         try:
-            explained = explain_batch(resident.network, [job.cell for job in asked], ready)
+            explained = explain_batch(resident.network, [job.experiment for job in asked], ready)
             for job, (found[id(job)], failures) in zip(asked, explained, strict=True):
                 for failure in failures:
                     _fail_all([job] if failure[0] in job.missing else [], *failure)
@@ -229,16 +229,16 @@ def _keep(job: Job, clip: str, maps: dict[str, StoredMap]) -> None:
         job.fail(clip, "store", error)
 
 
-def redraw(cells: Sequence[Experiment], *, quiet: bool = False) -> list[Job]:
+def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Job]:
     """Draws the pictures of all stored maps anew; no map is computed.
 
     Raises:
-        ConfigError: A cell was never run.
+        ConfigError: A experiment was never run.
     """
-    check_folders(cells)
+    check_folders(experiments)
     done: list[Job] = []
-    for group in by_network(cells):
-        jobs = [Job(cell, run_folder(cell)) for cell in group]
+    for group in by_network(experiments):
+        jobs = [Job(experiment, run_folder(experiment)) for experiment in group]
         set_durable(group[0].runtime.durable)
         for job in jobs:
             job.folder.check()
