@@ -147,7 +147,7 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
     assert [earlier[role]["class"] for role in ("dataset", "model", "method")] == [
         "vidattr.datasets.synthetic.Synthetic",
         "vidattr.models.tiny_r2plus1d.TinyR2Plus1D",
-        "vidattr.methods.baselines.center.Center",
+        "vidattr.methods.center.Center",
     ]
     (record,) = (tmp_path / "visual_res/center").glob("*/*/run.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "identity": earlier}))
@@ -168,5 +168,5 @@ def test_a_run_of_key_version_1_is_gone_on_with_judged_and_tabulated_where_it_li
 def metric_key_of_version_1(overrides: tuple[str, ...]) -> dict[str, object]:
     (experiment,) = experiments([*overrides, "metric=s_pt"], primary="evaluate")
     identity = scores_identity(experiment, 1)
-    assert identity["class"] == "vidattr.metrics.spatial_pointing.SpatialPointing"
+    assert identity["class"] == "vidattr.metrics.s_pt.SpatialPointing"
     return identity

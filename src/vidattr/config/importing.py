@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from vidattr.config.moved import moved
 from vidattr.errors import ConfigError, VidattrError
 
 
@@ -56,7 +57,10 @@ def module(name: str, where: str, expected: str) -> ModuleType:
         return _imported(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            remedy = f"check the name, install it, or run where the module is; looked for it also in {os.getcwd()}"
+            remedy = (
+                moved(error)
+                or f"check the name, install it, or run where the module is; looked for it also in {os.getcwd()}"
+            )
             raise ConfigError(f"{where}: cannot import {name!r}: {error}", expected=expected, remedy=remedy) from error
         raise failed(f"{where}: cannot import {name!r}", error) from error
     except VidattrError:
@@ -85,4 +89,6 @@ def failed(what: str, error: BaseException) -> ConfigError:
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and error.filename:
         line = f"{error.filename}, line {error.lineno}"
-    return ConfigError(f"{what}: {type(error).__name__}: {error}", remedy=f"see {line}" if line else None)
+    new = moved(error) if isinstance(error, ImportError) else None
+    remedy = "; ".join(filter(None, (new, f"see {line}" if line else None)))
+    return ConfigError(f"{what}: {type(error).__name__}: {error}", remedy=remedy or None)
