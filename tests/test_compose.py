@@ -127,6 +127,21 @@ def test_code_and_yaml_are_in_bijection(role: str) -> None:
     assert targets == modules
 
 
-def test_help_and_a_wrong_verb_do_not_import_torch() -> None:
-    code = "import sys, vidattr, vidattr.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules or 'hydra' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+IMPORTED = """
+import sys
+from vidattr.cli import main
+sys.argv = ["vidattr", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as leave:
+    print(leave.code, *sorted({"torch", "pandas", "hydra", "cv2"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["--help"], "0"), (["run", "--help"], "0"), (["exlpain"], "2"), (["run", "--quite"], "2")]
+)
+def test_help_and_a_wrong_verb_do_not_import_torch(command: list[str], code: str) -> None:
+    found = subprocess.run([sys.executable, "-c", IMPORTED, *command], check=True, capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1] == code, "the exit code, and no library that is slow to import"
+    assert ("Usage" in found.stdout) == (code == "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import cast
@@ -241,6 +242,24 @@ def test_what_is_stopped_early_stays_as_it_was_at_that_iteration() -> None:
         torch.testing.assert_close(found["masks"][i], short["masks"][i], rtol=0, atol=1e-12)
         torch.testing.assert_close(found["seeds"][i], short["seeds"][i], rtol=0, atol=1e-12)
         assert (found["probability"][i, 0, made - 1 :] == found["probability"][i, 0, -1]).all()
+
+
+def test_a_mask_has_settled_once_neither_it_nor_the_probability_has_changed_by_the_tolerance() -> None:
+    model, query = toys.conv_net(size=SIZE), toys.query(2, size=SIZE)
+    looks = [replace(SMALL, iterations=made)(model, query).extras for made in range(1, 23, 3)]
+    stops = set()
+    for tolerance in (0.04, 0.08, 0.16):
+        method = replace(SMALL, iterations=60, late_from=None, stop_window=3, stop_tolerance=tolerance)
+        for i, made in enumerate(method(model, query).extras["iterations"][:, 0].tolist()):
+            settled = []
+            for before, now in itertools.pairwise(looks):
+                pair = torch.stack([before["masks"][i, 0], now["masks"][i, 0]])
+                overlap = float(pair.amin(0).sum() / pair.amax(0).sum())
+                change = abs(float(now["probability"][i, 0, -1] - before["probability"][i, 0, -1]))
+                settled.append(overlap > 1 - tolerance and change < tolerance)
+            assert made == 1 + 3 * (1 + settled.index(True))
+            stops.add(made)
+    assert len(stops) > 2
 
 
 def test_400_iterations_end_at_the_area_weight_of_the_released_2000() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from conftest import ROOT
 from preprocessing_twins import TWINS
@@ -139,11 +142,31 @@ def test_half_precision_changes_no_more_than_the_page_says(name: str) -> None:
     assert 1 - cosine < 3 * (1 - near) + 1e-3
 
 
+def test_a_row_has_the_median_of_three_rounds_and_the_memory_on_top_of_the_loaded_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds, memory = iter([9.0, 1.0, 3.0, 2.0, 9.0, 40.0, 60.0, 50.0]), iter([2**30, 2 * 2**30, 4.5 * 2**30])
+    works: list[str] = []
+
+    def timed(work: Callable[..., None], model: Any, clip: torch.Tensor) -> float:
+        works.append(work.__name__)
+        work(model, clip)
+        return next(seconds)
+
+    monkeypatch.setattr(measure_network, "_seconds", timed)
+    monkeypatch.setattr(measure_network, "_memory", lambda: next(memory))
+    assert measure_network.measure("tiny_cnn_lstm")[3:] == ["2", "1.00", "50", "3.50"]
+    assert works == ["_forward"] * 4 + ["_gradient"] * 4
+
+
 def test_a_network_is_measured_once_on_a_device() -> None:
     row = measure_network.measure("tiny_cnn_lstm")
     assert len(row) == len(measure_network.HEADING)
     assert row[:3] == ["`tiny_cnn_lstm`", "16 × 64²", measure_network.device()]
-    assert all(float(number) >= 0 for number in row[3:])
+    forward, forward_peak, gradient, gradient_peak = map(float, row[3:])
+    assert forward > 0
+    assert gradient > 0
+    assert gradient_peak >= forward_peak >= 0  # the peak of a process never falls
     before = [measure_network.HEADING, row]
     assert list(make_networks.measured_rows(["tiny_cnn_lstm"], before)) == []
     page = PAGE.replace(

@@ -22,7 +22,7 @@ from vidattr.errors import ConfigError
 from vidattr.models.huggingface import HuggingFace
 from vidattr.models.weights.processors import processor_view
 from vidattr.video.geometry import Placement
-from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Resample
+from vidattr.video.preprocessing import Channels, CropAt, Geometry, LongSide, Preprocessing, Resample
 
 SIZES = [(240, 320), (256, 340), (320, 240), (360, 641), (97, 131)]
 PROCESSORS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
@@ -197,3 +197,32 @@ def test_a_turned_frame_is_resized_by_pillow_too() -> None:
     view = Preprocessing(size=[32, 24], resample=Resample.pillow)
     turned = Placement.of((96, 64), view).pixels(np.rot90(frame))
     assert np.array_equal(turned, Placement.of((96, 64), view).pixels(np.ascontiguousarray(np.rot90(frame))))
+
+
+COLOURS = {
+    "plain": Preprocessing(),
+    "statistics": Preprocessing(mean=[0.1, 0.2, 0.4], std=[0.3, 0.5, 0.25]),
+    "255": Preprocessing(mean=[100.0, 110.0, 120.0], std=[2.0, 3.0, 5.0], max_value=255),
+    "bgr": Preprocessing(mean=[100.0, 110.0, 120.0], std=[2.0, 3.0, 5.0], max_value=255, channels=Channels.bgr),
+    "bgr of 1": Preprocessing(mean=[0.1, 0.2, 0.4], channels=Channels.bgr),
+}
+
+
+@pytest.mark.parametrize("view", COLOURS.values(), ids=COLOURS)
+def test_the_input_is_scaled_by_max_value_mean_and_std_of_each_channel_and_goes_back_to_the_same_bytes(
+    view: Preprocessing,
+) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 4, 5, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    frames = view.normalise(pixels)
+    order = {Channels.rgb: (0, 1, 2), Channels.bgr: (2, 1, 0)}[view.channels]
+    for channel, of_pixel in enumerate(order):
+        expected = (pixels[..., of_pixel].double() / 255 * view.max_value - view.mean[channel]) / view.std[channel]
+        torch.testing.assert_close(frames[:, channel].double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(view.denormalise(frames), pixels)
+
+
+@pytest.mark.parametrize("view", COLOURS.values(), ids=COLOURS)
+@pytest.mark.parametrize("grey", [0, 51, 255])
+def test_a_colour_is_the_input_of_a_uniform_grey_frame(view: Preprocessing, grey: int) -> None:
+    frames = view.normalise(torch.full((1, 1, 1, 1, 3), grey, dtype=torch.uint8))
+    torch.testing.assert_close(view.colour(frames, grey / 255), frames[0])

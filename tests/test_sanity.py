@@ -49,6 +49,10 @@ class Tokens(nn.Module):
         self.head = nn.Linear(4, 2)
 
 
+def linears(count: int) -> nn.Sequential:
+    return nn.Sequential(*(nn.Linear(2, 2) for _ in range(count)))
+
+
 RESNET = ["fc", "layer4", "layer3", "layer2", "layer1", "stem"]
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "r3d_18": (video.r3d_18, RESNET),
@@ -60,6 +64,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "r2plus1d_light": (lambda: R2Plus1DLight(5), ["classifier", "conv3", "conv2", "conv1"]),
     "lrcn": (lambda: LRCN(5), ["dense", "lstm", "conv4", "conv3", "conv2", "conv1"]),
     "tokens": (Tokens, ["head", "blocks.3", "blocks.2", "blocks.1", "blocks.0", "embed"]),
+    "half is no trunk": (lambda: nn.Sequential(linears(2), nn.Linear(2, 2), nn.Linear(2, 2)), ["2", "1", "0"]),
+    "more than half is": (
+        lambda: nn.Sequential(linears(3), nn.Linear(2, 2), nn.Linear(2, 2)),
+        ["2", "1", "0.2", "0.1", "0.0"],
+    ),
     "conv_net": (toys.ConvNet, ["fc", "features", "stem"]),
     "bare": (toys.Linear, ["network"]),
     "flat": (lambda: nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 4, 1)), ["3", "0"]),

@@ -125,6 +125,14 @@ def test_letterbox_keeps_the_aspect_and_fills_with_black() -> None:
     assert Placement.of((1, 1000), VIEWS["letterbox"]).resized == (1, 224)
 
 
+def test_both_sides_of_a_letterbox_are_rounded_to_the_nearest_pixel() -> None:
+    # 340 pixels become 224, so 256 become 168.66 and 249 become 164.05, whichever side they are.
+    for short, long, expected in ((256, 340, 169), (249, 340, 164)):
+        assert Placement.of((short, long), VIEWS["letterbox"]).resized == (expected, 224)
+        assert Placement.of((long, short), VIEWS["letterbox"]).resized == (224, expected)
+    assert Placement.of((1000, 1), VIEWS["letterbox"]).resized == (224, 1)
+
+
 # Videos
 
 
