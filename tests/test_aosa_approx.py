@@ -16,8 +16,8 @@ from vidattr.methods.occlusion import tubes as _tubes
 from vidattr.methods.occlusion.aosa import AOSA
 from vidattr.methods.occlusion.aosa_approx import AOSAApprox, Refine, Relu
 from vidattr.methods.occlusion.conditional_fill import mean_field
-from vidattr.methods.occlusion.occlude import Aggregate, Fill
-from vidattr.methods.shared.steps import Score
+from vidattr.methods.occlusion.occlude import Aggregate, Replacement
+from vidattr.methods.shared.scores import Score
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur as blur
@@ -53,8 +53,8 @@ def masks(result: Explanation, n: int, size: tuple[int, ...]) -> Tensor:
 
 
 @pytest.mark.parametrize("aggregate", list(Aggregate))
-@pytest.mark.parametrize("fill", [Fill.zero, Fill.black, Fill.mean, Fill.blur])
-def test_without_relu_it_is_aosa_where_the_network_is_linear(fill: Fill, aggregate: Aggregate) -> None:
+@pytest.mark.parametrize("fill", [Replacement.zero, Replacement.black, Replacement.mean, Replacement.blur])
+def test_without_relu_it_is_aosa_where_the_network_is_linear(fill: Replacement, aggregate: Aggregate) -> None:
     model, query = toys.network(toys.Linear(SIZE), size=SIZE), moving()
     approx = AOSAApprox(stride=3, fill=fill, relu=Relu.none, score=Score.logit, aggregate=aggregate)(model, query)
     exact = AOSA(stride=3, fill=fill, score=Score.logit, aggregate=aggregate)(model, query)
@@ -66,7 +66,7 @@ def test_without_relu_it_is_aosa_where_the_network_is_linear(fill: Fill, aggrega
 
 def test_map_of_a_linear_network_is_a_sum_of_box_sums() -> None:
     model, query = toys.network(toys.Linear(SIZE), size=SIZE), moving(1)
-    result = AOSAApprox(stride=3, fill=Fill.zero, relu=Relu.none, score=Score.logit)(model, query)
+    result = AOSAApprox(stride=3, fill=Replacement.zero, relu=Relu.none, score=Score.logit)(model, query)
     evidence = (model.module.weight[query.target[0]] * query.frames[0]).sum(0)
     found = masks(result, 0, SIZE[1:]).double()
     drops = (found * evidence).sum((1, 2, 3))

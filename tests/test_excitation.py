@@ -15,7 +15,7 @@ from vidattr.datasets.ucf101_24 import UCF24
 from vidattr.errors import ConfigError
 from vidattr.methods.excitation.eb_r import ExcitationBackprop, Steps
 from vidattr.methods.excitation.trace import Trace
-from vidattr.methods.shared.steps import TimeUpsample, trilinear
+from vidattr.methods.shared.upsampling import TimeUpsample, trilinear
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.mfnet import MFNet
 from vidattr.models.network.lstm import Activation, unrolled_lstm

@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.losses import (
     CoreShape,
-    Ties,
+    MaskTies,
     area_loss,
     area_ones,
     core_kernel,
@@ -211,7 +211,7 @@ def test_a_clip_and_ratio_in_a_batch_get_what_they_get_alone() -> None:
         SMALL,
         areas=[0.1, 0.3, 0.6],
         iterations=40,
-        ties=Ties.shuffle,
+        ties=MaskTies.shuffle,
         late_from=None,
         stop_window=3,
         stop_tolerance=0.03,

@@ -16,7 +16,7 @@ from vidattr.methods.cam.saliency_tubes import SaliencyTubes
 from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients
-from vidattr.methods.shared.steps import Polarity, Reduce
+from vidattr.methods.shared.gradients import Polarity, Reduce
 from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.types import Query

@@ -22,8 +22,10 @@ from vidattr.methods.cam.saliency_tubes import SaliencyTubes, Upsample
 from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients, Rule
-from vidattr.methods.gradients.smoothgrad import Kind, SmoothGrad
-from vidattr.methods.shared.steps import Polarity, Reduce, Score, TimeUpsample
+from vidattr.methods.gradients.smoothgrad import Moment, SmoothGrad
+from vidattr.methods.shared.gradients import Polarity, Reduce
+from vidattr.methods.shared.scores import Score
+from vidattr.methods.shared.upsampling import TimeUpsample
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 
@@ -214,12 +216,12 @@ def test_cost_is_what_the_points_need(clips: int, max_batch: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "moment"),
     [
-        (Kind.plain, lambda g: g.mean(0)),
-        (Kind.squared, lambda g: (g**2).mean(0)),
-        (Kind.variance, lambda g: g.var(0, correction=0)),
+        (Moment.plain, lambda g: g.mean(0)),
+        (Moment.squared, lambda g: (g**2).mean(0)),
+        (Moment.variance, lambda g: g.var(0, correction=0)),
     ],
 )
-def test_smoothgrad_against_its_equation(kind: Kind, moment: object) -> None:
+def test_smoothgrad_against_its_equation(kind: Moment, moment: object) -> None:
     model, query = toys.conv_net(max_batch=4), toys.query()
     result = SmoothGrad(kind=kind, n=6, spread=0.3, score=Score.logprob)(model, query)
     for i, (clip, y, seed) in enumerate(zip(query.frames, query.target, query.seeds, strict=True)):
@@ -239,8 +241,8 @@ def test_smoothgrad_of_a_linear_network_ignores_the_noise() -> None:
     model, query = toys.network(toys.Linear()), toys.query()
     w = weights(model, query)
     close(SmoothGrad(n=5)(model, query).extras["attribution"], w)
-    close(SmoothGrad(n=5, kind=Kind.squared)(model, query).extras["attribution"], w.square())
-    assert SmoothGrad(n=5, kind=Kind.variance)(model, query).extras["attribution"].abs().max() < 1e-24
+    close(SmoothGrad(n=5, kind=Moment.squared)(model, query).extras["attribution"], w.square())
+    assert SmoothGrad(n=5, kind=Moment.variance)(model, query).extras["attribution"].abs().max() < 1e-24
 
 
 # Grad-CAM and Saliency Tubes
@@ -367,7 +369,7 @@ def test_saliency_tubes_need_a_pooled_linear_head(make: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [Gradient(), GradXInput(), IntegratedGradients(), SmoothGrad(n=4), SmoothGrad(n=4, kind=Kind.variance)]
+    "method", [Gradient(), GradXInput(), IntegratedGradients(), SmoothGrad(n=4), SmoothGrad(n=4, kind=Moment.variance)]
 )
 def test_gradient_methods_find_the_one_block_that_is_looked_at(method: object) -> None:
     block = (slice(1, 3), slice(2, 5), slice(4, 7))
@@ -410,7 +412,7 @@ def test_random_is_uniform_and_each_clips_own() -> None:
         (SmoothGrad, {"n": 0}),
         (SmoothGrad, {"spread": -0.1}),
         (SmoothGrad, {"spread": float("nan")}),
-        (SmoothGrad, {"kind": Kind.squared, "polarity": Polarity.negative}),
+        (SmoothGrad, {"kind": Moment.squared, "polarity": Polarity.negative}),
         (IntegratedGradients, {"steps": 0}),
         (IntegratedGradients, {"blur_sigma": 0.0}),
     ],

@@ -34,7 +34,7 @@ from vidattr.config.moved import moved
             "from vidattr.models import _checkpoint",
             "vidattr.models._checkpoint is vidattr.models.weights.checkpoint now",
         ),
-        ("import vidattr.methods._ops", "vidattr.methods._ops is vidattr.methods.shared.steps now"),
+        ("import vidattr.methods._ops", "vidattr.methods._ops is vidattr.methods.shared now"),
     ],
 )
 def test_a_plug_in_of_the_user_is_told_the_new_name(vidattr: Command, tmp_path: Path, line: str, new: str) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import toys
 from vidattr.methods.occlusion import conditional_fill, occlude
 from vidattr.methods.occlusion.aosa import AOSA
-from vidattr.methods.occlusion.occlude import Aggregate, Fill, distinct
-from vidattr.methods.occlusion.osa import OSA, Placement
+from vidattr.methods.occlusion.occlude import Aggregate, Replacement, distinct
+from vidattr.methods.occlusion.osa import OSA, CuboidGrid
 from vidattr.methods.occlusion.tubes import tubes
-from vidattr.methods.shared.steps import Score, score_drop, score_of
+from vidattr.methods.shared.scores import Score, score_drop, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
@@ -34,17 +34,17 @@ def dense(rectangles: Tensor, size: tuple[int, ...]) -> Tensor:
     return mask
 
 
-def fills(fill: Fill, model: VideoModel, query: Query, n: int, samples: int) -> list[Tensor]:
+def fills(fill: Replacement, model: VideoModel, query: Query, n: int, samples: int) -> list[Tensor]:
     x = query.frames[n]
-    if fill is Fill.conditional:
+    if fill is Replacement.conditional:
         generator = torch.Generator().manual_seed(query.seeds[n])
         return list(conditional_fill.draw(x[None], 4, [generator], samples, model.view)[:, 0])
     black = [-m / s for m, s in zip(model.view.mean, model.view.std, strict=True)]
     return {
-        Fill.zero: [torch.zeros_like(x)],
-        Fill.black: [torch.tensor(black, dtype=torch.float64).view(3, 1, 1, 1).expand_as(x)],
-        Fill.mean: [x.mean((1, 2, 3), keepdim=True).expand_as(x)],
-        Fill.blur: [blur(x[None])[0]],
+        Replacement.zero: [torch.zeros_like(x)],
+        Replacement.black: [torch.tensor(black, dtype=torch.float64).view(3, 1, 1, 1).expand_as(x)],
+        Replacement.mean: [x.mean((1, 2, 3), keepdim=True).expand_as(x)],
+        Replacement.blur: [blur(x[None])[0]],
     }[fill]
 
 
@@ -89,10 +89,10 @@ def unions_of(model: VideoModel, query: Query, method: AOSA) -> list[list[Tensor
 
 
 VARIANTS = [
-    *({"fill": fill} for fill in Fill),
+    *({"fill": fill} for fill in Replacement),
     *({"aggregate": aggregate} for aggregate in Aggregate),
     *({"score": score} for score in Score),
-    {"score": Score.log_odds, "fill": Fill.conditional},
+    {"score": Score.log_odds, "fill": Replacement.conditional},
 ]
 
 
@@ -127,9 +127,9 @@ def test_osa_is_the_literal_twin(fields: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("placement", "starts"),
-    [(Placement.half_stride, [0, 4, 8]), (Placement.origin, [-2, 2, 6]), (Placement.flush, [0, 4, 8])],
+    [(CuboidGrid.half_stride, [0, 4, 8]), (CuboidGrid.origin, [-2, 2, 6]), (CuboidGrid.flush, [0, 4, 8])],
 )
-def test_placements_of_a_window_of_five_on_twelve_rows(placement: Placement, starts: list[int]) -> None:
+def test_placements_of_a_window_of_five_on_twelve_rows(placement: CuboidGrid, starts: list[int]) -> None:
     found = OSA(window=5, window_frames=1, stride=4, placement=placement).windows(1, 12, 5)
     ends = sorted({(max(0, s), min(12, s + 5)) for s in starts})
     assert sorted({(top, bottom) for top, bottom, *_ in found[:, 0].tolist()}) == ends
@@ -150,8 +150,12 @@ def test_defaults_are_those_of_the_paper() -> None:
         assert (windows[..., 1] - windows[..., 0]).max() == (windows[..., 3] - windows[..., 2]).max() == side
         assert live.any(1).all()
     assert method.passes == 1569
-    assert OSA(fill=Fill.conditional).passes == 8 * 1568 + 1
-    assert (AOSA().passes, AOSA(stride=4).passes, AOSA(fill=Fill.conditional, samples=2).passes) == (197, 785, 393)
+    assert OSA(fill=Replacement.conditional).passes == 8 * 1568 + 1
+    assert (AOSA().passes, AOSA(stride=4).passes, AOSA(fill=Replacement.conditional, samples=2).passes) == (
+        197,
+        785,
+        393,
+    )
 
 
 def test_linear_network_drops_by_the_box_sums() -> None:
@@ -203,8 +207,8 @@ def rows_run(method: AOSA | OSA, query: Query, max_batch: int = 7) -> list[int]:
 
 
 @pytest.mark.parametrize("partners", [0, 1, 3])
-@pytest.mark.parametrize(("fill", "samples"), [(Fill.zero, 1), (Fill.conditional, 4)])
-def test_each_distinct_union_runs_once_and_each_clip_once(partners: int, fill: Fill, samples: int) -> None:
+@pytest.mark.parametrize(("fill", "samples"), [(Replacement.zero, 1), (Replacement.conditional, 4)])
+def test_each_distinct_union_runs_once_and_each_clip_once(partners: int, fill: Replacement, samples: int) -> None:
     query = toys.query(3, size=SIZE)
     method = AOSA(stride=2, partners=partners, fill=fill, samples=4)
     groups = tubes(query, toys.conv_net().view, method).groups
@@ -323,7 +327,7 @@ def test_osa_is_captums_occlusion(window: tuple[int, int, int], stride: tuple[in
         query.frames, (3, *window), strides=(3, *stride), baselines=0, target=query.target
     )
     method = OSA(
-        window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement=Placement.flush
+        window=window[1], window_frames=window[0], stride=stride[1], stride_frames=stride[0], placement=CuboidGrid.flush
     )
     found = method(model, query).map
     for channel in expected.unbind(1):
@@ -350,8 +354,8 @@ def test_the_weight_of_evidence_averages_probabilities() -> None:
     assert score_drop(bits, bits[:, None].expand(-1, 7), Score.log_odds).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("fill", [Fill.zero, Fill.conditional])
-def test_log_odds_of_a_certain_network_are_finite(fill: Fill) -> None:
+@pytest.mark.parametrize("fill", [Replacement.zero, Replacement.conditional])
+def test_log_odds_of_a_certain_network_are_finite(fill: Replacement) -> None:
     found = OSA(score=Score.log_odds, fill=fill)(toys.network(Certain()), toys.query(2, target=[0, 1]))
     one, none = math.log2((100_000 + 1) / 3), math.log2(1 / (100_000 + 3))  # of four classes
     torch.testing.assert_close(found.extras["f0"], torch.tensor([one, none]))

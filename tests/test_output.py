@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import vidattr
 from vidattr.errors import ClipError, ConfigError
 from vidattr.methods.perturbation.solver import REWARDS, Reward
-from vidattr.methods.shared.steps import Score, score_of
+from vidattr.methods.shared.scores import Score, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel

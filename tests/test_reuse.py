@@ -15,8 +15,8 @@ from torchvision.models.video import VideoResNet, mc3_18, r2plus1d_18, r3d_18
 import toys
 from vidattr.methods.occlusion import occlude
 from vidattr.methods.occlusion import reuse as _reuse
-from vidattr.methods.occlusion.occlude import Fill
-from vidattr.methods.occlusion.osa import OSA, Placement
+from vidattr.methods.occlusion.occlude import Replacement
+from vidattr.methods.occlusion.osa import OSA, CuboidGrid
 from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.models import mfnet, resnet3d
 from vidattr.models.c3d_light import C3DLight
@@ -193,10 +193,15 @@ def plain(model: VideoModel, query: Query, method: OSA, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("fill", "placement"),
-    [*((fill, Placement.half_stride) for fill in Fill), *((Fill.zero, placement) for placement in Placement)],
+    [
+        *((fill, CuboidGrid.half_stride) for fill in Replacement),
+        *((Replacement.zero, placement) for placement in CuboidGrid),
+    ],
 )
-def test_osa_of_any_fill_and_placement(fill: Fill, placement: Placement, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, query = light(SIZE, channels_last=fill is Fill.mean), toys.query(2, size=SIZE)
+def test_osa_of_any_fill_and_placement(
+    fill: Replacement, placement: CuboidGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, query = light(SIZE, channels_last=fill is Replacement.mean), toys.query(2, size=SIZE)
     method = OSA(fill=fill, samples=2, placement=placement, **QUICK)  # type: ignore[arg-type]
     begun = _reuse.reuse(model, query.frames, query.frames[None], method.size(*SIZE[1:]))
     assert begun is not None
@@ -211,7 +216,7 @@ def test_osa_is_captums_occlusion() -> None:
     expected = captum.Occlusion(lambda x: model.module(x).softmax(1)).attribute(
         query.frames, (3, 4, 7, 7), strides=(3, 3, 7, 7), baselines=0, target=query.target
     )
-    method = OSA(window=7, window_frames=4, stride=7, stride_frames=3, placement=Placement.flush)
+    method = OSA(window=7, window_frames=4, stride=7, stride_frames=3, placement=CuboidGrid.flush)
     assert _reuse.reuse(model, query.frames, query.frames[None], method.size(*SIZE[1:])) is not None
     torch.testing.assert_close(method(model, query).map, expected[:, 0].float(), rtol=1e-5, atol=1e-9)
 

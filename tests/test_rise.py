@@ -13,7 +13,7 @@ from torch import Tensor
 import toys
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.rise import RISE, enlarge
-from vidattr.methods.shared.steps import Score
+from vidattr.methods.shared.scores import Score
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Query
 

@@ -8,7 +8,7 @@ import toys
 from vidattr.errors import ConfigError
 from vidattr.methods.attention.attention_rollout import AttentionRollout, Heads
 from vidattr.methods.attention.rollout import rolled_out, with_residual
-from vidattr.methods.shared.steps import TimeUpsample, trilinear
+from vidattr.methods.shared.upsampling import TimeUpsample, trilinear
 from vidattr.models.network.attention import DividedAttention, Fuse, JointAttention
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Query

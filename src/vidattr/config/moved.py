@@ -45,7 +45,7 @@ _MODULES = {
     "methods._integral": "methods.occlusion.integral_image",
     "methods._mask_losses": "methods.perturbation.losses",
     "methods._occlusion": "methods.occlusion.occlude",
-    "methods._ops": "methods.shared.steps",
+    "methods._ops": "methods.shared",
     "methods._pyramid": "methods.perturbation.pyramid",
     "methods._reuse": "methods.occlusion.reuse",
     "methods._rollout": "methods.attention.rollout",

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, safe
-from vidattr.datasets.shared.folders import Footage, Source, footage, named
+from vidattr.datasets.shared.folders import ClipPath, Source, find_clips, named_clips
 from vidattr.types import Clip, Index
 
 
@@ -52,7 +52,7 @@ class Clips:
             ConfigError: No clip under `root`, or an unknown class.
         """
         layout = "<label>/<video>.mp4, <label>-<name>.mp4, or folders of numbered frames so named"
-        found = named(self.files) if self.files else footage(self.root, self.source, layout)
+        found = named_clips(self.files) if self.files else find_clips(self.root, self.source, layout)
         labelled = [(one, _label(one)) for one in found.files]
         labels = {label for _, label in labelled}
         wanted = labels if self.files and not self.classes else chosen(self.classes, labels)
@@ -75,11 +75,11 @@ def _apart(clips: Sequence[Clip], taken: Collection[str]) -> Iterator[Clip]:
         yield replace(clip, id=name, video=name)
 
 
-def _label(one: Footage) -> str:
+def _label(one: ClipPath) -> str:
     label, hyphen, _ = one.name.partition("-")
     return one.folder or (label if hyphen else "")
 
 
-def _clip(one: Footage, label: str) -> Clip:
+def _clip(one: ClipPath, label: str) -> Clip:
     name = safe(f"{one.folder}-{one.name}" if one.folder else one.name)
     return Clip(id=name, source=one.path, label=label, video=name)

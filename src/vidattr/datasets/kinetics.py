@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, parsing, safe
-from vidattr.datasets.shared.folders import Footage, Source, footage
+from vidattr.datasets.shared.folders import ClipPath, Source, find_clips
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
@@ -57,7 +57,7 @@ class Kinetics:
         Raises:
             ConfigError: No clip under `root`, no such CSV file or column, or an unknown class.
         """
-        found = footage(
+        found = find_clips(
             self.root,
             self.source,
             "videos/<label>/<YouTube id>.mp4 or sampled_frames/<label>-<YouTube id>/<number>.png",
@@ -88,7 +88,7 @@ class Kinetics:
         return indexed(clips, problems, found.notes(), damaged=self.damaged, first_frame=self.first_frame)
 
 
-def _identify(one: Footage, rows: _Rows, labels: Mapping[str, str]) -> tuple[str, str, int | None, str | None]:
+def _identify(one: ClipPath, rows: _Rows, labels: Mapping[str, str]) -> tuple[str, str, int | None, str | None]:
     """Returns name without label, YouTube id, start in seconds or None, and label or None."""
     prefix, _, rest = one.name.partition("-")
     named = labels.get(plain(prefix)) if rest else None  # no label has a hyphen; ids do

@@ -8,7 +8,7 @@ from typing import ClassVar
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
-from vidattr.datasets.shared.folders import Source, footage
+from vidattr.datasets.shared.folders import Source, find_clips
 from vidattr.labels import plain
 from vidattr.types import Index
 
@@ -45,7 +45,7 @@ class UCF101:
         Raises:
             ConfigError: No clip under `root`, no such split file, or an unknown class.
         """
-        found = footage(
+        found = find_clips(
             self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg"
         )
         # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos'

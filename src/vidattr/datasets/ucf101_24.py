@@ -9,7 +9,7 @@ from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.datasets.shared import tubes as _tubes
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
-from vidattr.datasets.shared.folders import Source, footage
+from vidattr.datasets.shared.folders import Source, find_clips
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
 
@@ -56,7 +56,7 @@ class UCF24:
             ConfigError: No clip under `root`, no such annotation or split file, or an unknown class.
         """
         labels = chosen(self.classes, CLASSES)
-        files = footage(
+        files = find_clips(
             self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg"
         )
         known = set(map(plain, CLASSES))
@@ -82,5 +82,5 @@ class UCF24:
         return Index(tuple(clips), tuple(problems), found.notes)
 
 
-def _annotated(clip: Clip, tubes: _tubes.Tubes) -> Clip:
+def _annotated(clip: Clip, tubes: _tubes.PersonTubes) -> Clip:
     return replace(clip, boxes=tubes.boxes(), box_size=_tubes.FRAME_SIZE, segment=tubes.segment())

@@ -79,7 +79,7 @@ def indexed(
     damaged: Damaged = Damaged.warn,
     first_frame: int = 1,
 ) -> Index:
-    """Returns the index, by id, of clips that come as `footage` sorts them.
+    """Returns the index, by id, of clips that come as `find_clips` sorts them.
 
     Of several clips of one id the first is kept. A folder of frames beside a video of its name is the same clip once
     more; any other is a problem.

@@ -35,7 +35,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Footage:
+class ClipPath:
     """A video file or a folder of frames, and the name of the class folder it lies in ("" for none)."""
 
     folder: str
@@ -48,7 +48,7 @@ class Footage:
 
 
 @dataclass
-class Found:
+class FoundClips:
     """What lies under a root.
 
     Attributes:
@@ -58,7 +58,7 @@ class Found:
         left: Reason to the names of what is not read for it.
     """
 
-    files: list[Footage] = field(default_factory=list)
+    files: list[ClipPath] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     left: dict[str, list[str]] = field(default_factory=dict)
 
@@ -116,10 +116,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def footage(root: str, source: Source, layout: str) -> Found:
+def find_clips(root: str, source: Source, layout: str) -> FoundClips:
     """Returns what lies under a root, videos before folders of frames, each by path.
 
-    Found are `<root>/<clip>` and `<root>/<class>/<clip>`, and the same in each of the `CONTAINERS` under the root.
+    FoundClips are `<root>/<clip>` and `<root>/<class>/<clip>`, and the same in each of the `CONTAINERS` under the root.
 
     Raises:
         ConfigError: No such folder, or nothing in it; `layout` says what was looked for.
@@ -127,7 +127,7 @@ def footage(root: str, source: Source, layout: str) -> Found:
     remedy = "dataset.root=FOLDER"
     if not root or not os.path.isdir(root):
         raise ConfigError(f"no such folder: dataset.root={root!r}", expected=layout, remedy=remedy)
-    found, top = Found(), Path(root)
+    found, top = FoundClips(), Path(root)
     bases = [base for name in CONTAINERS if (base := top / name).is_dir()] or [top]
     for base in bases:
         _visit(found, top, base, "", depth=0)
@@ -146,19 +146,19 @@ def footage(root: str, source: Source, layout: str) -> Found:
     return found
 
 
-def named(files: Sequence[str]) -> Found:
+def named_clips(files: Sequence[str]) -> FoundClips:
     """Returns clips that were named one by one; what is not there is a problem."""
-    found = Found()
+    found = FoundClips()
     for file in files:
         path = Path(file)
         if os.path.exists(path):
-            found.files.append(Footage("", path))
+            found.files.append(ClipPath("", path))
         else:
             found.problems.append(Problem(safe(path.stem), f"no such file or folder: {path}", "check its path"))
     return found
 
 
-def _opened(found: Found, path: Path) -> _Folder | None:
+def _opened(found: FoundClips, path: Path) -> _Folder | None:
     try:
         return _Folder.of(path)
     except OSError as error:
@@ -166,14 +166,14 @@ def _opened(found: Found, path: Path) -> _Folder | None:
         return None
 
 
-def _visit(found: Found, root: Path, path: Path, label: str, depth: int) -> None:
+def _visit(found: FoundClips, root: Path, path: Path, label: str, depth: int) -> None:
     """Looks at a folder: at 0 the root or a container, at 1 what may be a class or a clip, at 2 a clip in a class."""
     inside = _opened(found, path)
     if inside is None:
         return
     shown = path.relative_to(root)
     if inside.is_clip(deepest=depth == 2):
-        found.files.append(Footage(label, path))
+        found.files.append(ClipPath(label, path))
         for name in inside.others:
             found.leave("files among frames", shown / name)
         for name in inside.folders:
@@ -187,7 +187,7 @@ def _visit(found: Found, root: Path, path: Path, label: str, depth: int) -> None
     label = printable(path.name) if depth == 1 else ""
     for name in inside.videos:
         if _is_file(found, path / name):
-            found.files.append(Footage(label, path / name))
+            found.files.append(ClipPath(label, path / name))
     for name in inside.folders:
         _visit(found, root, path / name, label, depth + 1)
     for name in inside.images:
@@ -199,7 +199,7 @@ def _visit(found: Found, root: Path, path: Path, label: str, depth: int) -> None
             found.leave("for their suffix", shown / name)
 
 
-def _is_file(found: Found, path: Path) -> bool:
+def _is_file(found: FoundClips, path: Path) -> bool:
     """Says whether this is a regular file; if not, it is a problem."""
     try:
         mode = path.stat().st_mode

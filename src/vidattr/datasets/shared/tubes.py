@@ -25,7 +25,7 @@ FRAME_SIZE = (320, 240)
 
 
 @dataclass(frozen=True)
-class Tube:
+class PersonTube:
     """One person over some frames.
 
     Attributes:
@@ -39,11 +39,11 @@ class Tube:
 
 
 @dataclass(frozen=True)
-class Tubes:
+class PersonTubes:
     """The tubes of one video of `frames` frames, in the order of the file."""
 
     frames: int
-    tubes: tuple[Tube, ...]
+    tubes: tuple[PersonTube, ...]
 
     def boxes(self) -> dict[int, tuple[Box, ...]]:
         """Returns frame number to boxes, 0-based with exclusive far edges.
@@ -66,7 +66,7 @@ class Tubes:
         return None if first <= 1 and last >= self.frames else (first, last)
 
 
-def load(path: str) -> Mapping[str, Callable[[], Tubes]]:
+def load(path: str) -> Mapping[str, Callable[[], PersonTubes]]:
     """Reads an annotation file.
 
     Returns:
@@ -83,39 +83,39 @@ def load(path: str) -> Mapping[str, Callable[[], Tubes]]:
         return _matlab(path) if path.endswith(".mat") else _pickled(path)
 
 
-def _pickled(path: str) -> dict[str, Callable[[], Tubes]]:
+def _pickled(path: str) -> dict[str, Callable[[], PersonTubes]]:
     content = arrays_of(Path(path).read_bytes())
     return {str(name): partial(_from_dict, entry) for name, entry in content.items()}
 
 
-def _from_dict(entry: dict[str, Any]) -> Tubes:
+def _from_dict(entry: dict[str, Any]) -> PersonTubes:
     try:
         # sf is 0-based, ef exclusive.
         tubes = tuple(_tube(int(t["sf"]) + 1, int(t["ef"]), t["boxes"].values) for t in entry["annotations"])
-        return Tubes(int(entry["numf"]), tubes)
+        return PersonTubes(int(entry["numf"]), tubes)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an annotation: {error}") from error
 
 
-def _matlab(path: str) -> dict[str, Callable[[], Tubes]]:
+def _matlab(path: str) -> dict[str, Callable[[], PersonTubes]]:
     return {str(one["name"]): partial(_from_struct, one) for one in _matlab5.variable(Path(path).read_bytes(), "annot")}
 
 
-def _from_struct(entry: Any) -> Tubes:
+def _from_struct(entry: Any) -> PersonTubes:
     # Here sf is 1-based and ef inclusive. A video without tubes has an empty array of numbers.
     tubes = tuple(_tube(_scalar(t["sf"]), _scalar(t["ef"]), t["boxes"]) for t in entry["tubes"])
-    return Tubes(_scalar(entry["num_imgs"]), tubes)
+    return PersonTubes(_scalar(entry["num_imgs"]), tubes)
 
 
 def _scalar(value: NDArray[Any]) -> int:
     return int(value.item())
 
 
-def _tube(first: int, last: int, boxes: NDArray[Any]) -> Tube:
+def _tube(first: int, last: int, boxes: NDArray[Any]) -> PersonTube:
     if not np.isfinite(boxes).all():
         raise ValueError(f"boxes that are no numbers on frames {first} to {last}")
     # The file's uint8 would wrap around in x + width.
-    tube = Tube(first, np.asarray(boxes).astype(np.int64))
+    tube = PersonTube(first, np.asarray(boxes).astype(np.int64))
     if first < 1 or tube.boxes.shape != (last - first + 1, 4):
         raise ValueError(f"boxes of shape {tube.boxes.shape} for frames {first} to {last}")
     return tube

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from vidattr.datasets.shared.files import Damaged, indexed, parsing, safe
-from vidattr.datasets.shared.folders import Footage, Found
+from vidattr.datasets.shared.folders import ClipPath, FoundClips
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
@@ -16,7 +16,7 @@ from vidattr.video.decoders import VIDEO_SUFFIXES
 _NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
 
 
-def label_of(found: Footage) -> str:
+def label_of(found: ClipPath) -> str:
     """Returns the class: the one in the video's name, in the folder's spelling if it is that; else the folder's name, or "".
 
     The name comes first because some copies have no folders of classes: Feichtenhofer's frames lie in
@@ -26,13 +26,13 @@ def label_of(found: Footage) -> str:
     return found.folder if match is None or plain(found.folder) == plain(match["label"]) else match["label"]
 
 
-def index(found: Found, labels: Collection[str], split: str, *, damaged: Damaged, first_frame: int) -> Index:
+def index(found: FoundClips, labels: Collection[str], split: str, *, damaged: Damaged, first_frame: int) -> Index:
     """Returns the clips of the classes `labels`, and of a split file only; no boxes.
 
     All clips of one group (`v_Biking_g01`) were cut from one video, which becomes `Clip.video`.
 
     Args:
-        found: What lies on disk, as `footage` sorts it.
+        found: What lies on disk, as `find_clips` sorts it.
         labels: Classes to keep, in the spelling they get.
         split: A list of `<Class>/<video>[.avi] [number]`; "" keeps every clip. Listed and absent ones become problems.
         damaged: The option of the dataset.

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods.attention.rollout import rolled_out
-from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
+from vidattr.methods.shared.scores import chunks
+from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 

@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.methods.shared.steps import Score, TimeUpsample, chunks, derivative, score_of, upsampled
+from vidattr.methods.shared.gradients import derivative
+from vidattr.methods.shared.scores import Score, chunks, score_of
+from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidattr.methods.shared.steps import chunks, trilinear
+from vidattr.methods.shared.scores import chunks
+from vidattr.methods.shared.upsampling import trilinear
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query

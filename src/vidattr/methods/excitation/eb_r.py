@@ -13,14 +13,15 @@ from torch.autograd.graph import Node
 
 from vidattr.errors import ConfigError
 from vidattr.methods.excitation.redistribute import redistribute
-from vidattr.methods.excitation.trace import Kind, Operation, Trace, Weighted
-from vidattr.methods.shared.steps import TimeUpsample, chunks, upsampled
+from vidattr.methods.excitation.trace import Operation, OperationKind, Trace, Weighted
+from vidattr.methods.shared.scores import chunks
+from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
 # What may follow the layer that scores the classes: nothing that gives one step more say than another.
-_AFTER_HEAD = {Kind.copy, Kind.average, Kind.scale, Kind.sum}
+_AFTER_HEAD = {OperationKind.copy, OperationKind.average, OperationKind.scale, OperationKind.sum}
 _NORMALISING = {"softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid", "clamp_min", "log"}
 
 
@@ -143,7 +144,7 @@ def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
         _refuse("a way from the features to the classes that bypasses the last layer", "the network")
     below = _below([head.input for head in heads], [])
     for operation in trace.operations:
-        without_rule = operation.kind is Kind.unknown and _any_of(operation, below)
+        without_rule = operation.kind is OperationKind.unknown and _any_of(operation, below)
         uneven = operation.kind not in _AFTER_HEAD and operation.name not in _NORMALISING and _any_of(operation, above)
         if without_rule or uneven:
             _refuse(operation.name, operation.module)

@@ -18,7 +18,7 @@ from vidattr.methods.excitation.lstm import RECURRENT
 from vidattr.methods.excitation.redistribute import PassOn, Share
 
 
-class Kind(StrEnum):
+class OperationKind(StrEnum):
     """What an operation does with excitation.
 
     `copy` moves values about or drops some, `winner` picks the largest, and their ordinary derivative is the rule;
@@ -39,25 +39,25 @@ class Kind(StrEnum):
 
 
 _NAMES = {
-    Kind.copy: "view view_as reshape flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis swapaxes T mT expand repeat "
+    OperationKind.copy: "view view_as reshape flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis swapaxes T mT expand repeat "
     "contiguous clone to type float double type_as cat concat stack pad dropout dropout1d dropout2d dropout3d setitem roll flip",
-    Kind.slice: "getitem select narrow split chunk tensor_split unbind index_select",
-    Kind.winner: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax max maximum",
-    Kind.identity: "relu relu6 leaky_relu elu tanh hardtanh silu gelu hardswish batch_norm",
-    Kind.weighted: "conv1d conv2d conv3d linear matmul mm",
-    Kind.average: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum",
-    Kind.scale: "mul div truediv true_divide multiply divide",
-    Kind.sum: "add sub subtract",
-    Kind.recurrent: "lstm lstm_cell unrolled_lstm",
+    OperationKind.slice: "getitem select narrow split chunk tensor_split unbind index_select",
+    OperationKind.winner: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax max maximum",
+    OperationKind.identity: "relu relu6 leaky_relu elu tanh hardtanh silu gelu hardswish batch_norm",
+    OperationKind.weighted: "conv1d conv2d conv3d linear matmul mm",
+    OperationKind.average: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum",
+    OperationKind.scale: "mul div truediv true_divide multiply divide",
+    OperationKind.sum: "add sub subtract",
+    OperationKind.recurrent: "lstm lstm_cell unrolled_lstm",
 }
-_KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+_OPERATION_KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
 
 @dataclass(frozen=True)
 class Operation:
     """One operation on tensors that depend on the layer: its kind, its name, the module it ran in, and its graph nodes."""
 
-    kind: Kind
+    kind: OperationKind
     name: str
     module: str
     nodes: tuple[Node, ...]
@@ -165,12 +165,12 @@ class Trace(TorchFunctionMode):
 
     def _run(self, call: Call) -> Any:
         args = call.args
-        kind = _KINDS.get(call.name, Kind.unknown) if args else Kind.unknown
-        in_place = kind is not Kind.unknown and (call.in_place or call.kwargs.get("inplace", False))
+        kind = _OPERATION_KINDS.get(call.name, OperationKind.unknown) if args else OperationKind.unknown
+        in_place = kind is not OperationKind.unknown and (call.in_place or call.kwargs.get("inplace", False))
         # The rule keeps what was there before the call, which then writes over it.
         result = _RULES[kind](self, replace(call, args=(args[0].clone(), *args[1:])) if in_place else call)
         if result is NotImplemented:
-            kind, result = Kind.unknown, call()
+            kind, result = OperationKind.unknown, call()
         elif in_place:
             result = args[0].copy_(result)
         nodes = tuple(tensor.grad_fn for tensor in _tensors(result) if tensor.grad_fn is not None)
@@ -264,15 +264,15 @@ def _recurrent(trace: Trace, call: Call) -> Any:
     return RECURRENT[call.name](trace, call)
 
 
-_RULES: dict[Kind, Callable[[Trace, Call], Any]] = {
-    Kind.copy: _ordinary,
-    Kind.slice: _ordinary,
-    Kind.winner: _ordinary,
-    Kind.identity: _identity,
-    Kind.weighted: _weighted,
-    Kind.average: _average,
-    Kind.scale: _scale,
-    Kind.sum: _sum,
-    Kind.recurrent: _recurrent,
-    Kind.unknown: _ordinary,
+_RULES: dict[OperationKind, Callable[[Trace, Call], Any]] = {
+    OperationKind.copy: _ordinary,
+    OperationKind.slice: _ordinary,
+    OperationKind.winner: _ordinary,
+    OperationKind.identity: _identity,
+    OperationKind.weighted: _weighted,
+    OperationKind.average: _average,
+    OperationKind.scale: _scale,
+    OperationKind.sum: _sum,
+    OperationKind.recurrent: _recurrent,
+    OperationKind.unknown: _ordinary,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vidattr.methods.shared.steps import Polarity, Reduce, Score, input_gradients, to_map
+from vidattr.methods.shared.gradients import Polarity, Reduce, input_gradients, to_map
+from vidattr.methods.shared.scores import Score
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.methods.shared.steps import Polarity, Reduce, Score, probe_gradients, scores, to_map
+from vidattr.methods.shared.gradients import Polarity, Reduce, probe_gradients, to_map
+from vidattr.methods.shared.scores import Score, scores
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 

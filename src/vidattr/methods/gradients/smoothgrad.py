@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods.shared.steps import Polarity, Reduce, Score, probe_gradients, to_map
+from vidattr.methods.shared.gradients import Polarity, Reduce, probe_gradients, to_map
+from vidattr.methods.shared.scores import Score
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
-class Kind(StrEnum):
+class Moment(StrEnum):
     """What is kept of the n gradients g_k of a voxel: their mean, the mean of their squares, or their variance."""
 
     plain = auto()
@@ -25,10 +26,10 @@ class Kind(StrEnum):
     variance = auto()
 
 
-_MOMENTS: dict[Kind, Callable[[Tensor, Tensor], Tensor]] = {
-    Kind.plain: lambda mean, variance: mean,
-    Kind.squared: lambda mean, variance: mean.square() + variance,
-    Kind.variance: lambda mean, variance: variance,
+_MOMENTS: dict[Moment, Callable[[Tensor, Tensor], Tensor]] = {
+    Moment.plain: lambda mean, variance: mean,
+    Moment.squared: lambda mean, variance: mean.square() + variance,
+    Moment.variance: lambda mean, variance: variance,
 }
 
 
@@ -59,7 +60,7 @@ class SmoothGrad:
 
     version: ClassVar[int] = 1
 
-    kind: Kind = Kind.plain
+    kind: Moment = Moment.plain
     n: int = 25
     spread: float = 0.15
     score: Score = Score.logit
@@ -71,7 +72,7 @@ class SmoothGrad:
             raise ConfigError(
                 f"method.n={self.n} method.spread={self.spread}", expected="n of at least 1 and a spread of at least 0"
             )
-        if self.polarity != Polarity.both and self.kind != Kind.plain:
+        if self.polarity != Polarity.both and self.kind != Moment.plain:
             raise ConfigError(
                 f"method.polarity={self.polarity} with method.kind={self.kind}, which is never negative",
                 remedy="say method.kind=plain, or method.polarity=both",

@@ -13,9 +13,10 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.conditional_fill import mean_field
 from vidattr.methods.occlusion.integral_image import members, spread, union_sums
-from vidattr.methods.occlusion.occlude import FILLS, MEANS, WEIGHTS, Aggregate, Fill
+from vidattr.methods.occlusion.occlude import MEANS, REPLACEMENTS, WEIGHTS, Aggregate, Replacement
 from vidattr.methods.occlusion.tubes import TubeOptions, Tubes, tubes, union_mask
-from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
+from vidattr.methods.shared.gradients import derivative
+from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
@@ -86,7 +87,7 @@ class AOSAApprox(TubeOptions):
 
     version: ClassVar[int] = 1
 
-    fill: Fill = Fill.conditional
+    fill: Replacement = Replacement.conditional
     extent: int = 4
     relu: Relu = Relu.lowering
     refine: Refine = Refine.none
@@ -108,8 +109,8 @@ class AOSAApprox(TubeOptions):
         frames = query.frames.detach()
         found = tubes(query, model.view, self)
         with stage("masks"):
-            conditional = self.fill is Fill.conditional
-            fill = mean_field(frames, self.extent) if conditional else FILLS[self.fill](frames, model.view)
+            conditional = self.fill is Replacement.conditional
+            fill = mean_field(frames, self.extent) if conditional else REPLACEMENTS[self.fill](frames, model.view)
         f0, gradient = linearise(model, frames, query.target, self.score)
         with stage("assembly"):
             field = self._field(gradient, frames - fill)

@@ -19,7 +19,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.occlusion import conditional_fill
 from vidattr.methods.occlusion.reuse import reuse
 from vidattr.methods.occlusion.tubes import union_mask
-from vidattr.methods.shared.steps import Score, score_drop, score_of
+from vidattr.methods.shared.scores import Score, score_drop, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
@@ -27,7 +27,7 @@ from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import Preprocessing
 
 
-class Fill(StrEnum):
+class Replacement(StrEnum):
     """What is put in a region's place.
 
     `zero`: 0 after normalisation, the mean colour of the network's training data; `black`; `mean`: the clip's own mean
@@ -78,7 +78,7 @@ class OcclusionOptions:
         ConfigError: A number that is not positive.
     """
 
-    fill: Fill = Fill.zero
+    fill: Replacement = Replacement.zero
     extent: int = 4
     samples: int = 8
     score: Score = Score.prob
@@ -91,7 +91,7 @@ class OcclusionOptions:
     @property
     def fillings(self) -> int:
         """How often each region is filled and asked for."""
-        return self.samples if self.fill is Fill.conditional else 1
+        return self.samples if self.fill is Replacement.conditional else 1
 
 
 @dataclass(frozen=True)
@@ -243,17 +243,17 @@ def _assemble(
 
 def _fills(options: OcclusionOptions, model: VideoModel, query: Query) -> Tensor:
     """Returns what regions are filled with: (draws, N, C, T, H, W), or 1 for one of the last four where it is the same."""
-    if options.fill is Fill.conditional:
+    if options.fill is Replacement.conditional:
         generators = [torch.Generator(query.frames.device).manual_seed(seed) for seed in query.seeds]
         return conditional_fill.draw(query.frames, options.extent, generators, options.samples, model.view)
-    fill = FILLS[options.fill](query.frames, model.view)
+    fill = REPLACEMENTS[options.fill](query.frames, model.view)
     return fill.expand(len(query.frames), *fill.shape[1:])[None]
 
 
 # All but `conditional`: broadcastable to the frames (N, C, T, H, W).
-FILLS: dict[Fill, Callable[[Tensor, Preprocessing], Tensor]] = {
-    Fill.zero: lambda frames, view: frames.new_zeros(1, 1, 1, 1, 1),
-    Fill.black: lambda frames, view: view.colour(frames, 0.0)[None],
-    Fill.mean: lambda frames, view: frames.mean((2, 3, 4), keepdim=True),
-    Fill.blur: lambda frames, view: rise_blur(frames),
+REPLACEMENTS: dict[Replacement, Callable[[Tensor, Preprocessing], Tensor]] = {
+    Replacement.zero: lambda frames, view: frames.new_zeros(1, 1, 1, 1, 1),
+    Replacement.black: lambda frames, view: view.colour(frames, 0.0)[None],
+    Replacement.mean: lambda frames, view: frames.mean((2, 3, 4), keepdim=True),
+    Replacement.blur: lambda frames, view: rise_blur(frames),
 }

@@ -17,7 +17,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
-class Placement(StrEnum):
+class CuboidGrid(StrEnum):
     """Where the cuboids are, on each axis, with a stride of s and a window of h.
 
     `half_stride`: centres at ⌊s/2⌋, ⌊3s/2⌋, …, so that both borders are cut alike.
@@ -63,7 +63,7 @@ class OSA(OcclusionOptions):
     window_frames: int | None = None
     stride: int | None = None
     stride_frames: int | None = None
-    placement: Placement = Placement.half_stride
+    placement: CuboidGrid = CuboidGrid.half_stride
     aggregate: Aggregate = Aggregate.drop_per_coverage
 
     def __post_init__(self) -> None:
@@ -104,9 +104,9 @@ class OSA(OcclusionOptions):
     def _spans(self, size: int, window: int, stride: float) -> Tensor:
         """Returns first and last index (n, 2), the last one exclusive, of the windows on one axis."""
         count, offset, before = {
-            Placement.half_stride: (max(1, math.ceil(size / stride - 0.5)), min(stride / 2, size - 1), window // 2),
-            Placement.origin: (math.ceil(size / stride), 0.0, window // 2),
-            Placement.flush: (1 + math.ceil(max(0, size - window) / stride), 0.0, 0),
+            CuboidGrid.half_stride: (max(1, math.ceil(size / stride - 0.5)), min(stride / 2, size - 1), window // 2),
+            CuboidGrid.origin: (math.ceil(size / stride), 0.0, window // 2),
+            CuboidGrid.flush: (1 + math.ceil(max(0, size - window) / stride), 0.0, 0),
         }[self.placement]
         start = torch.tensor([int(offset + i * stride) - before for i in range(count)])
         return torch.stack([start.clamp(min=0), (start + window).clamp(max=size)], 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods.shared.steps import Score, scores
+from vidattr.methods.shared.scores import Score, scores
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query

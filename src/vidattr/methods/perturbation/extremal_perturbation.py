@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods.perturbation.losses import CoreShape, CoreTopK, Ties
+from vidattr.methods.perturbation.losses import CoreShape, CoreTopK, MaskTies
 from vidattr.methods.perturbation.pyramid import Border, Perturbation, blur
 from vidattr.methods.perturbation.smooth_mask import Profile
 from vidattr.methods.perturbation.solver import SIDES, Context, Reward, Variant, solve
@@ -140,7 +140,7 @@ class ExtremalPerturbation:
     lr: float = 0.05
     momentum: float = 0.9
     dampening: float = 0.9
-    ties: Ties = Ties.share
+    ties: MaskTies = MaskTies.share
     smooth_sigma: float | None = 10.0
     smooth_border: Border = Border.nearest
     stop_window: int | None = 25

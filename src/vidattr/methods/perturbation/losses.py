@@ -18,7 +18,7 @@ from torch.nn.functional import unfold
 Target = Callable[[Tensor, Tensor], Tensor]
 
 
-class Ties(StrEnum):
+class MaskTies(StrEnum):
     """Which of equal values are told to become 1: all of them a share of it, or as many as it takes, drawn at random."""
 
     share = auto()

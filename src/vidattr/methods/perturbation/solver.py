@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods.perturbation.losses import (
+    MaskTies,
     Target,
-    Ties,
     area_loss,
     area_ones,
     core_kernel,
@@ -26,7 +26,8 @@ from vidattr.methods.perturbation.losses import (
 )
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, perturb
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma, temporal_weights
-from vidattr.methods.shared.steps import Score, chunks, derivative, score_of
+from vidattr.methods.shared.gradients import derivative
+from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.profiling import stage
@@ -280,7 +281,7 @@ class _Losses:
             )
             full = [core_ones(method.core_topk, area, method.core_kernel, plane, windows) for area in areas]
             self.cores = torch.tensor(full, device=like.device)
-        shuffle = method.ties is Ties.shuffle
+        shuffle = method.ties is MaskTies.shuffle
         self._generators = (
             [torch.Generator(like.device).manual_seed(query.seeds[i]) for i, _ in problems] if shuffle else []
         )

@@ -1,0 +1,37 @@
+"""From the resolution of a network's features to one value per voxel of the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum, auto
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+class TimeUpsample(StrEnum):
+    """How a map's t steps become T frames: linearly between the steps, or each step repeated."""
+
+    linear = auto()
+    repeat = auto()
+
+
+def trilinear(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Resizes (N, t, h, w) to (N, T, H, W), linearly on each axis, cell centres aligned (`align_corners=False`)."""
+    return interpolate(cam[:, None], size, mode="trilinear", align_corners=False)[:, 0]
+
+
+def upsampled(cam: Tensor, size: tuple[int, int, int], time: TimeUpsample) -> Tensor:
+    """Resizes (N, t, h, w) to (N, T, H, W), linearly in space; `repeat` shows step ⌊f·t/T⌋ on frame f."""
+    return _UPSAMPLE[time](cam, size)
+
+
+def _repeated(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
+    frames = interpolate(cam[:, None], (size[0], *cam.shape[2:]), mode="nearest")[:, 0]
+    return trilinear(frames, size)
+
+
+_UPSAMPLE: dict[TimeUpsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
+    TimeUpsample.linear: trilinear,
+    TimeUpsample.repeat: _repeated,
+}
