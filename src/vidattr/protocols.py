@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Dataset(Protocol):
-    """A frozen dataclass whose fields are the keys of one `configs/dataset/*.yaml`."""
+    """A frozen dataclass whose fields are the keys of one `configs/dataset/*.yaml`.
+
+    A dataset that draws its list of clips, or is given one, returns that list as a CSV text by a further method
+    `listing()`; a run writes it beside its maps as `clips.csv`.
+    """
 
     version: ClassVar[int]
 

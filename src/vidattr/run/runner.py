@@ -50,8 +50,8 @@ def run(
         quiet: No progress bar.
 
     Raises:
-        ConfigError: Something is wrong that concerns a whole experiment. OutputError: a file cannot be written, say on a full
-            disk.
+        ConfigError: Something is wrong that concerns a whole experiment. OutputError: a file cannot be written, say on
+            a full disk.
     """
     check_folders(experiments, force)
     done: list[Job] = []
@@ -86,6 +86,8 @@ def _open(group: Sequence[Experiment], shard: tuple[int, int], force: bool) -> l
         folder = run_folder(experiment)
         if folder.path not in jobs:
             folder.open(made_by(experiment.runtime.torch_device()), force=force)
+            if (listing := getattr(experiment.dataset, "listing", None)) is not None:
+                folder.write_list(listing())
             jobs[folder.path] = Job(experiment, folder)
     return list(jobs.values())
 

@@ -6,6 +6,8 @@ A fingerprint is a plain dictionary that is stored with the map:
   the whole file;
 * of a folder of frames: its path, its state (name, size and times of every image), its listing (names and sizes:
   the names decide what frames are taken), the names of the frames that the network saw, and the sha256 of those files;
+* of a tar file of frames: the same as of a folder, the state being that of the tar file;
+* of clips that are joined to one (`Joined`): the fingerprint of each;
 * of a clip that is made by code: nothing; the fields of its dataset and its class's own code are in the run's identity;
 * the clip's `span`, and its label where the label decides what is explained.
 
@@ -31,6 +33,8 @@ from vidattr.run.store import RunFolder
 from vidattr.types import Clip
 from vidattr.video.footage import UnreadableError
 from vidattr.video.frame_folder import IMAGE_SUFFIXES, frame_files
+from vidattr.video.frame_tar import SUFFIX as TAR
+from vidattr.video.frame_tar import read_member, tar_frames, tar_members
 
 Facts = Mapping[str, Any]
 
@@ -105,8 +109,9 @@ class Source:
         path, (state, listing, changed) = Path(self.path), self._look
         try:
             files: dict[str, Any] = {}
-            if path.is_dir():
-                frames, _ = frame_files(path, self.clip.first_frame)
+            if path.is_dir() or _is_tar(path):
+                first = self.clip.first_frame
+                frames = tar_frames(path, first) if _is_tar(path) else frame_files(path, first)[0]
                 files = {"listing": listing, "files": [frames[number].name for number in dict.fromkeys(numbers)]}
             found = {
                 "path": self.path,
@@ -138,8 +143,12 @@ class Source:
             return False
         try:
             return bool(_content(Path(self.path), facts.get("files")) == facts.get("sha256"))
-        except OSError:
+        except (OSError, KeyError, UnreadableError):
             return False
+
+
+def _is_tar(path: Path) -> bool:
+    return path.suffix.lower() == TAR and not path.is_dir()
 
 
 def _looked(path: Path) -> tuple[str, str, int]:
@@ -147,16 +156,17 @@ def _looked(path: Path) -> tuple[str, str, int]:
     try:
         if not path.is_dir():
             found = path.stat()
+            members = tar_members(path).values() if _is_tar(path) else ()
             return (
                 f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}",
-                "",
+                _hash("\n".join(f"{one.name} {one.size}" for one in members)) if members else "",
                 max(found.st_mtime_ns, found.st_ctime_ns),
             )
         with os.scandir(path) as entries:
             frames = sorted(
                 (one.name, _stat(one)) for one in entries if os.path.splitext(one.name)[1].lower() in IMAGE_SUFFIXES
             )
-    except OSError:
+    except (OSError, UnreadableError):
         return "", "", 0
     state = "\n".join(f"{name} {size} {times}" for name, (size, *times) in frames)
     listing = "\n".join(f"{name} {size}" for name, (size, *_) in frames)
@@ -173,13 +183,14 @@ def _stat(entry: os.DirEntry[str]) -> tuple[int, int, int]:
 
 
 def _content(path: Path, files: Sequence[str] | None) -> str:
-    """Returns the sha256 of a file, or of some files of a folder."""
+    """Returns the sha256 of a file, or of some files of a folder or a tar file."""
     if files is None:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     found = hashlib.sha256()
+    members = tar_members(path) if _is_tar(path) else None
     for name in files:
-        content = (path / name).read_bytes()
+        content = (path / name).read_bytes() if members is None else read_member(path, members[name])
         found.update(f"{len(content)} ".encode() + content)
     return found.hexdigest()
 

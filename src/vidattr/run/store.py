@@ -6,6 +6,7 @@ maps/<clip>.safetensors       map (T, H, W) float32, extras, frame numbers; targ
                               the clip's source (`sources`) as metadata
 visual/<clip>.png .gif .mp4
 scores/<metric>-<key>.csv     one row a clip
+clips.csv                     the list of clips, where the dataset drew it or was given it
 errors.jsonl                  one line a clip that failed, with its remedy
 """
 
@@ -97,6 +98,12 @@ class RunFolder:
                 json.dumps({"identity": self.identity, "made_by": {**made_by, "date": stamp}}, indent=2) + "\n",
             )
         sweep(self.path)
+
+    def write_list(self, text: str) -> None:
+        """Writes the list of clips that the dataset drew or was given; nothing is done where it is there already."""
+        path = self.path / "clips.csv"
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_text(path, text)
 
     def exists(self) -> bool:
         """Whether a run was ever started here."""

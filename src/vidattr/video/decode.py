@@ -20,6 +20,8 @@ from vidattr.types import Box, Clip, Pixels, Sample
 from vidattr.video.decoders import opencv, pyav
 from vidattr.video.footage import Footage, Load, NoVideoError, UnreadableError
 from vidattr.video.frame_folder import folder
+from vidattr.video.frame_tar import SUFFIX as TAR
+from vidattr.video.frame_tar import tar
 from vidattr.video.geometry import Placement
 from vidattr.video.preprocessing import Preprocessing, Sampling
 from vidattr.video.sampling import sample
@@ -112,16 +114,23 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing) -> Sample:
         numbers=taken,
         boxes=tuple(kept[n][1] for n in taken),
         segment=None if clip.segment is None else tuple(clip.segment[0] <= n <= clip.segment[1] for n in taken),
-        warnings=(
-            *_warnings(clip, footage, len(numbers), len(promised) or len(numbers), list(unread.values())),
-            *guessed,
-        ),
+        warnings=(*_warnings(clip, footage, numbers, promised, list(unread.values())), *guessed),
     )
 
 
-def _warnings(clip: Clip, footage: Footage, decoded: int, promised: int, unread: Sequence[str]) -> tuple[str, ...]:
+def _warnings(
+    clip: Clip, footage: Footage, numbers: Sequence[int], expected: Sequence[int], unread: Sequence[str]
+) -> tuple[str, ...]:
     """Returns what is doubtful about a clip that was read; raises ClipError where it is damaged and must not be."""
+    decoded, promised = len(numbers), len(expected) or len(numbers)
+    if clip.span is not None:  # a part of a source is promised as a whole: a gap in numbered frames is a shortfall
+        promised = max(promised, clip.span[1] - clip.span[0] + 1)
     shortfall = footage.shortfall(decoded, promised)
+    if shortfall and clip.span is not None:
+        there = {*numbers}
+        gaps = [n for n in range(clip.span[0], clip.span[1] + 1) if n not in there]
+        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        shortfall += f"; frames that are not there: {', '.join(map(str, gaps[:3]))}{more}"
     if unread:
         more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
         shortfall = "; ".join([shortfall or f"{decoded} of {promised} frames decoded", *unread[:3]]) + more
@@ -146,6 +155,8 @@ def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
     try:
         if source.is_dir():
             return {"folder of frames": partial(folder, source, clip.first_frame, bool(clip.boxes or clip.segment))}
+        if source.is_file() and source.suffix.lower() == TAR:
+            return {"tar file of frames": partial(tar, source, clip.first_frame, bool(clip.boxes or clip.segment))}
         if source.is_file():
             return {"PyAV": partial(pyav, source), "OpenCV": partial(opencv, source)}
         kind = (

@@ -74,7 +74,7 @@ def frame_files(path: Path, first: int) -> tuple[dict[int, Path], bool]:
     files = _images(path)
     if stamped := _stamped(files):
         return dict(enumerate(stamped, start=1)), True
-    return {number - first + 1: file for number, file in _numbered(files).items()}, False
+    return {number - first + 1: file for number, file in numbered(files).items()}, False
 
 
 def image(path: Path, bits: int = 16) -> Pixels:
@@ -87,44 +87,57 @@ def image(path: Path, bits: int = 16) -> Pixels:
     Raises:
         UnreadableError: No regular file, no picture, or one too large to be decoded.
     """
+    return picture(path.name, _content(path), bits)
+
+
+def picture(name: str, data: bytes, bits: int = 16) -> Pixels:
+    """Returns the pixels of a picture of these bytes, (h, w, 3) uint8 RGB.
+
+    Args:
+        name: What it is called in messages.
+        data: The content of a file.
+        bits: As in `image`.
+
+    Raises:
+        UnreadableError: It is no picture, or one too large to be decoded.
+    """
     import cv2
 
-    pixels = _decoded(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    pixels = _decoded(name, data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise UnreadableError(f"{path.name} is not a readable image")
+        raise UnreadableError(f"{name} is not a readable image")
     if pixels.dtype == np.uint16:
         pixels = np.minimum(np.asarray(pixels, np.uint16) >> (bits - 8), 255).astype(np.uint8)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _decoded(path: Path, how: int) -> NDArray[Any]:
+def _decoded(name: str, data: bytes, how: int) -> NDArray[Any]:
     """Returns the values of a picture as OpenCV has them."""
     import cv2
 
-    data = _content(path)
     if data[:8] == _PNG:
-        _check_png(path, data)
+        _check_png(name, data)
     try:
         # By name, OpenCV would end the process on one that is not UTF-8.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
     except (cv2.error, MemoryError) as error:
-        raise UnreadableError(f"{path.name} is not a readable image: {error}") from error
+        raise UnreadableError(f"{name} is not a readable image: {error}") from error
     if pixels is None:
-        raise UnreadableError(f"{path.name} is not a readable image")
+        raise UnreadableError(f"{name} is not a readable image")
     return np.asarray(pixels)
 
 
-def _check_png(path: Path, data: bytes) -> None:
+def _check_png(name: str, data: bytes) -> None:
     """Raises UnreadableError where a PNG file promises more than it can hold: its reader would make room for all of that."""
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     # A line of the smallest pictures takes a bit a pixel and a byte, of which a thousand go into one of the file.
     if width * height > MAX_PIXELS or height * (1 + width // 8) > _MOST_DEFLATED * len(data):
-        raise UnreadableError(f"{path.name} says that it is {width} x {height} pixels large, in {len(data)} bytes")
+        raise UnreadableError(f"{name} says that it is {width} x {height} pixels large, in {len(data)} bytes")
     place = 8
     while place + 12 <= len(data):
         place += 12 + int.from_bytes(data[place : place + 4])
     if place > len(data):
-        raise UnreadableError(f"{path.name} is not a readable image: it is {place - len(data)} bytes too short")
+        raise UnreadableError(f"{name} is not a readable image: it is {place - len(data)} bytes too short")
 
 
 def _content(path: Path) -> bytes:
@@ -154,7 +167,8 @@ def _images(path: Path) -> list[Path]:
     return [path / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _numbered(files: Iterable[Path]) -> dict[int, Path]:
+def numbered(files: Iterable[Path]) -> dict[int, Path]:
+    """Returns files by the digits at the end of their names; raises UnreadableError where there are none, or the same twice."""
     found: dict[int, Path] = {}
     for file in files:
         digits = re.search(r"[0-9]+$", file.stem)
@@ -224,7 +238,7 @@ def _brightest(file: Path) -> int:
     import cv2
 
     try:
-        pixels = _decoded(file, cv2.IMREAD_UNCHANGED)
+        pixels = _decoded(file.name, _content(file), cv2.IMREAD_UNCHANGED)
     except UnreadableError:
         return 0
     return int(pixels.max()) if pixels.dtype == np.uint16 else 2**16
