@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.errors import ClipError, OutputError, bug, line
+from vidattr.errors import ClipError
 from vidattr.render import gallery
 from vidattr.run import batches
 from vidattr.run.store import RunFolder
@@ -225,26 +225,3 @@ def test_who_wants_to_leave_leaves(vidattr: Command, monkeypatch: pytest.MonkeyP
         assert vidattr("run", "method=gradient", *BASE).code == 7
     else:
         assert vidattr("run", "method=gradient", *BASE).code in (1, 130)
-
-
-def test_a_line_tells_kind_words_and_remedy_and_a_bug_is_one_reason_for_all() -> None:
-    def failed(error: Exception, stage: str = "explain") -> dict[str, str]:
-        try:
-            raise error
-        except Exception as caught:
-            return line("a", stage, caught)
-
-    assert failed(ClipError("x", expected="y", remedy="z")) == {
-        "clip": "a",
-        "stage": "explain",
-        "type": "ClipError",
-        "error": "x; expected: y",
-        "to_do": "z",
-    }
-    assert "no room" in failed(OSError(28, "no room"))["error"]
-    odd = failed(ValueError("1"))
-    assert bug([odd, failed(ValueError("2"))]) == odd["traceback"]
-    assert bug([odd, failed(KeyError("2"))]) is None
-    assert bug([failed(ValueError("1"), "read")]) is None
-    assert bug([failed(ClipError("1"))]) is None
-    assert not isinstance(OutputError("x"), ClipError)

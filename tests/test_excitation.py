@@ -12,7 +12,7 @@ from torch.overrides import _get_current_function_mode_stack
 
 import toys
 from vidattr.datasets.ucf101_24 import UCF24
-from vidattr.errors import ConfigError
+from vidattr.errors import MethodUndefinedError
 from vidattr.methods.excitation.eb_r import ExcitationBackprop, Steps
 from vidattr.methods.excitation.trace import Trace
 from vidattr.methods.shared.upsampling import TimeUpsample, trilinear
@@ -410,7 +410,7 @@ class ScoresTimeFirst(TimeFirst):
 @pytest.mark.parametrize("clips", [2, 4])
 def test_scores_whose_first_axis_is_time_are_refused_not_mistaken_for_clips(clips: int) -> None:
     query = toys.query(clips)
-    with pytest.raises(ConfigError, match=r"no rule for scores of shape \(4, 2, 4\) for 2 clips"):
+    with pytest.raises(MethodUndefinedError, match=r"no rule for scores of shape \(4, 2, 4\) for 2 clips"):
         ExcitationBackprop()(toys.network(ScoresTimeFirst(), layer="features", unfold=toys.unfold), query)
     model = toys.network(TimeFirst(), layer="features", unfold=toys.unfold)
     torch.testing.assert_close(ExcitationBackprop()(model, query).map, ExcitationBackprop()(toys.stepwise(), query).map)
@@ -465,7 +465,7 @@ class Around(toys.Stepwise):
 )
 def test_what_has_no_rule_is_named_and_nothing_stays_behind(kind: str, message: str) -> None:
     model = toys.network(Around(kind), layer="features", unfold=toys.unfold)
-    with pytest.raises(ConfigError, match=f"excitation backprop.*{message}") as caught:
+    with pytest.raises(MethodUndefinedError, match=f"excitation backprop.*{message}") as caught:
         ExcitationBackprop()(model, toys.query())
     assert "method.layer" in str(caught.value)
     assert not _get_current_function_mode_stack()
@@ -474,18 +474,20 @@ def test_what_has_no_rule_is_named_and_nothing_stays_behind(kind: str, message: 
 
 def test_softmax_attention_is_refused_by_the_name_of_its_module() -> None:
     model = toys.network(toys.Transformer(), layer="patches")
-    with pytest.raises(ConfigError, match=r"no rule for (softmax, in Softmax 'softmax\.\d'|matmul, in Transformer)"):
+    with pytest.raises(
+        MethodUndefinedError, match=r"no rule for (softmax, in Softmax 'softmax\.\d'|matmul, in Transformer)"
+    ):
         ExcitationBackprop()(model, toys.query())
 
 
 def test_a_network_that_scores_no_classes_is_refused() -> None:
     model = toys.network(toys.Pooled(2), layer="features")
-    with pytest.raises(ConfigError, match="no rule for square"):
+    with pytest.raises(MethodUndefinedError, match="no rule for square"):
         ExcitationBackprop()(model, toys.query())
     headless = toys.network(
         nn.Sequential(nn.Conv3d(3, 4, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten()).double(), layer="0"
     )
-    with pytest.raises(ConfigError, match="without a linear layer or convolution of 4 outputs"):
+    with pytest.raises(MethodUndefinedError, match="without a linear layer or convolution of 4 outputs"):
         ExcitationBackprop()(headless, toys.query())
 
 

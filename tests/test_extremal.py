@@ -16,7 +16,7 @@ import toys
 import vidattr
 from test_pyramid import literal_blur, literal_lookup
 from test_seeds import literal
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.losses import (
     CoreShape,
@@ -358,7 +358,7 @@ def test_what_is_taken_away_is_what_the_network_looks_at(variant: Variant) -> No
 
 @pytest.mark.parametrize("kernel", [[5, 3, 3], [3, 40, 3]])
 def test_a_kernel_that_does_not_fit_is_refused(kernel: list[int]) -> None:
-    with pytest.raises(ConfigError, match=r"core_kernel=\[.*does not fit into 4 frames"):
+    with pytest.raises(MethodUndefinedError, match=r"core_kernel=\[.*does not fit into 4 frames"):
         replace(SMALL, core_kernel=kernel)(toys.conv_net(size=SIZE), toys.query(1, size=SIZE))
 
 

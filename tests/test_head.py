@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidattr.errors import ConfigError
+from vidattr.errors import MethodUndefinedError
 from vidattr.models.network import linear_head
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.network.network import VideoModel
@@ -144,7 +144,7 @@ OTHER_HEADS: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
 
 @pytest.mark.parametrize(("forward", "parts", "reason"), OTHER_HEADS.values(), ids=OTHER_HEADS)
 def test_other_heads_are_refused_with_the_reason(forward: Forward, parts: dict[str, nn.Module], reason: str) -> None:
-    with pytest.raises(ConfigError, match=f"is not a global average and one linear layer: .*{reason}"):
+    with pytest.raises(MethodUndefinedError, match=f"is not a global average and one linear layer: .*{reason}"):
         gap_linear_head(network(forward, **parts), clips())
 
 
@@ -152,7 +152,7 @@ def test_a_relu_that_cuts_the_average_is_not_linear() -> None:
     parts = {"last": nn.Conv3d(C, C, 1), "fc": nn.Linear(C, K)}
     net = network(lambda m, x: m.fc(m.last(x).mean((2, 3, 4)).relu()), **parts)
     assert (net.activations(clips(), "last")[1].mean((2, 3, 4)) < 0).any()
-    with pytest.raises(ConfigError, match="gives the logits through fc"):
+    with pytest.raises(MethodUndefinedError, match="gives the logits through fc"):
         gap_linear_head(net, clips())
 
 
@@ -169,7 +169,7 @@ def test_the_finest_of_equal_averages_is_taken_unless_the_network_names_one() ->
 def test_a_module_that_runs_twice_is_no_volume() -> None:
     parts = {"relu": nn.ReLU(), "fc": nn.Linear(C, K)}
     net = network(lambda m, x: m.fc(m.relu(m.relu(x - 1) - 1).mean((2, 3, 4))), **parts)
-    with pytest.raises(ConfigError, match="gives the logits through fc"):
+    with pytest.raises(MethodUndefinedError, match="gives the logits through fc"):
         gap_linear_head(net, clips())
 
 

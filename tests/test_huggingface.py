@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from conftest import ROOT, Command
 from vidattr.config.compose import build
 from vidattr.config.identity import describe
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.models.huggingface import Clips, HuggingFace, network_of
 from vidattr.models.network.attention import DividedAttention, JointAttention
 from vidattr.models.network.network import VideoModel
@@ -288,7 +288,7 @@ def test_attention_that_cannot_be_had_is_an_error_and_the_fast_one_comes_back() 
     assert config._attn_implementation == "sdpa"
     assert not any(module._forward_hooks for module in network.module.modules())
     unread = network_of(Clips(StandIn(described("videomae", use_mean_pooling=False))), network.view, network.classes)
-    with pytest.raises(ConfigError, match="offers no attention weights"):
+    with pytest.raises(MethodUndefinedError, match="offers no attention weights"):
         unread.attention(noise(1, 3, 4, 32, 32), lambda weights: weights.mean(-3))
 
 
@@ -315,7 +315,7 @@ def check(network: VideoModel, kind: str) -> None:
     assert network.volume(network.activations(frames)[1], 3).shape == (3, 24, steps, 2, 2)
 
     if kind == "vjepa2":
-        with pytest.raises(ConfigError, match="offers no attention weights"):
+        with pytest.raises(MethodUndefinedError, match="offers no attention weights"):
             network.attention(frames, lambda weights: weights.mean(-3))
         return
     told = network.attention(frames, lambda weights: weights.mean(-3))

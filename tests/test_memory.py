@@ -22,7 +22,9 @@ _LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
-from vidattr import cli, runner, runtime
+from vidattr import cli
+from vidattr.config import runtime
+from vidattr.run import runner
 import vidattr.run.dry_run, vidattr.render.pictures, av
 real, room = runtime.Runtime.resident, int(sys.argv[1]) * 2**20
 def resident(self, network):
@@ -101,7 +103,8 @@ def test_every_way_to_say_that_memory_ran_out_is_understood(
     network.max_batch = 1
     with pytest.raises(OutOfMemoryError, match="one clip") as raised:
         within_memory(network, lambda: (_ for _ in ()).throw(error))
-    assert isinstance(raised.value, ConfigError)
+    assert not isinstance(raised.value, ConfigError)  # that one says that nothing was started
+    assert raised.value.exit_code == 1
 
 
 @pytest.mark.parametrize(

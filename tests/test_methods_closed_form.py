@@ -14,7 +14,7 @@ from scipy.ndimage import zoom
 from torch import Tensor
 
 import toys
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.baselines.center import Center
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM, Pool
@@ -301,7 +301,7 @@ def test_grad_cam_at_another_layer_and_at_none() -> None:
     assert GradCAM(layer="stem.0")(model, query).extras["cam"].shape == (3, 2, 3, 4)
     with pytest.raises(ConfigError, match="unknown layer 'featurs'"):
         GradCAM(layer="featurs")(model, query)
-    with pytest.raises(ConfigError, match="no convolutional feature layer"):
+    with pytest.raises(MethodUndefinedError, match="no convolutional feature layer"):
         GradCAM()(toys.network(toys.Linear()), query)
     with pytest.raises(ConfigError, match=r"expected: features \(N, c, t, h, w\)"):
         GradCAM(layer="fc")(model, query)
@@ -361,7 +361,7 @@ def test_spline_is_scipys_zoom_of_the_whole_volume(size: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize("make", [toys.cnn_lstm, lambda: toys.network(toys.Linear())])
 def test_saliency_tubes_need_a_pooled_linear_head(make: object) -> None:
-    with pytest.raises(ConfigError, match="head is not a global average and one linear layer"):
+    with pytest.raises(MethodUndefinedError, match="head is not a global average and one linear layer"):
         SaliencyTubes()(make(), toys.query())  # type: ignore[operator]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import vidattr
-from vidattr.errors import ClipError, ConfigError
+from vidattr.errors import ClipError, ConfigError, MethodUndefinedError
 from vidattr.methods.perturbation.solver import REWARDS, Reward
 from vidattr.methods.shared.scores import Score, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
@@ -95,7 +95,7 @@ def test_one_output_is_a_class_by_itself_or_refused() -> None:
     assert network(Output.prob, torch.sigmoid, outputs=1).probabilities(clip()).item() == pytest.approx(
         0.8808, abs=1e-4
     )
-    with pytest.raises(ConfigError, match="contrastive"):
+    with pytest.raises(MethodUndefinedError, match="contrastive"):
         REWARDS[Reward.contrastive](model(clip()), torch.tensor([0]), Output.sigmoid)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import toys
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.attention.attention_rollout import AttentionRollout, Heads
 from vidattr.methods.attention.rollout import rolled_out, with_residual
 from vidattr.methods.shared.upsampling import TimeUpsample, trilinear
@@ -198,7 +198,7 @@ def test_steps_are_repeated_or_joined_in_time() -> None:
 
 
 def test_a_network_without_attention_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"offers no attention weights\n(.|\n)*timesformer"):
+    with pytest.raises(MethodUndefinedError, match=r"offers no attention weights\n(.|\n)*timesformer"):
         AttentionRollout()(toys.conv_net(), toys.query())
 
 

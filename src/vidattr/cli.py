@@ -115,7 +115,7 @@ def run(
         typer.echo(json.dumps(rows, indent=2) if as_json else plan.text(rows))
         return
     jobs = runner.run(found, shard=part, force=force, fail_fast=fail_fast, quiet=quiet or as_json)
-    if part != (1, 1) and not any(job.written or job.present or job.errors for job in jobs):
+    if part != (1, 1) and not any(job.written or job.present or job.failures for job in jobs):
         words = "whole stretches of runtime.clips clips are shared out, so that a map is the same in every shard"
         typer.echo(f"shard {shard} has no clip: {words}; with runtime.clips=1 every clip is a stretch", err=True)
     outcome.report(jobs, as_json)
@@ -142,7 +142,7 @@ def evaluate(
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
-    outcome.tell_doubts([job for group in groups for job in group])
+    outcome.tell_doubts(job.doubts for group in groups for job in group)
     if report.tell_errors(groups, lambda line: typer.echo(line, err=True)):
         raise typer.Exit(1)
 
@@ -276,7 +276,7 @@ def main() -> None:
         app()
     except VidattrError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        sys.exit(error.exit_code)
     except OSError as error:  # what a disk or a path does, where nobody knew better; the name says which
         typer.echo(
             f"error: {error.strerror or error}" + (f": {str(error.filename)[:300]}" if error.filename else ""), err=True

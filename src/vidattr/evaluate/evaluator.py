@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vidattr.config.compose import Experiment, part
 from vidattr.config.identity import key
 from vidattr.config.settings import check_out
-from vidattr.errors import FOR_ALL, ClipError, ConfigError, VidattrError, line
+from vidattr.errors import CONCERNS_ALL, ClipError, ConfigError, Failure, VidattrError
 from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
 from vidattr.evaluate.table import BASELINES
 from vidattr.metrics.shared import matched_noise
@@ -119,12 +119,12 @@ def _survey(jobs: Sequence[ScoreSheet]) -> list[Clip]:
         job.doubts = Doubts(job.folder.path, [clip for clip in clips if clip.id in survey.good], notes)
     refused = set[str]().union(*(job.doubts.refused() for job in jobs))
     for job, survey in zip(jobs, surveys, strict=True):
-        job.clips, job.errors, job.maps = len(clips), list(problems), survey.good.keys()
+        job.clips, job.failures, job.maps = len(clips), list(problems), survey.good.keys()
         marks = {clip: mark_of(facts) for clip, facts in survey.good.items()}
         if job.baseline:
             marks = drawn | {clip: mark for clip, mark in marks.items() if clip in drawn}
         else:
-            job.errors += [line(clip, "map", why.error) for clip, why in survey.bad.items()]
+            job.failures += [Failure.of(clip, "map", why.error) for clip, why in survey.bad.items()]
         gone = () if job.baseline else survey.bad
         job.expect({clip: (mark, truths[clip]) for clip, mark in marks.items()}, {*gone, *refused})
     return clips
@@ -220,7 +220,7 @@ def _save(jobs: Sequence[ScoreSheet]) -> None:
     """Writes what was judged so far, all files of all experiments first and then all their names: a kill leaves all of it or nothing."""
     with ExitStack() as names:
         for job in jobs:
-            if len(job.rows) or job.outdated or (job.errors and not job.baseline):
+            if len(job.rows) or job.outdated or (job.failures and not job.baseline):
                 if not job.folder.exists():
                     job.folder.open(made_by(torch.device("cpu")))
                 job.save(names)
@@ -284,7 +284,7 @@ def _judge_batch(
         for m, job in enumerate(jobs):
             try:
                 add(m, [n], judge([n] * N, [m] * M))
-            except FOR_ALL:
+            except CONCERNS_ALL:
                 raise
             except Exception as error:
                 _fail([job], clips[n], "judge", error)
@@ -292,7 +292,7 @@ def _judge_batch(
 
 def _fail(jobs: Sequence[ScoreSheet], clip: Clip, stage: str, error: Exception) -> None:
     for job in jobs:
-        job.errors.append(line(clip.id, stage, error))
+        job.failures.append(Failure.of(clip.id, stage, error))
 
 
 def _load(job: ScoreSheet, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
@@ -305,7 +305,7 @@ def _load(job: ScoreSheet, decoded: Sequence[Decoded]) -> dict[str, StoredMap]:
                     shapes = f"{tuple(stored.map.shape)} for frames of {sample.pixels.shape[:3]}"
                     raise ClipError(f"its map is {shapes}", remedy="delete it and run again")
                 found[clip.id] = stored
-            except FOR_ALL:
+            except CONCERNS_ALL:
                 raise
             except Exception as error:
                 _fail([job], clip, "load", error)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vidattr.config.compose import Experiment
 from vidattr.config.identity import describe, key
-from vidattr.errors import ClipError, bug
+from vidattr.errors import ClipError, Failure, common_traceback, failure_lines
 from vidattr.evaluate import table as tables
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import ScoreSheet, scores_identity
@@ -196,7 +196,7 @@ def draw_strips(jobs: Sequence[ScoreSheet], folder: Path) -> bool:
             strips = {name: StoredStrip.load(file) for name, file in files.items()}
             strips_to_png(path, _scene(job, clip, next(iter(strips.values()))), strips, job.experiment.render)
         except ClipError as error:
-            job.errors.append({"clip": clip, "stage": "draw", "error": error.found, "to_do": error.remedy})
+            job.failures.append(Failure.of(clip, "draw", error))
     return found
 
 
@@ -248,14 +248,9 @@ def missing(jobs: Sequence[ScoreSheet]) -> list[str]:
 
 def tell_errors(groups: Sequence[Sequence[ScoreSheet]], tell: Callable[[str], object]) -> bool:
     """Tells each clip that could not be judged, once, and returns whether there was one."""
-    lines = {
-        f"  {line['clip']}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""): None
-        for jobs in groups
-        for job in jobs
-        for line in job.errors
-    }
-    if found := bug([line for jobs in groups for job in jobs if not len(job.rows) for line in job.errors]):
+    jobs = [job for group in groups for job in group]
+    if found := common_traceback(failure for job in jobs if not len(job.rows) for failure in job.failures):
         tell(found)
-    for line in lines:
+    for line in failure_lines(failure for job in jobs for failure in job.failures):
         tell(line)
-    return bool(lines)
+    return any(job.failures for job in jobs)

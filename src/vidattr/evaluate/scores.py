@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidattr.config.compose import Experiment
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, Failure
 from vidattr.evaluate.table import MATCHED
 from vidattr.metrics.shared import matched_noise
 from vidattr.render.strips import StoredStrip
@@ -40,7 +40,7 @@ class ScoreSheet:
         curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
         strips: Clip to the maps that the metric keeps, not yet written.
         clips: How many clips the dataset has.
-        errors: Clips that could not be judged.
+        failures: What went wrong with clips that could not be judged.
         marks: Clip to what `made_of` and `truth` are of a row that holds; clips without a map that can be judged are
             not in it.
         maps: Clips whose map can be judged; of a baseline those that a run stored.
@@ -53,7 +53,7 @@ class ScoreSheet:
     rows: pd.DataFrame
     curves: dict[str, pd.DataFrame]
     clips: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     baseline: bool = False
     strips: dict[str, StoredStrip] = field(default_factory=dict)
     marks: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class ScoreSheet:
         Args:
             names: Gives curves and rows their names when it closes, in the reverse order.
         """
-        write_lines(self.errors_path, self.errors)
+        write_lines(self.errors_path, (failure.row() for failure in self.failures))
         for clip in self.outdated - self.judged():
             remove(self.strip_path(clip))
         for clip, strip in self.strips.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from vidattr.config.identity import key
-from vidattr.errors import FOR_ALL
+from vidattr.errors import CONCERNS_ALL
 from vidattr.render.pictures import Scene, write, write_comparison, write_cutouts
 from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Sample
@@ -49,7 +49,7 @@ def draw(
     def attempt(job: Job, work: Callable[[], object]) -> None:
         try:
             work()
-        except FOR_ALL:
+        except CONCERNS_ALL:
             raise
         except Exception as error:
             failed.append((job, clip.id, error))

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from vidattr.config.compose import Experiment
 from vidattr.config.identity import describe, key
-from vidattr.errors import ClipError, ConfigError, line
+from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.labels import index_of, plain
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
@@ -27,8 +26,6 @@ from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Explanation, Query, Sample
 from vidattr.video.decode import read as read_video
 from vidattr.video.preprocessing import Preprocessing
-
-Failure = tuple[str, str, Exception]  # clip id, stage, error
 
 
 def clip_seed(seed: int, clip: str) -> int:
@@ -65,8 +62,8 @@ def network_key(experiment: Experiment) -> str:
 
 def clips_of(
     experiment: Experiment, shard: tuple[int, int] = (1, 1)
-) -> tuple[list[Clip], list[dict[str, Any]], Sequence[str]]:
-    """Returns the clips that a experiment is about, its dataset's problems as lines for `errors.jsonl`, and its notes.
+) -> tuple[list[Clip], list[Failure], Sequence[str]]:
+    """Returns the clips that a experiment is about, its dataset's problems as failures, and its notes.
 
     A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the
     same company in whatever shard.
@@ -77,7 +74,7 @@ def clips_of(
         raise ConfigError(
             f"dataset={experiment.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit"
         )
-    problems = [line(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in index.problems]
+    problems = [Failure.of(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in index.problems]
     mine = split_batches(clips, experiment.runtime.clips)[shard[0] - 1 :: shard[1]]
     return (
         [clip for stretch in mine for clip in stretch],
@@ -192,7 +189,7 @@ def prepare(
     found, failed = isolated(
         len(readable), lambda: seen(decoded), lambda k: seen([decoded[readable[k]]] * len(decoded))
     )
-    failures: list[Failure] = [(decoded[readable[k]][0].id, "prepare", error) for k, error in failed.items()]
+    failures = [Failure.of(decoded[readable[k]][0].id, "prepare", error) for k, error in failed.items()]
     if not found:
         return None, failures
     frames, shares = found[0][1]  # where the batch raised, that of the first good clip, which is in every row
@@ -202,18 +199,17 @@ def prepare(
     keep, targets = [], []
     for row, (clip, _) in enumerate(decoded):
         if not shares[row].isfinite().all():
-            if row in readable and clip.id not in {name for name, _, _ in failures}:
-                failures.append(
-                    (clip.id, "network", within_memory(network, partial(complaint, network, frames[row : row + 1])))
-                )
+            if row in readable and clip.id not in {failure.clip for failure in failures}:
+                error = within_memory(network, partial(complaint, network, frames[row : row + 1]))
+                failures.append(Failure.of(clip.id, "network", error))
             continue
         try:
             targets.append(target_of(network, str(experiment.config.target), clip, int(shares[row].argmax())))
             keep.append(row)
         except ClipError as error:
             if row in readable:
-                failures.append((clip.id, "target", error))
-    named = {clip for clip, _, _ in failures}
+                failures.append(Failure.of(clip.id, "target", error))
+    named = {failure.clip for failure in failures}
     rows = [n for n, row in enumerate(keep) if row in readable and decoded[row][0].id not in named]
     if not rows:
         return None, failures
@@ -262,7 +258,7 @@ def explain_batch(
 
     found, failed = isolated(len(ready.clips), lambda: explain(ready), lambda k: explain(ready.alone(k)))
     maps: list[tuple[dict[str, StoredMap], list[Failure]]]
-    maps = [({}, [(ready.clips[k].id, "explain", error) for k, error in failed.items()]) for _ in experiments]
+    maps = [({}, [Failure.of(ready.clips[k].id, "explain", error) for k, error in failed.items()]) for _ in experiments]
     for _, results in found:
         for (mine, failures), (result, unsound) in zip(maps, results, strict=True):
             mine |= result
@@ -275,8 +271,8 @@ def _stored(
 ) -> tuple[dict[str, StoredMap], list[Failure]]:
     maps, keep_extras = found.map.float().cpu(), experiment.runtime.extras
     bad = {row: int((~maps[row].isfinite()).sum()) for row in ready.rows}
-    failures: list[Failure] = [
-        (clip.id, "explain", not_finite(experiment.names["method"], bad[row], maps[row].numel()))
+    failures = [
+        Failure.of(clip.id, "explain", not_finite(experiment.names["method"], bad[row], maps[row].numel()))
         for row, clip in zip(ready.rows, ready.clips, strict=True)
         if bad[row]
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from vidattr.errors import FOR_ALL
+from vidattr.errors import CONCERNS_ALL
 from vidattr.types import Clip, Query, Sample
 
 Decoded = tuple[Clip, Sample | Exception]
@@ -29,13 +29,13 @@ def isolated(
         Results, each with the places of the clips that it is good for, and the error of each clip that failed.
 
     Raises:
-        ConfigError, OutputError: Something is wrong that concerns all clips.
+        VidattrError: It is one of `errors.CONCERNS_ALL`, which concern all clips.
     """
     done: list[tuple[Sequence[int], R]] = []
     failed: dict[int, Exception] = {}
     try:
         return [(range(count), together())], failed
-    except FOR_ALL:
+    except CONCERNS_ALL:
         raise
     except Exception as error:
         if count == 1:
@@ -43,7 +43,7 @@ def isolated(
     for k in range(count):
         try:
             done.append(([k], alone(k)))
-        except FOR_ALL:
+        except CONCERNS_ALL:
             raise
         except Exception as error:
             failed[k] = error

@@ -15,7 +15,7 @@ from vidattr import __version__
 from vidattr.config.compose import Experiment
 from vidattr.config.identity import EARLIER, key, run_identity
 from vidattr.config.settings import check_out
-from vidattr.errors import ConfigError, VidattrError, line
+from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.run.doubts import Doubts
 from vidattr.run.sources import Again
 from vidattr.run.store import RunFolder
@@ -28,7 +28,7 @@ class Job:
     experiment: Experiment
     folder: RunFolder
     missing: set[str] = field(default_factory=set)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     errors_file: Path | None = None
     present: int = 0
     written: int = 0
@@ -43,9 +43,13 @@ class Job:
         self.doubts = Doubts(self.folder.path)
 
     def fail(self, clip: str, stage: str, error: Exception) -> None:
-        """Notes that a clip failed; the others go on."""
-        self.errors.append(line(clip, stage, error))
-        self.missing.discard(clip)
+        """Records that a clip failed, and goes on with the others; clip "": all of them."""
+        self.add(Failure.of(clip, stage, error))
+
+    def add(self, failure: Failure) -> None:
+        """Records a failure, and goes on with the other clips."""
+        self.failures.append(failure)
+        self.missing.discard(failure.clip)
 
 
 def run_folder(experiment: Experiment) -> RunFolder:

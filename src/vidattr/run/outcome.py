@@ -1,23 +1,22 @@
-"""What the command line says of the jobs that it did, and the exit code that follows from it."""
+"""What the command line prints about finished jobs, and the exit code that follows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
 
 import typer
 
-from vidattr.errors import bug
+from vidattr.errors import common_traceback, failure_lines
 from vidattr.run import doubts
+from vidattr.run.doubts import Doubts
+from vidattr.run.job import Job
 
-if TYPE_CHECKING:
-    from vidattr.evaluate.scores import ScoreSheet
-    from vidattr.run.job import Job
+_SHOWN = 5  # failures of a job
 
 
 def report(jobs: Sequence[Job], as_json: bool) -> None:
-    """Says what became of each experiment, and leaves with 1 where a clip failed."""
+    """Prints the outcome of each experiment, and exits with an error code where a clip or a method failed."""
     rows = [
         {
             "cell": job.experiment.title,
@@ -26,7 +25,7 @@ def report(jobs: Sequence[Job], as_json: bool) -> None:
             "folder": str(job.folder.path),
             "written": job.written,
             "present": job.present,
-            "failed": len(job.errors),
+            "failed": len(job.failures),
             "again": {why.name: count for why, count in job.again.items()},
             "warnings": job.doubts.found(),
             "notes": list(job.doubts.notes),
@@ -35,50 +34,50 @@ def report(jobs: Sequence[Job], as_json: bool) -> None:
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-    for row, job in zip(rows, jobs, strict=True):
+    for job in jobs:
         if not as_json:
-            failed = f", {row['failed']} failed" if row["failed"] else ""
-            typer.echo(
-                f"{row['cell']}: {row['written']} written, {row['present']} there before{failed}  {row['folder']}"
-            )
+            failed = f", {len(job.failures)} failed" if job.failures else ""
+            counts = f"{job.written} written, {job.present} there before{failed}"
+            typer.echo(f"{job.experiment.title}: {counts}  {job.folder.path}")
             for why, count in job.again.items():
                 typer.echo(f"  {why.told(count)}")
-        for line in job.errors[:5]:
-            typer.echo(
-                f"  {line['clip'] or job.experiment.title}: {line['error']}"
-                + (f" ({line['to_do']})" if line["to_do"] else ""),
-                err=True,
-            )
-        if len(job.errors) > 5:
-            typer.echo(f"  and {len(job.errors) - 5} more in {job.errors_file or job.folder.path}", err=True)
-    tell_doubts(jobs)
-    _bug([line for job in jobs if not job.written for line in job.errors])
-    if jobs and all(job.failed for job in jobs):
-        raise typer.Exit(2)
-    if any(job.errors for job in jobs):
-        raise typer.Exit(1)
-
-
-def tell_doubts(jobs: Sequence[Job | ScoreSheet]) -> None:
-    """Says what is doubtful about the clips of jobs, once."""
-    doubts.tell((job.doubts for job in jobs), lambda line: typer.echo(line, err=True))
-
-
-def _bug(lines: Sequence[dict[str, Any]]) -> None:
-    """Shows the traceback where no clip could be worked on and all for one reason, which is then no file's fault."""
-    if found := bug(lines):
-        typer.echo(found, err=True)
+        file = job.errors_file or job.folder.path
+        _echo(failure_lines(job.failures, all_clips=job.experiment.title, most=_SHOWN, file=file))
+    tell_doubts(job.doubts for job in jobs)
+    _tell_common_traceback(jobs)
+    _exit(jobs)
 
 
 def report_videos(jobs: Sequence[Job]) -> None:
-    """Says what went wrong with videos that were named one by one, each once, and leaves with 1 where one failed."""
-    tell_doubts(jobs)
+    """Prints what went wrong with videos that were named on the command line, each failure once, and exits like `report`."""
+    tell_doubts(job.doubts for job in jobs)
     if jobs and all(job.failed for job in jobs):
-        typer.echo(f"error: {jobs[0].failed}", err=True)
-        raise typer.Exit(2)
-    _bug([line for job in jobs if not job.written for line in job.errors])
-    lines = {(line["clip"], line["error"]): line for job in jobs for line in job.errors}
-    for line in lines.values():
-        typer.echo(f"  {line['clip']}: {line['error']}" + (f" ({line['to_do']})" if line["to_do"] else ""), err=True)
-    if lines:
+        _echo([f"error: {jobs[0].failed}"])
+    else:
+        _tell_common_traceback(jobs)
+        _echo(failure_lines(failure for job in jobs for failure in job.failures))
+    _exit(jobs)
+
+
+def tell_doubts(runs: Iterable[Doubts]) -> None:
+    """Prints what is doubtful about the clips of several runs, each doubt once."""
+    doubts.tell(runs, lambda line: typer.echo(line, err=True))
+
+
+def _tell_common_traceback(jobs: Sequence[Job]) -> None:
+    if text := common_traceback(failure for job in jobs if not job.written for failure in job.failures):
+        _echo([text])
+
+
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+def _exit(jobs: Sequence[Job]) -> None:
+    """Exits with the code of the errors where every method failed, and with 1 where any clip failed."""
+    failed = [job.failed for job in jobs if job.failed]
+    if failed and len(failed) == len(jobs):
+        raise typer.Exit(min(error.exit_code for error in failed))
+    if any(job.failures for job in jobs):
         raise typer.Exit(1)

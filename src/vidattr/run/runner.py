@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vidattr.config.compose import Experiment
-from vidattr.errors import FOR_ALL, ConfigError
+from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
 from vidattr.protocols import Joint
 from vidattr.render import gallery
@@ -64,7 +64,7 @@ def run(
         clips, problems, notes = clips_of(group[0], shard)
         sources = Sources(clips, str(group[0].config.target))
         for job in jobs:
-            job.errors += problems
+            job.failures += problems
             job.doubts = Doubts(job.folder.path, clips, notes, shard)
             survey = sources.survey(job.folder, extras=job.experiment.runtime.extras)
             there = set[str]() if afresh else survey.good.keys() - job.doubts.refused()
@@ -76,7 +76,7 @@ def run(
         finally:
             for job in jobs:
                 job.doubts.write()
-                job.errors_file = job.folder.write_errors(job.errors, shard, {clip.id for clip in clips})
+                job.errors_file = job.folder.write_errors(job.failures, shard, {clip.id for clip in clips})
     return done
 
 
@@ -124,7 +124,7 @@ def _run_group(
             for decoded in read_ahead(wanted, first):
                 drawing = [*_settled(drawing, keep=first.runtime.threads()), *_do_batch(resident, jobs, decoded, draw)]
                 bar.update(len(decoded))
-                if fail_fast and any(job.errors for job in jobs):
+                if fail_fast and any(job.failures for job in jobs):
                     break
             _settled(drawing, keep=0)
         except BaseException:
@@ -151,7 +151,7 @@ def _do_batch(
     good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
     for clip, sample in decoded:
         if not isinstance(sample, Sample):
-            _fail_all(jobs, clip.id, "read", sample)
+            _fail_all(jobs, Failure.of(clip.id, "read", sample))
     for job in jobs:
         job.doubts.add(good)
         job.doubts.write()
@@ -159,7 +159,7 @@ def _do_batch(
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
         ready, failures = prepare(resident.network, decoded, jobs[0].experiment)
         for failure in failures:
-            _fail_all(jobs, *failure)
+            _fail_all(jobs, failure)
     found: dict[int, dict[str, StoredMap]] = {}
     for alike in _together(jobs):
         found |= _maps(resident, alike, ready, good)
@@ -169,9 +169,9 @@ def _do_batch(
     ]
 
 
-def _fail_all(jobs: Sequence[Job], clip: str, stage: str, error: Exception) -> None:
+def _fail_all(jobs: Sequence[Job], failure: Failure) -> None:
     for job in jobs:
-        job.fail(clip, stage, error)
+        job.add(failure)
 
 
 def _together(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -194,8 +194,8 @@ def _maps(
             explained = explain_batch(resident.network, [job.experiment for job in asked], ready)
             for job, (found[id(job)], failures) in zip(asked, explained, strict=True):
                 for failure in failures:
-                    _fail_all([job] if failure[0] in job.missing else [], *failure)
-        except ConfigError as error:  # this method cannot explain this network: the other methods go on
+                    _fail_all([job] if failure.clip in job.missing else [], failure)
+        except CONCERNS_METHOD as error:  # the other methods go on
             for job in asked:
                 job.failed = error
                 job.fail("", "method", error)
@@ -224,7 +224,7 @@ def _keep(job: Job, clip: str, maps: dict[str, StoredMap]) -> None:
             job.written += 1
         elif clip not in job.stale and job.folder.map_path(clip).is_file():
             maps[clip] = job.folder.load(clip, extras=True)
-    except FOR_ALL:
+    except CONCERNS_ALL:
         raise
     except Exception as error:
         maps.pop(clip, None)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidattr.config.identity import difference
-from vidattr.errors import ClipError, ConfigError
+from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.writing import explained, remove, sweep, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -227,14 +227,14 @@ class RunFolder:
             raise ClipError(f"{path} is no whole map: {error}", remedy="delete it and run again") from error
 
     def write_errors(
-        self, lines: Iterable[Mapping[str, Any]], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()
+        self, failures: Iterable[Failure], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()
     ) -> Path:
         """Replaces the lines of one shard, or those of all, by these; without any the file goes.
 
         What another division into shards once said of the same clips goes too.
 
         Args:
-            lines: One a clip that failed.
+            failures: Of the clips that failed.
             shard: (i, n); (1, 1): the whole run.
             seen: Ids of the clips that this shard was about.
 
@@ -242,7 +242,7 @@ class RunFolder:
             The file.
         """
         own = self.path / ("errors.jsonl" if shard == (1, 1) else f"errors.{shard[0]}-of-{shard[1]}.jsonl")
-        write_lines(own, lines)
+        write_lines(own, (failure.row() for failure in failures))
         for path in self.path.glob("errors*.jsonl"):
             if path == own or path.stem.endswith(f"-of-{shard[1]}"):
                 continue

@@ -81,7 +81,7 @@ class AttentionRollout:
         """Explains N clips by one forward pass each.
 
         Raises:
-            ConfigError: The network offers no attention weights.
+            MethodUndefinedError: The network offers no attention weights.
         """
         fuse = _FUSE[self.heads]
         cam = torch.cat(

@@ -80,7 +80,7 @@ class SaliencyTubes:
         """Explains N clips by one forward pass each.
 
         Raises:
-            ConfigError: The network does not end in a global average and one linear layer.
+            MethodUndefinedError: The network does not end in a global average and one linear layer.
         """
         layer, weight, _ = gap_linear_head(model, query.frames)
         cam = torch.cat([_cam(model, x, layer, weight[y]) for x, y in chunks(model, query.frames, query.target)])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from vidattr.errors import ConfigError
+from vidattr.errors import MethodUndefinedError
 from vidattr.methods.excitation.redistribute import redistribute
 from vidattr.methods.excitation.trace import Operation, OperationKind, Trace, Weighted
 from vidattr.methods.shared.scores import chunks
@@ -77,7 +77,7 @@ class ExcitationBackprop:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`.
 
         Raises:
-            ConfigError: The network is built of more than there are rules for, between `layer` and the classes.
+            MethodUndefinedError: The network is built of more than there are rules for, between `layer` and the classes.
         """
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
@@ -130,7 +130,7 @@ def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
     """Returns the runs of the layer that scores the K classes: the last with K outputs; once, or once a step.
 
     Raises:
-        ConfigError: There is none, or there is no rule for what lies above or below it.
+        MethodUndefinedError: There is none, or there is no rule for what lies above or below it.
     """
     above = _below([logits], [])
     scoring = [w for w in trace.weighted if w.output.shape[w.axis] == logits.shape[1] and w.output.grad_fn in above]
@@ -207,7 +207,7 @@ def _any_of(operation: Operation, nodes: set[Node]) -> bool:
 
 
 def _refuse(what: str, where: str) -> NoReturn:
-    raise ConfigError(
+    raise MethodUndefinedError(
         f"excitation backprop has no rule for {what}, in {where}",
         expected="convolutions, linear layers, pools, BatchNorm, activations, sums of branches, concatenations and LSTMs, then scores "
         "of the classes that are at most averaged",

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vidattr.config.fields import keyed_by_content
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.profiling import stage
 from vidattr.types import Query
@@ -127,7 +127,7 @@ def tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
     """Returns the tubes of a query; those of the same options, and the flow they follow, are made once a query.
 
     Raises:
-        ConfigError: The stride leaves no anchor on frames of this size.
+        MethodUndefinedError: The stride leaves no anchor on frames of this size.
     """
     name = ("tubes", *(getattr(options, option.name) for option in fields(TubeOptions)))
     return query.cached(name, lambda: _tubes(query, view, options))
@@ -158,11 +158,11 @@ def places(length: int, stride: float) -> list[int]:
     """Returns ⌊s/2⌋, ⌊3s/2⌋, ⌊5s/2⌋, … below `length`: where anchors lie on one axis.
 
     Raises:
-        ConfigError: There are none.
+        MethodUndefinedError: There are none.
     """
     found = [int((2 * i + 1) * stride / 2) for i in range(math.ceil(length / stride - 0.5))]
     if not found:
-        raise ConfigError(
+        raise MethodUndefinedError(
             f"method.stride={stride} leaves no place on an axis of length {length}", expected=f"less than {2 * length}"
         )
     return found

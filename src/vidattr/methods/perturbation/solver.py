@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vidattr.errors import ConfigError
+from vidattr.errors import MethodUndefinedError
 from vidattr.methods.perturbation.losses import (
     MaskTies,
     Target,
@@ -63,7 +63,7 @@ class Reward(StrEnum):
 
 def _contrast(logits: Tensor, target: Tensor, _: Output) -> Tensor:
     if logits.shape[1] == 1:
-        raise ConfigError(
+        raise MethodUndefinedError(
             "method.reward=contrastive, and the network has one class", remedy="method.reward=logprob, prob or logit"
         )
     others = logits.scatter(1, target[:, None], -math.inf)
@@ -264,7 +264,7 @@ class _Losses:
         like: Tensor,
     ) -> None:
         if any(k > length for k, length in zip(method.core_kernel, plane, strict=False)):
-            raise ConfigError(
+            raise MethodUndefinedError(
                 f"method.core_kernel={list(method.core_kernel)} does not fit into {plane[0]} frames of {plane[1]}×{plane[2]}",
                 expected="a kernel no longer than the clip and no larger than the mask's plane",
                 remedy="a smaller method.core_kernel, or a model with more frames (model.input.frames)",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from vidattr.errors import ConfigError
+from vidattr.errors import MethodUndefinedError
 from vidattr.models.network.network import VideoModel
 
 _TOLERANCE = 1e-3  # of the largest logit; the arithmetic of some devices keeps ten bits
@@ -50,7 +50,7 @@ def gap_linear_head(network: VideoModel, frames: Tensor) -> tuple[str, Tensor, T
         The name of the module that puts out the volume, W (K, c), and b (K,) or None.
 
     Raises:
-        ConfigError: There is no such pair, as in a CNN-LSTM or with two layers after the pool; it says how far it got.
+        MethodUndefinedError: There is no such pair, as in a CNN-LSTM or with two layers after the pool; it says how far it got.
     """
     if network not in _found:
         _found[network] = _search(network, frames)
@@ -105,7 +105,7 @@ def _volume(network: VideoModel, output: object) -> Tensor | None:
         return None
     try:
         return network.volume(output, 1)
-    except (ConfigError, RuntimeError):  # not of the kind that this network's unfolding understands
+    except (MethodUndefinedError, RuntimeError):  # not of the kind that this network's unfolding understands
         return None
 
 
@@ -133,8 +133,8 @@ def _parameters(head: nn.Module) -> tuple[Tensor, Tensor | None]:
     return weight.flatten(1), bias if isinstance(bias, Tensor) else None
 
 
-def _refusal(reason: str) -> ConfigError:
-    return ConfigError(
+def _refusal(reason: str) -> MethodUndefinedError:
+    return MethodUndefinedError(
         f"this network's head is not a global average and one linear layer: {reason}",
         expected="logits = W · mean(features) + b, with the features the output of a module that runs once",
         remedy="choose a method that needs no such head (method=grad_cam), or make the features the output of a module",

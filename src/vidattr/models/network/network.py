@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from vidattr.errors import ConfigError, VidattrError, unknown
+from vidattr.errors import ConfigError, MethodUndefinedError, VidattrError, unknown
 from vidattr.labels import places
 from vidattr.models.network.attention import Attention, Fuse
 from vidattr.models.network.output import Output, logits_of, probabilities_of, sound
@@ -221,7 +221,7 @@ class VideoModel:
         with torch.enable_grad(), self.hooked(name, cut):
             logits = self(frames)
         if len(leaves) != 1:
-            raise ConfigError(
+            raise MethodUndefinedError(
                 f"layer {name!r} ran {len(leaves)} times in one forward pass", expected="a layer that runs once"
             )
         return logits, leaves[0]
@@ -231,10 +231,10 @@ class VideoModel:
         """Runs the network in one pass and returns its attention weights, each block's heads fused by `fuse`.
 
         Raises:
-            ConfigError: It offers none.
+            MethodUndefinedError: It offers none.
         """
         if self._attention is None:
-            raise ConfigError(
+            raise MethodUndefinedError(
                 "this network offers no attention weights",
                 expected="a transformer that attends to all tokens of a clip, or to space and time in turn",
                 remedy="take such a network (model=timesformer, or one of the transformers library), or another method",
@@ -245,7 +245,7 @@ class VideoModel:
         """Returns a layer's output, or its gradient, as (N, c, t, h, w)."""
         volume = tensor if self._unfold is None else self._unfold(tensor, clips)
         if volume.ndim != 5 or volume.shape[0] != clips:
-            raise ConfigError(
+            raise MethodUndefinedError(
                 f"the layer's output has shape {tuple(tensor.shape)}", expected="features (N, c, t, h, w)"
             )
         return volume
@@ -255,7 +255,7 @@ class VideoModel:
         """Puts a forward hook on the module called `layer` and takes it away again, whatever happens."""
         modules = dict(self.module.named_modules())
         if layer is None:
-            raise ConfigError(
+            raise MethodUndefinedError(
                 "this network names no convolutional feature layer", remedy="say method.layer=<module name>"
             )
         if layer not in modules:
