@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench fuzz data lock clean kill
+.PHONY: help setup demo test check format bench docs fuzz data lock clean kill
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -41,6 +41,10 @@ format: setup ## put the code into the project's format
 
 bench: setup ## speed, as ratios measured side by side in one run
 	$(BIN)/python scripts/bench.py
+
+docs: setup ## add new choices to the list in README.md and new methods to the table in docs/NETWORKS.md
+	$(BIN)/python scripts/make_lists.py
+	$(BIN)/python scripts/make_networks.py --methods
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings

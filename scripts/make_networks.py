@@ -1,6 +1,7 @@
 """Writes docs/NETWORKS.md: what the networks are, which method works on which, and what each costs, all of it by running.
 
 python scripts/make_networks.py            # sizes, methods, compilation, half precision: some minutes
+python scripts/make_networks.py --methods  # adds the methods that the page has no row for: seconds
 python scripts/make_networks.py --measure  # adds seconds and memory of each network at its own size, where they are not
 yet there
 """
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -134,17 +137,37 @@ def width(network: VideoModel) -> int:
     return sum(parameter[0].numel() for parameter in head)
 
 
-def defined(group: Mapping[str, Small], reasons: list[str]) -> Table:
-    """Returns a row for each method and a column for each kind of network; adds why a method is not defined to `reasons`."""
+def defined(group: Mapping[str, Small], reasons: list[str], rows: Table | None = None) -> Table:
+    """Returns a row for each method and a column for each kind of network; adds why a method is not defined to `reasons`.
+
+    Args:
+        group: The networks.
+        reasons: Numbered from 1 in the marks of the table.
+        rows: A table that was made before: only methods that have no row in it are tried.
+    """
+    marks = {row[0].strip("`"): row[1:] for row in rows or []}
+    missing = [name for name in METHODS if name not in marks]
     columns = []
     for small in group.values():
         network = small.make()
         clip = query(network)
-        columns.append([_mark(refusal(name, network, clip), reasons) for name in METHODS])
-    return [
-        ["method", *group],
-        *([f"`{name}`", *marks] for name, marks in zip(METHODS, zip(*columns, strict=True), strict=True)),
-    ]
+        columns.append([_mark(refusal(name, network, clip), reasons) for name in missing])
+    marks |= {name: list(row) for name, row in zip(missing, zip(*columns, strict=True), strict=True)}
+    return [["method", *group], *([f"`{name}`", *marks[name]] for name in METHODS)]
+
+
+def with_methods(text: str) -> str:
+    """Returns the page with a row for every method, and none for a method that is gone."""
+    numbered = re.findall(r"^\d+\. (.+)$", text, re.MULTILINE)
+    reasons = list(numbered)
+    page = cells(text, "## What is defined for what")
+    for group in (CONVOLUTIONAL, RECURRENT, ATTENTIVE):
+        start = page.index(["method", *group])
+        rest = page[start + 1 :]
+        rows = [page[start], *takewhile(lambda row: row[0] != "method", rest)]
+        text = text.replace(markdown(rows), markdown(defined(group, reasons, rows)))
+    old, new = ("\n".join(f"{n}. {reason}" for n, reason in enumerate(many, 1)) for many in (numbered, reasons))
+    return text.replace(old, new)
 
 
 def _mark(reason: str | None, reasons: list[str]) -> str:
@@ -293,9 +316,13 @@ def main() -> None:
         metavar="MODEL",
         help="with --measure: these networks alone",
     )
+    parser.add_argument("--methods", action="store_true", help="only add the methods that the page has no row for")
     arguments = parser.parse_args()
     text = DOCS.read_text("utf-8") if DOCS.exists() or arguments.measure else ""
     before = cells(text, MEASURED)
+    if arguments.methods:
+        _write(with_methods(text))
+        return
     if not arguments.measure:
         _write(document(before or [HEADING]))
         return

@@ -12,6 +12,7 @@ from torch import Tensor
 import toys
 from vidattr.api import read_clip
 from vidattr.methods.cam.grad_cam import GradCAM, Pool
+from vidattr.methods.cam.layer_cam import LayerCAM
 from vidattr.methods.cam.saliency_tubes import SaliencyTubes
 from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
@@ -66,6 +67,11 @@ def agree(model: VideoModel, query: Query) -> None:
     assert relative(GradCAM(pool=Pool.spacetime)(model, query).extras["cam"], attribution[:, 0]) < 1e-4
     upsampled = captum.LayerAttribution.interpolate(attribution, tuple(frames.shape[2:]), interpolate_mode="trilinear")
     assert relative(GradCAM(pool=Pool.spacetime)(model, query).map, upsampled[:, 0].float()) < 1e-4
+
+    # captum has no LayerCAM. It has the product G · A, whose positive part is ReLU(G) · A where A ≥ 0, as after a ReLU.
+    assert model.activations(frames)[1].min() >= 0
+    product = captum.LayerGradientXActivation(model.module, layer).attribute(leaf, target)
+    assert relative(LayerCAM()(model, query).extras["cam"], product.clamp(min=0).sum(1)) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

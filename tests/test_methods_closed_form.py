@@ -18,6 +18,7 @@ from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.baselines.center import Center
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM, Pool
+from vidattr.methods.cam.layer_cam import LayerCAM
 from vidattr.methods.cam.saliency_tubes import SaliencyTubes, Upsample
 from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
@@ -305,6 +306,42 @@ def test_grad_cam_at_another_layer_and_at_none() -> None:
         GradCAM()(toys.network(toys.Linear()), query)
     with pytest.raises(ConfigError, match=r"expected: features \(N, c, t, h, w\)"):
         GradCAM(layer="fc")(model, query)
+
+
+@pytest.mark.parametrize("make", [toys.conv_net, toys.cnn_lstm])
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("score", [Score.logit, Score.prob])
+def test_layer_cam_against_its_equation(make: object, relu: bool, score: Score) -> None:
+    model, query = make(max_batch=2), toys.query()  # type: ignore[operator]
+    result = LayerCAM(relu=relu, score=score)(model, query)
+    for n, (clip, y) in enumerate(zip(query.frames, query.target, strict=True)):
+        A, G = activations_and_gradients(model, clip, int(y), score)
+        cam = torch.zeros(A.shape[1:], dtype=torch.float64)
+        for c, t, i, j in np.ndindex(*A.shape):
+            cam[t, i, j] += max(G[c, t, i, j], 0.0) * A[c, t, i, j]
+        close(result.extras["cam"][n], cam.clamp(min=0) if relu else cam)
+    assert result.extras["cam"].abs().max() > 0
+
+
+def test_layer_cam_of_a_pooled_linear_head_keeps_the_channels_of_positive_weight() -> None:
+    # G_c = W_yc / V at every position, so that cam = Σ_c max(W_yc, 0) A_c / V; with weights that are all positive it is Grad-CAM.
+    model, query = toys.conv_net(), toys.query()
+    A = model.activations(query.frames)[1].detach()
+    weight = model.module.fc.weight[query.target].clamp(min=0)
+    close(LayerCAM()(model, query).extras["cam"], torch.einsum("nc,ncthw->nthw", weight, A) / A[0, 0].numel())
+    assert not torch.allclose(LayerCAM()(model, query).map, GradCAM()(model, query).map, rtol=1e-2)
+    model.module.fc.weight.abs_()
+    for pool in Pool:
+        close(LayerCAM()(model, query).extras["cam"], GradCAM(pool=pool)(model, query).extras["cam"])
+
+
+def test_layer_cam_at_an_early_layer_is_as_fine_as_that_layer() -> None:
+    model, query = toys.conv_net(), toys.query()
+    assert LayerCAM(layer="stem.0")(model, query).extras["cam"].shape == (3, 2, 3, 4)
+    with pytest.raises(ConfigError, match="unknown layer 'featurs'"):
+        LayerCAM(layer="featurs")(model, query)
+    with pytest.raises(ConfigError, match="no convolutional feature layer"):
+        LayerCAM()(toys.network(toys.Linear()), query)
 
 
 @pytest.mark.parametrize(("frames", "steps"), [(4, 2), (5, 2), (4, 1), (3, 3)])

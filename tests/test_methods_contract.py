@@ -349,7 +349,7 @@ def test_every_option_matters(
     monkeypatch.chdir(tmp_path)
     cv2.imwrite(OWN_IMAGE, np.full((4, 4, 3), 40, dtype=np.uint8))
     beside = BESIDE.get(field, {})
-    for make in (curved, toys.conv_net, toys.stepwise, toys.transformer):
+    for make in (curved, toys.conv_net, toys.cnn_lstm, toys.stepwise, toys.transformer):
         before = answer(name, make, **beside)
         after = answer(name, make, **{**beside, **BESIDE.get(str(value), {}), field: value})
         refused = isinstance(after, str) and f"{field}={value}" in after

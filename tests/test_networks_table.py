@@ -66,7 +66,7 @@ def test_every_model_and_every_method_has_its_row() -> None:
     assert [row[0] for row in STATEMENTS[1:]] == [f"`{name}`" for name in SMALL]
     for group in (CONVOLUTIONAL, RECURRENT, ATTENTIVE):
         assert ["method", *group] in DEFINED
-        assert all(list(column(name)) == METHODS for name in group)
+        assert all(list(column(name)) == METHODS for name in group), "`python scripts/make_networks.py --methods`"
     assert all("`hf`" in PAGE and f"`{name}`" in PAGE for name in models)
 
 

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT, Command
 
+sys.path.append(str(ROOT / "scripts"))
+
+import make_lists
+
 README = (ROOT / "README.md").read_text()
 
 
 def commands() -> list[str]:
     return [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def test_the_readme_lists_every_choice() -> None:
+    if make_lists.table() not in README:
+        pytest.fail(
+            "the table of choices in README.md is not that of configs/; `python scripts/make_lists.py` writes it"
+        )
+
+
+def test_only_variants_of_a_listed_choice_are_left_out_of_the_list() -> None:
+    for role in make_lists.ROLES:
+        names, variants = make_lists.choices(role)
+        classes = make_lists.targets(role)
+        assert len(names) + variants == len(list((ROOT / "configs" / role).glob("*.yaml")))
+        assert {classes[name] for name in names} == set(classes.values())
 
 
 def test_every_command_of_the_readme_works(vidattr: Command, tmp_path: Path) -> None:

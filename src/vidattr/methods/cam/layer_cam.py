@@ -1,0 +1,67 @@
+"""LayerCAM: the features of any layer, each weighted by its own positive gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vidattr.methods.shared.gradients import derivative
+from vidattr.methods.shared.scores import Score, chunks, score_of
+from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
+from vidattr.models.network.network import VideoModel
+from vidattr.types import Explanation, Query
+
+
+@dataclass(frozen=True)
+class LayerCAM:
+    """LayerCAM (Jiang, Zhang, Hou, Cheng and Wei, IEEE TIP 2021, eq. 5 to 7), in space and time.
+
+    With A (c, t, h, w) the features of `layer` and G = ∂s_y/∂A, every position of every channel has its own weight
+    ReLU(G_c(t, i, j)), and cam(t, i, j) = ReLU(Σ_c ReLU(G_c(t, i, j)) · A_c(t, i, j)); the map is cam, resized to the
+    frames. Because no weight is averaged over positions, layers near the input give maps too, finer than Grad-CAM's.
+
+    Unlike the paper, which fuses the maps of several layers after scaling those of the first layers by tanh (eq. 8), one
+    call explains one layer: scaling depends on the largest value of a map, and a map is stored unscaled.
+
+    Attributes:
+        score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
+        layer: Name of the module whose output is A; None: the network's own last convolution.
+        relu: Whether negative values of the sum are set to 0, as in eq. 7. After a ReLU in the network A ≥ 0, and
+            there are none.
+        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
+
+    The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
+    """
+
+    version: ClassVar[int] = 1
+
+    score: Score = Score.logit
+    layer: str | None = None
+    relu: bool = True
+    time_upsample: TimeUpsample = TimeUpsample.linear
+
+    @property
+    def passes(self) -> int:
+        """One forward pass per clip, and a backward pass down to `layer`."""
+        return 1
+
+    def __call__(self, model: VideoModel, query: Query) -> Explanation:
+        """Explains N clips by one forward pass each and a backward pass that ends at `layer`.
+
+        Raises:
+            ConfigError: The network has no such layer, or names no layer of convolutional features.
+        """
+        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
+        T, H, W = query.frames.shape[2:]
+        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
+
+    @torch.enable_grad()
+    def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
+        logits, leaf = model.activations(frames, self.layer)
+        slope = derivative(score_of(logits, target, self.score, model.output), leaf)
+        features, gradient = (model.volume(tensor.detach(), len(frames)) for tensor in (leaf, slope))
+        cam = (gradient.relu() * features).sum(1)
+        return cam.relu() if self.relu else cam
