@@ -32,6 +32,7 @@ from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
+from vidattr.protocols import MapBatch
 from vidattr.run import runner
 from vidattr.types import Query, Truth
 
@@ -120,10 +121,10 @@ def deletion_insertion(name: str, network: VideoModel, rounds: int, steps: int) 
     order = maps[0].flatten(1).argsort(1, descending=True).argsort(1).view(1, *query.frames.shape[2:])
     empty: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * query.frames.shape[2]
     truth = [Truth("clip", "", "clip", empty, None)]
-    metric = DeletionInsertion(steps=steps)
+    metric, batch = DeletionInsertion(steps=steps), MapBatch(maps, query, truth, network)
     return pair(
         f"deletion/insertion, {steps} steps, against one forward a step ({name})",
-        lambda: metric(network, query, truth, maps),
+        lambda: metric.score_maps(batch),
         lambda: deletion_loop(network, query, order, metric.steps),
         rounds,
     )

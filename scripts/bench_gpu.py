@@ -45,7 +45,7 @@ from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.models.timesformer import TimeSformer, network_of
-from vidattr.protocols import Method
+from vidattr.protocols import MapBatch, Method
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]
@@ -365,7 +365,8 @@ class Bench:
                 network.device
             )
             empty: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * query.frames.shape[2]
-            return (lambda: metric(network, query, [Truth("clip", "", "clip", empty, None)], maps)), 1
+            batch = MapBatch(maps, query, [Truth("clip", "", "clip", empty, None)], network)
+            return (lambda: metric.score_maps(batch)), 1
         method = vidattr.load_method(target.what, **target.fields)
         return (lambda: method(network, dataclasses.replace(query, memo={}))), 1  # without what an earlier call kept
 

@@ -11,6 +11,7 @@ import toys
 from vidattr.errors import ConfigError
 from vidattr.metrics.deletion_insertion import DeletionInsertion, Fill, Order, boundaries, rank
 from vidattr.models.network.network import VideoModel
+from vidattr.protocols import MapBatch
 from vidattr.types import Query, Scores, Truth
 from vidattr.video.blur import rise_blur as blur
 
@@ -55,7 +56,7 @@ def ones(clips: int = 1, first_seed: int = 0) -> Query:
 
 def judge(metric: DeletionInsertion, model: VideoModel, query: Query, maps: Tensor) -> Scores:
     truth = [Truth(str(n), "", "", ((),), None) for n in range(len(query.seeds))]
-    return metric(model, query, truth, maps)
+    return metric.score_maps(MapBatch(maps, query, truth, model))
 
 
 TO_ZERO = DeletionInsertion(insertion_base=Fill.zero)
@@ -276,5 +277,5 @@ def test_directions_and_refusals() -> None:
     ]
     with pytest.raises(ConfigError, match=r"metric.steps=0"):
         DeletionInsertion(steps=0)
-    with pytest.raises(ValueError, match="model is None"):
-        DeletionInsertion()(None, ones(), [], torch.zeros(1, 1, *SIZE[1:]))
+    with pytest.raises(ValueError, match="was given none"):
+        DeletionInsertion().score_maps(MapBatch(torch.zeros(1, 1, *SIZE[1:]), ones(), []))

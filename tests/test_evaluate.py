@@ -45,8 +45,8 @@ def test_evaluate_computes_no_map_and_judges_nothing_twice(
     vidattr("run", "method=grad_cam", *PLAIN)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     calls: list[int] = []
-    real = SpatialPointing.__call__
-    monkeypatch.setattr(SpatialPointing, "__call__", lambda self, *a: calls.append(1) or real(self, *a))
+    real = SpatialPointing.score_maps
+    monkeypatch.setattr(SpatialPointing, "score_maps", lambda self, *a: calls.append(1) or real(self, *a))
     first = vidattr("evaluate", "method=grad_cam", *SMALL, "--format", "csv")
     assert calls
     calls.clear()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import toys
 from vidattr.metrics.flicker import Flicker
+from vidattr.protocols import MapBatch
 from vidattr.types import Truth
 
 EMPTY: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * 4
@@ -17,7 +18,8 @@ EMPTY: tuple[tuple[tuple[float, float, float, float], ...], ...] = ((),) * 4
 def judge(*maps: Tensor) -> list[float]:
     query = toys.query(1, size=(3, *maps[0].shape))
     found: list[float] = (
-        Flicker()(None, query, [Truth("clip", "", "clip", EMPTY, None)], torch.stack(maps)[:, None])
+        Flicker()
+        .score_maps(MapBatch(torch.stack(maps)[:, None], query, [Truth("clip", "", "clip", EMPTY, None)]))
         .columns["flicker"][:, 0]
         .tolist()
     )

@@ -15,6 +15,7 @@ import torch
 from conftest import Command
 from vidattr.config.compose import experiments
 from vidattr.metrics.flicker import Flicker
+from vidattr.metrics.rerun.timing import Timing
 from vidattr.metrics.spatial_pointing import SpatialPointing
 from vidattr.run.job import run_folder
 
@@ -60,15 +61,15 @@ def test_without_a_box_a_segment_or_a_finite_map_a_table_is_nan_and_says_why(vid
 def test_the_clip_that_a_metric_fails_on_is_found_and_the_others_keep_their_bits(
     vidattr: Command, unboxed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Flicker.__call__
+    real = Flicker.score_maps
 
-    def picky(self, model, query, truth, maps, methods=()):
-        if any(one.clip == "disc-1" for one in truth):
+    def picky(self, batch):
+        if any(one.clip == "disc-1" for one in batch.truth):
             raise ZeroDivisionError("by zero")
-        return real(self, model, query, truth, maps, methods)
+        return real(self, batch)
 
     assert vidattr("run", *BASE, *QUIET).code == 0
-    monkeypatch.setattr(Flicker, "__call__", picky)
+    monkeypatch.setattr(Flicker, "score_maps", picky)
     found = vidattr("evaluate", *BASE, "metric=flicker", "--quiet")
     assert found.code == 1
     assert "Traceback" not in found.err
@@ -80,7 +81,7 @@ def test_the_clip_that_a_metric_fails_on_is_found_and_the_others_keep_their_bits
     assert (one["clip"], one["stage"], one["type"]) == ("disc-1", "judge", "ZeroDivisionError")
     assert "in picky" in one["traceback"]
 
-    monkeypatch.setattr(Flicker, "__call__", real)
+    monkeypatch.setattr(Flicker, "score_maps", real)
     assert vidattr("evaluate", *BASE, "metric=flicker", "--quiet").code == 0
     again = pd.read_csv(scores)
     assert list(again["clip"]) == ["disc-0", "disc-1", "disc-2"]
@@ -91,22 +92,23 @@ def test_the_clip_that_a_metric_fails_on_is_found_and_the_others_keep_their_bits
 def test_a_metric_that_fails_on_one_method_alone_judges_the_others(
     vidattr: Command, unboxed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Flicker.__call__
+    real = Timing.score_methods
 
-    def picky(self, model, query, truth, maps, methods=()):
+    def picky(self, batch, methods):
         if any(type(method).__name__ == "Gradient" for method in methods):
             raise KeyError("of gradient")
-        return real(self, model, query, truth, maps, methods)
+        return real(self, batch, methods)
 
     assert vidattr("run", *BASE, *QUIET).code == 0
     assert vidattr("run", "method=grad_cam", *BASE[1:], *QUIET).code == 0
-    monkeypatch.setattr(Flicker, "__call__", picky)
-    found = vidattr("evaluate", "method=gradient,grad_cam", *BASE[1:], "metric=flicker", "--quiet")
+    monkeypatch.setattr(Timing, "score_methods", picky)
+    quick = ("metric=timing", "metric.warmup=0", "metric.repeats=1")
+    found = vidattr("evaluate", "method=gradient,grad_cam", *BASE[1:], *quick, "--quiet")
     assert found.code == 1
     assert found.err.count("Traceback (most recent call last)") == 1, (
         "no clip of it could be judged, all for one reason"
     )
-    rows = {path.parents[3].name: len(pd.read_csv(path)) for path in unboxed.rglob("scores/flicker-*.csv")}
+    rows = {path.parents[3].name: len(pd.read_csv(path)) for path in unboxed.rglob("scores/timing-*.csv")}
     assert rows == {"grad_cam": 3, "random": 3, "center": 3}
 
 
@@ -158,3 +160,24 @@ def test_a_kill_between_two_names_leaves_no_score_without_its_row(
 def test_metrics_say_when_a_clip_is_not_judged() -> None:
     for metric in (SpatialPointing, Flicker):
         assert metric.unjudged
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "table"])
+def test_a_metric_written_for_the_earlier_protocol_is_told_the_new_one(
+    vidattr: Command, unboxed: Path, verb: str
+) -> None:
+    (unboxed / "mine/metric").mkdir(parents=True)
+    (unboxed / "mine/metric/old.yaml").write_text("_target_: old_metric.Old\n")
+    (unboxed / "old_metric.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\n"
+        "class Old:\n"
+        "    version = 1\n"
+        "    needs_network = False\n"
+        "    def __call__(self, model, query, truth, maps, methods=()): ...\n"
+        "    def summary(self): return ()\n"
+    )
+    found = vidattr(verb, *BASE, "metric=old", "--add-configs", "mine")
+    assert (found.code, "Traceback" in found.err) == (2, False)
+    for words in ("metric=old: old_metric.Old is no metric", "score_maps(batch)", "is score_maps or score_methods now"):
+        assert words in " ".join(found.err.split())

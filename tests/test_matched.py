@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +18,8 @@ from torch.nn.functional import interpolate
 import toys
 from conftest import Command
 from vidattr.errors import ConfigError
+from vidattr.evaluate import noise as noise_rows
+from vidattr.evaluate.noise import draws_of, noise_scores
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
@@ -31,6 +33,7 @@ from vidattr.metrics.shared import matched_noise
 from vidattr.metrics.shared.matched_noise import noise
 from vidattr.metrics.spatial_pointing import SpatialPointing
 from vidattr.metrics.temporal_pointing import TemporalPointing
+from vidattr.protocols import MapBatch, Method
 from vidattr.types import Column, Query, Scores, Truth
 
 SIZE = (12, 32, 32)
@@ -138,13 +141,14 @@ class Mean:
     """A metric that says how far a map is from being white: the correlation of neighbours."""
 
     version: ClassVar[int] = 1
-    needs_network: ClassVar[bool] = False
+    unjudged: ClassVar[str] = ""
     noise_draws: int = 3
 
-    def __call__(self, model: object, query: Query, truth: object, maps: Tensor, methods: object = ()) -> Scores:
-        assert len(methods) == len(maps)  # type: ignore[arg-type]
-        assert all(isinstance(method, Random) for method in methods)  # type: ignore[attr-defined]
-        assert len(query.seeds) == maps.shape[1] == len(truth)  # type: ignore[arg-type]
+    def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
+        maps = batch.maps
+        assert len(methods) == len(maps)
+        assert all(isinstance(method, Random) for method in methods)
+        assert len(batch.query.seeds) == maps.shape[1] == len(batch.truth)
         a, b = maps[..., 1:].flatten(2), maps[..., :-1].flatten(2)
         a, b = a - a.mean(2, keepdim=True), b - b.mean(2, keepdim=True)
         return Scores({"alike": ((a * b).sum(2) / (a.square().sum(2) * b.square().sum(2)).sqrt()).double()})
@@ -159,28 +163,28 @@ def test_every_method_is_given_its_own_noise_and_the_baselines_none(monkeypatch:
     truth = [Truth(str(n), "", "", ((),) * SIZE[0], None) for n in range(3)]
     maps = torch.stack([torch.stack([make(n) for n in range(3)]) for make in (upsampled, white, white)])
     methods = [GradCAM(), GradCAM(), Random()]
-    found = matched_noise.scores(Mean(), None, query, truth, maps, methods, ["a", "b", "random"])
+    found = noise_scores(Mean(), MapBatch(maps, query, truth), methods, ["a", "b", "random"])
     assert set(found) == {0, 1}
     assert found[0]["alike"].shape == (3,)
     assert (found[0]["alike"] > 0.8).all()
     assert (found[1]["alike"].abs() < 0.1).all()
-    monkeypatch.setattr(matched_noise, "_AT_ONCE", 1)
-    one_by_one = matched_noise.scores(Mean(), None, query, truth, maps, methods, ["a", "b", "random"])
+    monkeypatch.setattr(noise_rows, "_AT_ONCE", 1)
+    one_by_one = noise_scores(Mean(), MapBatch(maps, query, truth), methods, ["a", "b", "random"])
     assert all(torch.equal(one_by_one[m]["alike"], found[m]["alike"]) for m in found)
-    assert matched_noise.scores(Mean(noise_draws=0), None, query, truth, maps, methods, ["a", "b", "c"]) == {}
+    assert noise_scores(Mean(noise_draws=0), MapBatch(maps, query, truth), methods, ["a", "b", "c"]) == {}
 
 
 @pytest.mark.parametrize("metric", [SpatialPointing, TemporalPointing, DeletionInsertion, Flicker, MinRatio])
 def test_metrics_of_maps_have_noise_and_refuse_less_than_none(metric: type) -> None:
-    assert matched_noise.draws_of(metric()) > 0
-    assert matched_noise.draws_of(metric(noise_draws=0)) == 0
+    assert draws_of(metric()) > 0
+    assert draws_of(metric(noise_draws=0)) == 0
     with pytest.raises(ConfigError, match=r"metric.noise_draws=-1"):
         metric(noise_draws=-1)
 
 
 @pytest.mark.parametrize("metric", [Sanity, Timing])
 def test_metrics_that_run_the_methods_have_none(metric: type) -> None:
-    assert matched_noise.draws_of(metric()) == 0
+    assert draws_of(metric()) == 0
 
 
 SMALL = ("dataset.clips=4", "dataset.frames=16", "dataset.size=64", "--quiet")

@@ -19,6 +19,7 @@ from vidattr.methods.perturbation.pyramid import PYRAMIDS, Perturbation, perturb
 from vidattr.methods.perturbation.solver import Context, Variant
 from vidattr.metrics.rerun.min_ratio import MinRatio
 from vidattr.models.network.network import VideoModel
+from vidattr.protocols import MapBatch
 from vidattr.types import Query
 
 T, H, W = 4, 8, 8
@@ -48,8 +49,8 @@ def planted(clips: int = 2) -> tuple[VideoModel, Query, Tensor]:
 
 def test_the_grid_finds_the_first_ratio_that_holds_all_the_evidence() -> None:
     network, query, map = planted()
-    found = MinRatio(ratios=GRID, epsilon=[0.0, 0.5])(
-        network, query, [], torch.stack([map, -map]), [Gradient(), Gradient()]
+    found = MinRatio(ratios=GRID, epsilon=[0.0, 0.5]).score_methods(
+        MapBatch(torch.stack([map, -map]), query, [], network), [Gradient(), Gradient()]
     )
     assert found.columns["min_ratio_0"].tolist() == [[0.2, 0.2], [1.0, 1.0]]  # the block is the last of the other map
     assert found.columns["f_clip"][0].tolist() == pytest.approx([1 / (1 + math.exp(-4))] * 2, abs=1e-7)
@@ -62,7 +63,9 @@ def test_the_grid_finds_the_first_ratio_that_holds_all_the_evidence() -> None:
 def test_bisection_closes_in_on_the_share_of_the_block() -> None:
     network, query, map = planted()
     for halvings, expected in ((1, 0.15), (2, 0.125), (3, 0.125)):
-        found = MinRatio(ratios=GRID, epsilon=[0.0], bisection=halvings)(network, query, [], map[None], [Gradient()])
+        found = MinRatio(ratios=GRID, epsilon=[0.0], bisection=halvings).score_methods(
+            MapBatch(map[None], query, [], network), [Gradient()]
+        )
         assert found.columns["min_ratio_0"][0].tolist() == pytest.approx([expected] * 2)
 
 
@@ -72,11 +75,13 @@ def test_what_the_network_gets_wrong_or_has_no_map_is_not_judged() -> None:
     maps[1, 0, 0, 0, 0] = torch.nan
     wrong = replace(query, target=torch.tensor([1, 0]))
     judge = MinRatio(ratios=GRID, epsilon=[0.0])
-    found = judge(network, wrong, [], maps, [Gradient(), Gradient()]).columns["min_ratio_0"]
+    found = judge.score_methods(MapBatch(maps, wrong, [], network), [Gradient(), Gradient()]).columns["min_ratio_0"]
     assert found.isnan().tolist() == [[True, False], [True, False]]
-    found = judge(network, query, [], maps, [Gradient(), Gradient()]).columns["min_ratio_0"]
+    found = judge.score_methods(MapBatch(maps, query, [], network), [Gradient(), Gradient()]).columns["min_ratio_0"]
     assert found.isnan().tolist() == [[False, False], [True, False]]
-    anyway = replace(judge, correct_only=False)(network, wrong, [], maps, [Gradient(), Gradient()])
+    anyway = replace(judge, correct_only=False).score_methods(
+        MapBatch(maps, wrong, [], network), [Gradient(), Gradient()]
+    )
     assert anyway.columns["min_ratio_0"].isnan().tolist() == [[False, False], [True, False]]
 
 
@@ -85,7 +90,7 @@ def test_a_method_that_takes_ratios_is_asked_for_each_whatever_its_own() -> None
     query = replace(query, target=model(query.frames).argmax(1))
     method = ExtremalPerturbation(areas=[0.9], iterations=4, seed_step=2, seed_sigma=2.0, stop_window=None)
     maps = torch.rand(1, 2, *query.frames.shape[2:])
-    found = MinRatio(ratios=[0.2, 0.4], epsilon=[0.0])(model, query, [], maps, [method])
+    found = MinRatio(ratios=[0.2, 0.4], epsilon=[0.0]).score_methods(MapBatch(maps, query, [], model), [method])
     expected = replace(method, areas=[0.2, 0.4])(model, query).extras["probability"][..., -1].double()
     torch.testing.assert_close(found.curves["probability"][0, :, :2], expected, rtol=1e-9, atol=0)
     assert torch.equal(found.curves["probability"][0, :, 2], found.columns["f_clip"][0])
@@ -109,7 +114,7 @@ def test_the_clip_is_shown_with_what_the_mask_holds_kept_whatever_the_method_sho
         **{k: enums[k](v) for k, v in fields.items()},
     )
     maps = torch.rand(1, 2, *query.frames.shape[2:])
-    found = MinRatio(ratios=[0.3], epsilon=[0.9])(model, query, [], maps, [method])
+    found = MinRatio(ratios=[0.3], epsilon=[0.9]).score_methods(MapBatch(maps, query, [], model), [method])
     masks = method(model, query).extras["masks"][:, 0]
     kept, _ = perturb(PYRAMIDS[method.perturbation](query.frames), torch.arange(2), masks)
     expected = model.probabilities(kept).gather(1, query.target[:, None])[:, 0].double()
@@ -121,17 +126,21 @@ def test_the_clip_is_shown_with_what_the_mask_holds_kept_whatever_the_method_sho
 
 def test_a_map_has_one_unit_of_area_only() -> None:
     network, query, map = planted()
-    found = MinRatio(ratios=GRID, epsilon=[0.0])(network, query, [], map[None], [Gradient()])
+    found = MinRatio(ratios=GRID, epsilon=[0.0]).score_methods(MapBatch(map[None], query, [], network), [Gradient()])
     assert found.columns["padded_0"].isnan().all()
     assert [column.optional for column in MinRatio(epsilon=[0.0]).summary()] == [False, True, False]
 
 
 def test_bisection_goes_below_the_first_ratio_and_counts_are_rounded() -> None:
     network, query, map = planted()
-    found = MinRatio(ratios=[0.5], epsilon=[0.0], bisection=2)(network, query, [], map[None], [Gradient()])
+    found = MinRatio(ratios=[0.5], epsilon=[0.0], bisection=2).score_methods(
+        MapBatch(map[None], query, [], network), [Gradient()]
+    )
     assert found.columns["min_ratio_0"][0].tolist() == [0.125, 0.125]  # 0.5, 0.25, 0.125: all of the block
     # 31.6 of 256 voxels are 32 by rounding, which is the whole block of 32, and 31 by truncation.
-    found = MinRatio(ratios=[31.6 / 256], epsilon=[0.0])(network, query, [], map[None], [Gradient()])
+    found = MinRatio(ratios=[31.6 / 256], epsilon=[0.0]).score_methods(
+        MapBatch(map[None], query, [], network), [Gradient()]
+    )
     assert found.columns["min_ratio_0"][0].tolist() == pytest.approx([31.6 / 256] * 2)
 
 
@@ -140,7 +149,7 @@ def test_all_ratios_of_all_clips_share_their_batches() -> None:
     sizes: list[int] = []
     network.max_batch = 4
     network.module.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
-    MinRatio(ratios=GRID)(network, query, [], map[None], [Random()])
+    MinRatio(ratios=GRID).score_methods(MapBatch(map[None], query, [], network), [Random()])
     assert sum(sizes) == 3 + 3 * len(GRID)
     assert max(sizes) <= 4
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.evaluate.summary import summed_up
 from vidattr.metrics.spatial_pointing import Protocol, SpatialPointing, Ties, ToleranceMode
+from vidattr.protocols import MapBatch
 from vidattr.types import Box, Query, Truth
 
 H, W = 20, 24
@@ -34,7 +35,7 @@ def point(x: int, y: int, size: tuple[int, int] = (H, W)) -> Tensor:
 
 
 def judge(metric: SpatialPointing, truth: list[Truth], maps: Tensor) -> dict[str, Tensor]:
-    return dict(metric(None, query(len(truth)), truth, maps).columns)
+    return dict(metric.score_maps(MapBatch(maps, query(len(truth)), truth)).columns)
 
 
 def one(metric: SpatialPointing, boxes: tuple[Box, ...], maps: Tensor) -> dict[str, float]:
@@ -120,7 +121,7 @@ def test_released_protocol_scores_clips_without_any_box_only_when_told() -> None
 def test_a_constant_map_scores_chance_and_not_where_the_array_begins() -> None:
     flat = torch.zeros(1, 1, 1, H, W)
     truth = [truth_of(((0.0, 0.0, 5.0, 6.0),))]
-    scores = FIXED(None, query(1), truth, flat)
+    scores = FIXED.score_maps(MapBatch(flat, query(1), truth))
     chance = scores.reference["chance"]["step_corrected"]
     assert 0 < chance < 1
     torch.testing.assert_close(scores.columns["step_corrected"][0], chance, rtol=1e-12, atol=0)
@@ -200,7 +201,7 @@ def test_against_a_literal_twin(protocol: Protocol) -> None:
     truth, maps = random_case()
     radius = 2.0
     metric = SpatialPointing(tolerance=radius, tolerance_mode=ToleranceMode.fixed, protocols=[protocol])
-    scores = metric(None, query(len(truth)), truth, maps)
+    scores = metric.score_maps(MapBatch(maps, query(len(truth)), truth))
     for n, clip in enumerate(truth):
         for m in range(2):
             rate, frames, chance = literal(protocol, radius, round(H / 14 - 1), clip, maps[m, n].tolist())
@@ -225,7 +226,7 @@ def test_a_clip_scores_the_same_alone() -> None:
 
 def judged_rows(metric: SpatialPointing, truth: list[Truth], maps: Tensor) -> list[pd.DataFrame]:
     """The rows of each of M maps, as they are stored."""
-    scores = metric(None, query(len(truth)), truth, maps)
+    scores = metric.score_maps(MapBatch(maps, query(len(truth)), truth))
     keys = {"clip": [t.clip for t in truth], "label": [t.label for t in truth], "video": [t.video for t in truth]}
     return [
         pd.DataFrame(keys | {name: v[m].numpy() for name, v in scores.columns.items()} | scores.notes)
@@ -268,7 +269,9 @@ def test_there_is_no_best_point_without_boxes() -> None:
 @pytest.mark.usefixtures("no_host_copies")
 @pytest.mark.parametrize("ties", list(Ties))
 def test_nothing_leaves_the_device(ties: Ties) -> None:
-    SpatialPointing(ties=ties)(None, query(1), [truth_of((), ((1.0, 1.0, 2.0, 2.0),))], torch.zeros(2, 1, 2, H, W))
+    SpatialPointing(ties=ties).score_maps(
+        MapBatch(torch.zeros(2, 1, 2, H, W), query(1), [truth_of((), ((1.0, 1.0, 2.0, 2.0),))])
+    )
 
 
 def test_columns_follow_the_protocols() -> None:

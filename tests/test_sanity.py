@@ -22,6 +22,7 @@ import toys
 from conftest import Command
 from vidattr.datasets.synthetic import Synthetic
 from vidattr.errors import ConfigError
+from vidattr.evaluate.noise import map_scores
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.methods.gradients.gradient import Gradient
@@ -33,6 +34,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import CNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
+from vidattr.protocols import MapBatch
 from vidattr.types import Explanation, Query
 from vidattr.video.decode import read
 
@@ -194,7 +196,7 @@ class Flow:
 def test_each_part_is_a_run_and_the_flow_is_computed_once() -> None:
     model, query, method = toys.conv_net(), toys.query(), Flow()
     before = copy.deepcopy(model.module.state_dict())
-    scores = Sanity()(model, query, [], method(model, query).map[None], [method])
+    scores = Sanity().score_methods(MapBatch(method(model, query).map[None], query, [], model), [method])
     assert len(method.made) == 1
     assert len(method.calls) == 1 + 4
     assert tuple(scores.points) == ("unchanged", "fc", "features", "stem")
@@ -211,7 +213,7 @@ def test_a_method_that_fails_half_way_leaves_the_network_as_it_was() -> None:
     model, query = toys.conv_net(), toys.query()
     before = copy.deepcopy(model.module.state_dict())
     with pytest.raises(RuntimeError, match="luck"):
-        Sanity()(model, query, [], torch.rand(1, 3, 4, 6, 8), [Flow(fails_at=3)])
+        Sanity().score_methods(MapBatch(torch.rand(1, 3, 4, 6, 8), query, [], model), [Flow(fails_at=3)])
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
 
 
@@ -219,7 +221,7 @@ def test_the_curve_is_that_of_randomising_by_hand() -> None:
     query, methods = toys.query(), (Gradient(), GradCAM(), Random())
     model = toys.conv_net()
     maps = torch.stack([method(model, query).map for method in methods])
-    scores = Sanity(seed=4)(model, query, [], maps, methods)
+    scores = Sanity(seed=4).score_methods(MapBatch(maps, query, [], model), methods)
     by_hand = toys.conv_net()
     for step, stage in enumerate(stages(by_hand.module), start=1):
         randomise(by_hand.module, stage, 4)
@@ -235,7 +237,7 @@ def test_the_curve_is_that_of_randomising_by_hand() -> None:
 
 def test_zero_maps_are_nan_and_not_alike() -> None:
     model, query, method = toys.network(toys.Constant(), layer="features"), toys.query(), Gradient()
-    scores = Sanity()(model, query, [], method(model, query).map[None], [method])
+    scores = Sanity().score_methods(MapBatch(method(model, query).map[None], query, [], model), [method])
     assert scores.curves["spearman"][..., 0].isnan().all()
     assert all(scores.columns[kind.value].shape == (1, 3) for kind in Similarity)
     assert all(scores.columns[kind.value].isnan().all() for kind in Similarity)
@@ -245,15 +247,15 @@ def test_zero_maps_are_nan_and_not_alike() -> None:
 @pytest.mark.usefixtures("no_host_copies")
 def test_maps_and_weights_stay_on_their_device() -> None:
     model, query, method = toys.cnn_lstm(), toys.query(), GradCAM()
-    Sanity()(model, query, [], method(model, query).map[None], [method])
+    Sanity().score_methods(MapBatch(method(model, query).map[None], query, [], model), [method])
 
 
 def test_without_a_network_or_a_method_for_each_map_nothing_starts() -> None:
     maps = torch.rand(2, 3, 4, 6, 8)
-    with pytest.raises(ValueError, match="None"):
-        Sanity()(None, toys.query(), [], maps, [Random(), Random()])
+    with pytest.raises(ValueError, match="was given none"):
+        Sanity().score_methods(MapBatch(maps, toys.query(), []), [Random(), Random()])
     with pytest.raises(ValueError, match="1 methods for 2 maps"):
-        Sanity()(toys.conv_net(), toys.query(), [], maps, [Random()])
+        map_scores(Sanity(), MapBatch(maps, toys.query(), [], toys.conv_net()), [Random()])
     for wrong in ([], [Similarity.ssim, Similarity.ssim]):
         with pytest.raises(ConfigError, match="similarities"):
             Sanity(similarities=wrong)
@@ -281,7 +283,11 @@ def test_a_trained_network_passes_and_an_edge_detector_does_not() -> None:
     query = Query(query.frames, model.probabilities(query.frames).argmax(1), query.seeds)
     methods = (Gradient(), GradCAM(), Edges())
     maps = torch.stack([method(model, query).map for method in methods])
-    spearman = Sanity(similarities=[Similarity.spearman])(model, query, [], maps, methods).curves["spearman"]
+    spearman = (
+        Sanity(similarities=[Similarity.spearman])
+        .score_methods(MapBatch(maps, query, [], model), methods)
+        .curves["spearman"]
+    )
     torch.testing.assert_close(spearman[..., 0], torch.ones(3, 3, dtype=torch.float64))
     end = spearman[..., -1].nanmedian(1).values
     assert end[:2].abs().max() < 0.3

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.temporal_pointing import FrameScore, TemporalPointing
+from vidattr.protocols import MapBatch
 from vidattr.types import Query, Truth
 
 T, F = True, False
@@ -18,7 +19,7 @@ def judge(
     N, length = maps.shape[1:3]
     truth = [Truth(str(n), "", str(n), ((),) * length, segment) for n, segment in enumerate(segments)]
     query = Query(torch.zeros(N, 3, 1, 1, 1), torch.zeros(N, dtype=torch.int64), tuple(range(N)))
-    scores = metric(None, query, truth, maps)
+    scores = metric.score_maps(MapBatch(maps, query, truth))
     return scores.columns["t_pt"], {name: columns["t_pt"].tolist() for name, columns in scores.reference.items()}
 
 
@@ -86,7 +87,7 @@ def test_random_maps_score_their_chance() -> None:
 def test_nothing_leaves_the_device(score: FrameScore) -> None:
     truth = [Truth("a", "", "a", ((),) * 2, (T, F)), Truth("b", "", "b", ((),) * 2, None)]
     query = Query(torch.zeros(2, 3, 1, 1, 1), torch.zeros(2, dtype=torch.int64), (0, 1))
-    TemporalPointing(frame_score=score)(None, query, truth, torch.zeros(3, 2, 2, 2, 2))
+    TemporalPointing(frame_score=score).score_maps(MapBatch(torch.zeros(3, 2, 2, 2, 2), query, truth))
 
 
 def test_the_interval_is_wilsons_and_the_title_says_the_polarity() -> None:

@@ -18,10 +18,12 @@ from vidattr import profiling
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.evaluate import statistics
+from vidattr.evaluate.noise import map_scores
 from vidattr.evaluate.table import build
 from vidattr.metrics.rerun import timing
 from vidattr.metrics.rerun.timing import Timing
 from vidattr.models.network.network import VideoModel
+from vidattr.protocols import MapBatch
 from vidattr.types import Column, Explanation, Query, Scores
 
 
@@ -70,7 +72,9 @@ class Busy:
 
 
 def timed(metric: Timing, *methods: Busy, clips: int = 3) -> Scores:
-    return metric(toys.conv_net(max_batch=6), toys.query(clips), [], torch.zeros(len(methods), clips, 4, 6, 8), methods)
+    return metric.score_methods(
+        MapBatch(torch.zeros(len(methods), clips, 4, 6, 8), toys.query(clips), [], toys.conv_net(max_batch=6)), methods
+    )
 
 
 def test_the_parts_are_known_and_the_rest_is_assembly(clock: Clock) -> None:
@@ -119,9 +123,8 @@ def test_time_in_the_network_is_found_without_the_methods_help() -> None:
     from vidattr.methods.baselines.random import Random
     from vidattr.methods.gradients.gradient import Gradient
 
-    found = Timing(repeats=1, warmup=0)(
-        toys.conv_net(), toys.query(), [], torch.zeros(2, 3, 4, 6, 8), (Gradient(), Random())
-    ).columns
+    batch = MapBatch(torch.zeros(2, 3, 4, 6, 8), toys.query(), [], toys.conv_net())
+    found = Timing(repeats=1, warmup=0).score_methods(batch, (Gradient(), Random())).columns
     assert (found["network"][0] > 0).all()
     assert (found["network"][1] == 0).all()
     assert (found["assembly"] > 0).all()
@@ -132,10 +135,10 @@ def test_wrong_options_and_missing_methods() -> None:
     for name, value in (("repeats", 0), ("warmup", -1), ("batch", 0)):
         with pytest.raises(ConfigError, match=f"metric.{name}={value}"):
             Timing(**{name: value})
-    with pytest.raises(ValueError, match="None"):
-        Timing()(None, toys.query(), [], torch.zeros(1, 3, 4, 6, 8), [])
+    with pytest.raises(ValueError, match="was given none"):
+        Timing().score_methods(MapBatch(torch.zeros(1, 3, 4, 6, 8), toys.query(), []), [])
     with pytest.raises(ValueError, match="0 methods for 1 maps"):
-        Timing()(toys.conv_net(), toys.query(), [], torch.zeros(1, 3, 4, 6, 8), [])
+        map_scores(Timing(), MapBatch(torch.zeros(1, 3, 4, 6, 8), toys.query(), [], toys.conv_net()), [])
 
 
 def test_the_conditions_name_machine_threads_batch_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vidattr.types import Column, Explanation, Index, Query, Scores, Truth
+from vidattr.types import Column, Explanation, Fitted, Index, Query, Scores, Truth
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from vidattr.config.runtime import Runtime
     from vidattr.models.network.network import VideoModel
     from vidattr.video.preprocessing import Preprocessing
 
@@ -74,32 +78,110 @@ class Smoothed(Method, Protocol):
         """Returns what smooths maps (…, H, W) as this method smooths its own; None: these options smooth nothing."""
 
 
+@dataclass(frozen=True)
+class MapBatch:
+    """M maps of each of N clips, and all that a metric may know of these clips.
+
+    Attributes:
+        maps: (M, N, T, H, W) on the network's device, raw; a clip that has no map is NaN throughout.
+        query: Frames, explained classes and seeds of the N clips.
+        truth: N, what is annotated.
+        model: The network; None under a metric that does not need it.
+    """
+
+    maps: Tensor
+    query: Query
+    truth: Sequence[Truth]
+    model: VideoModel | None = None
+
+    @property
+    def network(self) -> VideoModel:
+        """The network; raises ValueError where there is none."""
+        if self.model is None:
+            raise ValueError("this metric runs the network, but was given none: it has to declare needs_network = True")
+        return self.model
+
+
 class Metric(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
 
-    One whose numbers depend on the machine says on what by a further method `conditions(runtime)`, a dictionary of
-    names and plain values: it enters the caption and the name of the scores, so that those of two machines never meet
-    in one table. One that can tell the best of many trivial answers, which only all clips together decide, has
-    `fitted(rows, size)`: of the rows of N clips (a DataFrame) and the frames' (H, W) it returns a `Fitted`.
-    One that judges maps has a field `noise_draws`, the number of draws of matched noise (`matched.noise`) that it
-    judges beside each map; a metric without it, or with 0, has no matched row.
+    It is of one of three kinds, told apart by the method that computes its scores: `MapMetric`, `RerunMetric`,
+    `NetworkMetric`. Three optional protocols add what only some metrics have: `MatchedNoise`, `MachineDependent`,
+    `FittedReference`.
+
+    Attributes:
+        unjudged: When the score of a clip is NaN, as the end of the sentence "A clip is NaN where …"; "" if never.
     """
 
     version: ClassVar[int]
-    needs_network: ClassVar[bool]
-
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
-        """Judges M maps of each of N clips, `maps` being (M, N, T, H, W), and the M `methods` that made them.
-
-        `model` is None unless `needs_network`.
-        """
+    unjudged: ClassVar[str]
 
     def summary(self) -> tuple[Column, ...]:
         """Returns the columns of this metric's table."""
+
+
+@runtime_checkable
+class MapMetric(Metric, Protocol):
+    """A metric that judges stored maps.
+
+    Attributes:
+        needs_network: Whether `MapBatch.network` is used; the network is not loaded otherwise.
+    """
+
+    needs_network: ClassVar[bool]
+
+    def score_maps(self, batch: MapBatch) -> Scores:
+        """Returns one score per map and clip, (M, N); NaN where a map or a clip cannot be judged."""
+
+
+@runtime_checkable
+class RerunMetric(Metric, Protocol):
+    """A metric that runs the methods again, under other conditions than those under which the stored maps were made."""
+
+    def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
+        """Returns one score per method and clip, (M, N); the M `methods` are those that made the M maps of the batch."""
+
+
+@runtime_checkable
+class NetworkMetric(Metric, Protocol):
+    """A metric that judges the network alone; it needs neither a map nor a method, so no run has to be stored."""
+
+    def score_network(self, model: VideoModel, query: Query, truth: Sequence[Truth]) -> Scores:
+        """Returns one score per clip, (1, N).
+
+        `query.target` is the class that the clip's label names, and -1 where the network has no such class.
+        """
+
+
+@runtime_checkable
+class MatchedNoise(Metric, Protocol):
+    """A metric that also judges noise as smooth as each map, for a row "matched noise" of its table."""
+
+    @property
+    def noise_draws(self) -> int:
+        """Number of draws of noise per map, of which the mean counts; 0: none. A field of the dataclass."""
+
+
+@runtime_checkable
+class MachineDependent(Metric, Protocol):
+    """A metric whose scores hold for one machine and its settings only, as times do."""
+
+    def conditions(self, runtime: Runtime) -> Mapping[str, Any]:
+        """Returns names and plain values of what the scores hold for.
+
+        They enter the table's caption and the name of the file of scores, so that scores of two machines never stand in
+        one table.
+        """
+
+
+@runtime_checkable
+class FittedReference(Metric, Protocol):
+    """A metric that can tell the best of many trivial answers, which only all clips together decide."""
+
+    def fitted(self, rows: pd.DataFrame, size: tuple[int, int]) -> Fitted:
+        """Returns that answer's scores, for a further row of the table.
+
+        Args:
+            rows: One row a clip, as `vidattr evaluate` stores them, with the metric's `Scores.notes`.
+            size: (H, W) of the maps.
+        """

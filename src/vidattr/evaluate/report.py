@@ -14,14 +14,13 @@ from vidattr.config.compose import Experiment
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, Failure, common_traceback, failure_lines
 from vidattr.evaluate import table as tables
+from vidattr.evaluate.noise import draws_of
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import ScoreSheet, scores_identity
-from vidattr.metrics.shared.matched_noise import draws_of
-from vidattr.protocols import Metric
+from vidattr.protocols import FittedReference, Metric
 from vidattr.render.pictures import Scene
 from vidattr.render.strips import StoredStrip
 from vidattr.render.strips import draw as strips_to_png
-from vidattr.types import Fitted
 from vidattr.writing import remove, set_durable, sweep, write_text
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
@@ -61,7 +60,8 @@ def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str
 def build(jobs: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
     """Returns the table of the experiments that share dataset, model and metric."""
     experiment = jobs[0].experiment
-    columns = cast(Metric, experiment.metric).summary()
+    metric = cast(Metric, experiment.metric)
+    columns = metric.summary()
     rows = {job.experiment.title: job.rows for job in jobs}
     most = max(jobs, key=lambda job: len(job.rows)).rows
     names = dict.fromkeys(name.partition("/")[0] for name in most.columns if "/" in name)
@@ -76,13 +76,13 @@ def build(jobs: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
     remarks = [_about_noise(experiment, bool(matched)), *_otherwise(experiment, rows)]
     if baseline == tables.MATCHED and not matched:
         baseline = "random" if "random" in rows else None
-    if (why := getattr(experiment.metric, "unjudged", None)) and any(
+    if metric.unjudged and any(
         frame[c.score].isna().any() for frame in rows.values() for c in columns if c.score in frame
     ):
-        remarks.append(f"A clip is NaN where {why}.")
-    if len(most) and (fit := getattr(experiment.metric, "fitted", None)) is not None:
+        remarks.append(f"A clip is NaN where {metric.unjudged}.")
+    if len(most) and isinstance(metric, FittedReference):
         H, W = experiment.model.input.size
-        found: Fitted = fit(most, (H, W))
+        found = metric.fitted(most, (H, W))
         references[found.name] = _kept(most, weights).assign(**found.columns)
         remarks.append(found.remark)
     seed = int(experiment.config.seed)

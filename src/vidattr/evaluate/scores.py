@@ -15,8 +15,10 @@ from torch import Tensor
 from vidattr.config.compose import Experiment
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.errors import ConfigError, Failure
+from vidattr.evaluate.noise import draws_of
 from vidattr.evaluate.table import MATCHED
 from vidattr.metrics.shared import matched_noise
+from vidattr.protocols import MachineDependent
 from vidattr.render.strips import StoredStrip
 from vidattr.run.doubts import Doubts
 from vidattr.run.job import run_folder
@@ -182,13 +184,12 @@ class ScoreSheet:
 
 def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the scores of one experiment beside its maps, also the machine where it does, in the form of a key version."""
-    conditions = getattr(experiment.metric, "conditions", None)
-    noise = {"noise_version": matched_noise.VERSION} if matched_noise.draws_of(experiment.metric) else {}
-    return (
-        metric_identity(experiment, version)
-        | noise
-        | ({} if conditions is None else {"conditions": conditions(experiment.runtime)})
-    )
+    metric, identity = experiment.metric, metric_identity(experiment, version)
+    if draws_of(metric):
+        identity["noise_version"] = matched_noise.VERSION
+    if isinstance(metric, MachineDependent):
+        identity["conditions"] = metric.conditions(experiment.runtime)
+    return identity
 
 
 def read_scores(experiment: Experiment, *, baseline: bool = False) -> ScoreSheet:

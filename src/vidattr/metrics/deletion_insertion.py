@@ -16,9 +16,8 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.protocols import MapBatch
+from vidattr.types import Column, Scores
 from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import Preprocessing
 
@@ -78,26 +77,15 @@ class DeletionInsertion:
         if not 1 <= self.steps <= _MOST:
             raise ConfigError(f"metric.steps={self.steps}", expected=f"1 to {_MOST}")
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
-        """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
+    def score_maps(self, batch: MapBatch) -> Scores:
+        """Judges M maps of each of N clips; maps that are not finite are NaN.
 
         Returns:
             `deletion`, `insertion`, `over_all`, and the ends of the curves, `f_clip` (of x), `f_deleted` and `f_base`
             (of the two fills); the curves (M, N, steps + 1); as reference what a curve that never leaves its one end or
             its other end would score: `whole_clip`, f(x), and `filled_clip`, f of the fill.
-
-        Raises:
-            ValueError: There is no network.
         """
-        if model is None:
-            raise ValueError("deletion and insertion ask the network: model is None")
+        model, query, maps = batch.network, batch.query, batch.maps
         x = query.frames
         M, N = maps.shape[:2]
         fills = list(dict.fromkeys((self.deletion_fill, self.insertion_base)))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.protocols import MapBatch
+from vidattr.types import Column, Scores
 
 
 @dataclass(frozen=True)
@@ -47,15 +44,9 @@ class Flicker:
     def __post_init__(self) -> None:
         check_draws(self.noise_draws)
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
-        """Judges `maps` (M, N, T, H, W): `flicker`, NaN of maps that are not finite, or 0 throughout; 0 where T is 1."""
+    def score_maps(self, batch: MapBatch) -> Scores:
+        """Returns `flicker`: NaN of maps that are not finite or 0 throughout, and 0 of maps of a single frame."""
+        maps = batch.maps
         volumes = maps.double()
         mass = volumes.abs().sum((3, 4))
         moved = volumes.diff(dim=2).abs().sum((2, 3, 4))

@@ -23,9 +23,8 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method
-from vidattr.types import Box, Column, Fitted, Query, Scores, Truth
+from vidattr.protocols import MapBatch
+from vidattr.types import Box, Column, Fitted, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,15 +102,8 @@ class SpatialPointing:
         if not 0 <= self.tolerance < math.inf:
             raise ConfigError(f"metric.tolerance={self.tolerance}", expected="a distance in pixels, 0 or more")
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
-        """Judges `maps` (M, N, T, H, W); clips without a judged frame and maps that are not finite are NaN.
+    def score_maps(self, batch: MapBatch) -> Scores:
+        """Judges M maps of each of N clips; clips without a judged frame and maps that are not finite are NaN.
 
         Returns:
             Per protocol `<protocol>` (the clip's hit rate) and `<protocol>_frames` (its judged frames); as reference
@@ -119,6 +111,7 @@ class SpatialPointing:
                 note
             `boxes`, by frame, from which `fitted` finds the best constant point.
         """
+        maps, truth = batch.maps, batch.truth
         H, W = maps.shape[-2:]
         boxes, last = _boxes([clip.boxes for clip in truth], maps.device)
         x, y = _centres(H, W, maps.device)

@@ -5,7 +5,7 @@ Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import ClassVar
@@ -16,9 +16,8 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.protocols import MapBatch
+from vidattr.types import Column, Scores
 
 
 class FrameScore(StrEnum):
@@ -69,19 +68,13 @@ class TemporalPointing:
         if self.polarity not in (True, "true", "released"):
             raise ConfigError(f"metric.polarity={self.polarity}", expected="true or released")
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
-        """Judges `maps` (M, N, T, H, W); maps that are not finite are NaN.
+    def score_maps(self, batch: MapBatch) -> Scores:
+        """Judges M maps of each of N clips; maps that are not finite are NaN.
 
         Returns:
             `t_pt`, and as reference `chance` (the share of frames that are right), `always_first` and `always_last`.
         """
+        maps, truth = batch.maps, batch.truth
         T = maps.shape[2]
         # A clip without a segment looks like one that never shows its class: NaN by the same rule.
         segment = torch.tensor([clip.segment or (False,) * T for clip in truth], device=maps.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from vidattr.protocols import Joint
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
+from vidattr.seeds import seed_for
 from vidattr.types import Clip, Explanation, Query, Sample
 from vidattr.video.decode import read as read_video
 from vidattr.video.preprocessing import Preprocessing
@@ -30,7 +30,7 @@ from vidattr.video.preprocessing import Preprocessing
 
 def clip_seed(seed: int, clip: str) -> int:
     """Returns the seed of one clip: it depends on the run's seed and the clip's id, and on nothing else."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{clip}".encode()).digest()[:8], "big") >> 1
+    return seed_for(seed, clip)
 
 
 def by_network(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:

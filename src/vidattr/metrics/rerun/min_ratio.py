@@ -20,8 +20,8 @@ from vidattr.methods.perturbation.pyramid import PYRAMIDS, WIDEST, blur, perturb
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.protocols import MapBatch, Method
+from vidattr.types import Column, Query, Scores
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class MinRatio:
     """
 
     version: ClassVar[int] = 2
-    needs_network: ClassVar[bool] = True
     unjudged: ClassVar[str] = "the network does not see the class (correct_only), or a map is not finite"
 
     ratios: list[float] = field(default_factory=lambda: [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7])
@@ -82,30 +81,15 @@ class MinRatio:
                 expected="0 to 50: then the interval is smaller than a float can tell",
             )
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
+    def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Judges M methods, or their `maps` (M, N, T, H, W); maps that are not finite are NaN.
 
         Returns:
             Per ε `min_ratio_<ε>`, a share of the visible frames, and `padded_<ε>`, the mask's own ratio, NaN for
             methods that have no mask; `f_clip`, Φ(x); as curve `probability` (M, N, ratios + 1), Φ at each ratio and at
             1.
-
-        Raises:
-            ValueError: There is no network, or not one method a map.
         """
-        if model is None:
-            raise ValueError("the minimal ratio asks the network: model is None")
-        if len(methods) != len(maps):
-            raise ValueError(
-                f"{len(methods)} methods for {len(maps)} maps: the minimal ratio runs the methods that take ratios again"
-            )
+        model, query, maps = batch.network, batch.query, batch.maps
         shares = model.probabilities(query.frames)
         whole = shares.gather(1, query.target[:, None]).double()  # (N, 1)
         judged = (shares.argmax(1) == query.target) | (not self.correct_only)

@@ -17,9 +17,8 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.randomise import randomise, restored, stages
 from vidattr.metrics.shared.similarity import Similarity, similarity
-from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method
-from vidattr.types import Column, Query, Scores, Strip, Truth
+from vidattr.protocols import MapBatch, Method
+from vidattr.types import Column, Scores, Strip
 
 _UNCHANGED = "unchanged"
 
@@ -49,7 +48,6 @@ class Sanity:
     """
 
     version: ClassVar[int] = 1
-    needs_network: ClassVar[bool] = True
     unjudged: ClassVar[str] = "a map has no contrast or is not finite"
 
     similarities: list[Similarity] = field(default_factory=lambda: list(Similarity))
@@ -62,28 +60,15 @@ class Sanity:
         if self.seed < 0:
             raise ConfigError(f"metric.seed={self.seed}", expected="0 or more")
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
+    def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Judges `maps` (M, N, T, H, W); the network comes out as it went in, also where a method fails.
 
         Returns:
             Per similarity `<similarity>`, after everything is randomised, and `<similarity>_unchanged`, of the network
             as it is; `f0` and `f0_random`, the class probability before and after. As curves (M, N, parts + 1) every
             similarity and `f0`. As strip the middle frame of every map, with the first similarity.
-
-        Raises:
-            ValueError: There is no network, or not one method a map.
         """
-        if model is None:
-            raise ValueError("the sanity check asks the network: model is None")
-        if len(methods) != len(maps):
-            raise ValueError(f"{len(methods)} methods for {len(maps)} maps: the sanity check runs every method again")
+        model, query, maps = batch.network, batch.query, batch.maps
         cascade = stages(model.module)
         points: dict[str, list[Tensor]] = {name: [] for name in (*self.similarities, "f0", "maps")}
         middle = maps.shape[2] // 2

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stopwatch
-from vidattr.protocols import Method
-from vidattr.types import Column, Query, Scores, Truth
+from vidattr.protocols import MapBatch, Method
+from vidattr.types import Column, Query, Scores
 
 _NAMED = ("flow", "masks", "network")
 _SCORES = ("total", *_NAMED, "assembly", "memory", "clips_per_second", "max_batch")
@@ -52,7 +51,7 @@ class Timing:
     """
 
     version: ClassVar[int] = 1
-    needs_network: ClassVar[bool] = True
+    unjudged: ClassVar[str] = ""
 
     repeats: int = 3
     warmup: int = 5
@@ -77,28 +76,15 @@ class Timing:
             **compiled,
         }
 
-    def __call__(
-        self,
-        model: VideoModel | None,
-        query: Query,
-        truth: Sequence[Truth],
-        maps: Tensor,
-        methods: Sequence[Method] = (),
-    ) -> Scores:
+    def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Times the M `methods` on each of the N clips.
 
         Returns:
             `total`, `flow`, `masks`, `network`, `assembly` in milliseconds a clip; `memory`, the most that was held on
             the device beyond what was there before, in MiB, NaN on a CPU, which does not tell; `clips_per_second`;
             `max_batch`, the largest forward pass, which is halved when memory runs out.
-
-        Raises:
-            ValueError: There is no network, or not one method a map.
         """
-        if model is None:
-            raise ValueError("timing runs the network: model is None")
-        if len(methods) != len(maps):
-            raise ValueError(f"{len(methods)} methods for {len(maps)} maps: timing runs every method again")
+        model, query = batch.network, batch.query
         N = len(query.seeds)
         clips = [[n % N for n in range(start, start + self.batch)] for start in range(0, N, self.batch)]
         for method in methods:

@@ -10,18 +10,13 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from vidattr.evaluate.table import BASELINES, MATCHED
-from vidattr.methods.baselines.random import Random
 from vidattr.metrics.shared.similarity import ranks
-from vidattr.models.network.network import VideoModel
-from vidattr.protocols import Method, Metric, Smoothed
-from vidattr.run.batches import clip_seed
-from vidattr.types import Query, Truth
+from vidattr.seeds import seed_for
 
 VERSION = 1  # of the noise: raise it when the numbers of a seed change
 _KNOTS, _NODES = 25, 96  # of h: correlations, and Gaussian numbers for each
@@ -30,7 +25,6 @@ _SWEEPS, _HALVINGS, _DAMPING = (
     30,
     (1e-4, 1e5),
 )  # of the search for λ: over the axes, of an interval, and that interval
-_AT_ONCE = 2**26  # numbers in the noise of a few clips
 
 Smoothing = Callable[[Tensor], Tensor]
 
@@ -75,7 +69,7 @@ def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing |
     corners = list(itertools.product((False, True), repeat=len(axes)))
     found = []
     for block in range(-(-draws // len(corners))):
-        streams = (torch.Generator().manual_seed(clip_seed(seed, f"{MATCHED}/{block}")) for seed in seeds)
+        streams = (torch.Generator().manual_seed(seed_for(seed, f"matched/{block}")) for seed in seeds)
         white = torch.stack([torch.randn(size, generator=stream) for stream in streams]).to(maps.device, torch.float64)
         field = _inverse(_spectrum(white, axes) * shape, size, axes).float()
         for corner in corners[: draws - block * len(corners)]:
@@ -196,41 +190,3 @@ def _before(correlation: Tensor, left: Tensor) -> Tensor:
     part = ((correlation.unsqueeze(1) - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
     found = torch.lerp(knots[right - 1], knots[right], part).squeeze(1)
     return found.where(correlation > 0, correlation)
-
-
-def draws_of(metric: Any) -> int:
-    """Returns how many draws of noise a map is compared with under this metric; 0: it judges no maps, or does not want any."""
-    return int(getattr(metric, "noise_draws", 0))
-
-
-def scores(
-    metric: Metric,
-    network: VideoModel | None,
-    query: Query,
-    truth: Sequence[Truth],
-    maps: Tensor,
-    methods: Sequence[Method],
-    names: Sequence[str],
-) -> dict[int, dict[str, Tensor]]:
-    """Returns what noise matched to the maps (M, N, T, H, W) of N clips scores: place of the map to score to (N,), the mean over the draws.
-
-    The baselines, by their `names`, have none: they are what noise is.
-    """
-    draws = draws_of(metric)
-    places = [m for m, name in enumerate(names) if name not in BASELINES] if draws else []
-    step = max(1, _AT_ONCE // max(1, draws * len(places) * maps[0, 0].numel()))
-    found: dict[int, dict[str, list[Tensor]]] = {m: {} for m in places}
-    for start in range(0, maps.shape[1] if places else 0, step):
-        part = slice(start, start + step)
-        drawn = [noise(maps[m, part], query.seeds[part], draws, _smoothing(methods[m])) for m in places]
-        some = Query(query.frames[part], query.target[part], query.seeds[part])
-        nobody = [Random()] * (len(places) * draws)  # these maps were made by no method that could be asked again
-        judged = metric(network, some, truth[part], torch.stack(drawn).flatten(0, 1), nobody)
-        for name, column in judged.columns.items():
-            for m, values in zip(places, column.view(len(places), draws, -1).mean(1), strict=True):
-                found[m].setdefault(name, []).append(values)
-    return {m: {name: torch.cat(parts) for name, parts in columns.items()} for m, columns in found.items()}
-
-
-def _smoothing(method: Method) -> Smoothing | None:
-    return method.smoothing if isinstance(method, Smoothed) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+
+from vidattr.seeds import seed_for
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,9 @@ def randomise(module: nn.Module, stage: Stage, seed: int) -> None:
     """
     for name in stage.layers:
         layer = module.get_submodule(name)
-        stream = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
         kinds = (rule for kind, rule in _RULES if isinstance(layer, kind))
         fresh = next(kinds, _reset if hasattr(layer, "reset_parameters") and not [*layer.children()] else _shuffled)
-        values = fresh(layer, torch.Generator().manual_seed(stream))
+        values = fresh(layer, torch.Generator().manual_seed(seed_for(seed, name)))
         for own, parameter in _own(layer).items():
             parameter.copy_(values[own])
 
