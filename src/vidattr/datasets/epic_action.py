@@ -50,6 +50,7 @@ class EpicAction(Epic):
         splice: Whether clips are windows, and how these are made.
     """
 
+    version: ClassVar[int] = 1
     verbs: ClassVar[bool] = True
 
     splice: Splice = field(default_factory=Splice, metadata={"identity": "skip"})

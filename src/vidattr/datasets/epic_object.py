@@ -51,6 +51,7 @@ class EpicObject(Epic):
         list: A published list of segments, `Valid_seg_*.csv`, or one that a run wrote; "": the rule.
     """
 
+    version: ClassVar[int] = 1
     verbs: ClassVar[bool] = False
 
     test_frames: Numbers = field(default_factory=lambda: Numbers([100, 300]), metadata={"identity": "skip"})

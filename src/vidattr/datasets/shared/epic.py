@@ -42,7 +42,6 @@ class Resolved:
 class Epic:
     """Segments of EPIC-KITCHENS-55 (Damen et al., ECCV 2018); the options of `EpicObject` and `EpicAction`."""
 
-    version: ClassVar[int] = 1
     verbs: ClassVar[bool]
 
     root: str = not_in_key("")
