@@ -156,7 +156,7 @@ class Bench:
         os.replace(part, self.out)
 
     def section(self, name: str, limit: float, work: Callable[[], Iterator[Row]]) -> None:
-        """Runs one section for at most `limit` seconds, keeping each row as it comes; what goes wrong is recorded with it."""
+        """Runs one section for at most `limit` seconds and keeps each row as it comes, errors included."""
         start = time.monotonic()
         limit = min(limit, self.end - start)
         rows = self.found["sections"][name] = []
@@ -187,7 +187,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def clock(self, work: Work, budget: float = 1.0) -> Row:
-        """Times a call: once to warm up, then until `budget` seconds are over, at least thrice (with `--quick` once)."""
+        """Times a call: once to warm up, then for `budget` seconds, at least three times (with `--quick` once)."""
         times: list[float] = []
         first, least, budget = 0.0, 1 if self.quick or self.tiny else 3, 0.0 if self.tiny else budget
         while len(times) < least or (sum(times) < budget and len(times) < 20):
@@ -246,7 +246,7 @@ class Bench:
                 yield {"method": name, "error": f"{type(error).__name__}: {error}"}
 
     def agreement(self, make: Callable[[], VideoModel], method: Method) -> Row:
-        """Returns how far the device's maps are from float64's, as a share of their largest value, and how alike they rank voxels."""
+        """Compares the device's maps with float64's: largest difference over largest value, and Spearman's rho."""
         exact = make()
         clips = moving(exact, 1 if self.tiny else 2)
         exact.module.double()
@@ -281,7 +281,8 @@ class Bench:
             dtype = torch.bfloat16 if precision is Precision.bfloat16 else torch.float32
             torch.set_float32_matmul_precision("high" if precision is Precision.tf32 else "highest")
             a, b = (torch.randn(n, n, device=self.device).to(dtype) for _ in range(2))
-            self.peak[precision.value] = 2 * n**3 / (self.clock(lambda a=a, b=b: a @ b, 0.3)["ms"] / 1e3)  # type: ignore[misc]
+            milliseconds = self.clock(lambda a=a, b=b: a @ b, 0.3)["ms"]  # type: ignore[misc]
+            self.peak[precision.value] = 2 * n**3 / (milliseconds / 1e3)
             yield {"matmul": precision.value, "n": n, "tflop_per_s": self.peak[precision.value] / 1e12}
 
     def bare(self) -> Iterator[Row]:
@@ -371,7 +372,7 @@ class Bench:
         return (lambda: method(network, dataclasses.replace(query, memo={}))), 1  # without what an earlier call kept
 
     def loop(self, target: Target, network: VideoModel) -> float:
-        """Returns the milliseconds of the plain way: the network as written, one clip a pass, TF32, masks made on the host.
+        """Times the plain way: the network as written, one clip a pass, TF32, masks made on the host, in milliseconds.
 
         Of many equal passes twelve are timed and the time is scaled.
         """
@@ -566,7 +567,7 @@ def query_of(network: VideoModel, clips: int) -> Query:
 
 
 def moving(network: VideoModel, clips: int) -> Query:
-    """Makes clips of whole grey levels, a blurred pattern that drifts: optical flow has something to follow, and no level to round."""
+    """Makes clips of a blurred, drifting pattern for optical flow to follow, in whole grey levels: none is rounded."""
     query = query_of(network, clips)
     pattern = torch.nn.functional.avg_pool2d(query.frames[:, :, 0].cpu(), 9, 1, 4) * 400 + 128
     drift = torch.stack([pattern.roll((t, 2 * t), (2, 3)) for t in range(network.view.frames)], 1)  # (N, T, C, H, W)

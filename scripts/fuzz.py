@@ -1,4 +1,4 @@
-"""Feeds vidattr damaged and made-up inputs, and names every one that ends in a traceback, a crash of the process, or a hang.
+"""Feeds vidattr damaged and made-up inputs, and names each that ends in a traceback, a crash or a hang.
 
     python scripts/fuzz.py [--times N] [--only KIND ...] [--seed FIRST] [--count N] [--keep FOLDER] [--direct]
 
@@ -51,7 +51,7 @@ QUICK = [
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One input that ended as none may: "traceback", "crash", "hang", or "lost" (a clip without a map and without an error)."""
+    """An input with a forbidden end: "traceback", "crash", "hang", or "lost" (a clip without a map and an error)."""
 
     task: Task
     how: str
@@ -213,7 +213,7 @@ def judged(task: Task, answer: dict[str, Any] | str) -> Finding | None:
 
 
 def read_together(worker: Worker, tasks: list[Task], folder: Path) -> Iterator[Finding]:
-    """Runs one command over clips that lie in one folder; where it ends badly, over each alone, so that the culprit is named."""
+    """Runs a command over the clips of a folder and, where it ends badly, over each clip alone, to name the bad one."""
     clips = folder / "clips"
     whole = dataclasses.replace(
         tasks[0], arguments=["run", "dataset=clips", f"dataset.root={clips}", f"paths.out={folder}/out", *QUICK]

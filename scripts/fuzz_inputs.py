@@ -68,7 +68,7 @@ class Task:
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Returns bytes with one to three faults: flipped, overwritten, cut off, cut out, inserted, repeated, or extreme numbers."""
+    """Returns bytes with one to three faults: flips, overwriting, cuts, insertions, repetitions, extreme numbers."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if not out:
@@ -260,7 +260,8 @@ MADE_VIDEOS: list[Callable[[], bytes]] = [
     lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://host.invalid/x.ts\n#EXT-X-ENDLIST\n",
     lambda: b"ffconcat version 1.0\nfile /etc/passwd\nfile x.mp4\n",
     lambda: (
-        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        b"m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
     ),
     lambda: b"<?xml version='1.0'?><MPD><Period><BaseURL>http://host.invalid/</BaseURL></Period></MPD>",
     lambda: b"YUV4MPEG2 W100000 H100000 F25:1 Ip A1:1 C420\nFRAME\n",
@@ -311,7 +312,7 @@ NAMES = [
 
 
 def odd_entry(path: bytes, rng: random.Random) -> None:
-    """Makes something of a path that is no plain file: a pipe, a folder, or a link to itself, to nothing, to a device."""
+    """Makes something that is no plain file: a pipe, a folder, a link to itself, to nothing or to a device."""
     how = rng.randrange(6)
     if how == 0:
         os.mkfifo(path)
@@ -649,9 +650,12 @@ def odd_safetensors(rng: random.Random) -> bytes:
 def odd_npz(rng: random.Random) -> bytes:
     """Returns an archive of arrays whose headers lie."""
     header = rng.choice((
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }", "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "__import__('os').mkdir('made-by-a-checkpoint')", "(" * 5000, "{}",
-        "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (2,), }", "{'descr': '<U4', 'fortran_order': True, 'shape': (), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+        "__import__('os').mkdir('made-by-a-checkpoint')", "(" * 5000, "{}",
+        "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (2,), }",
+        "{'descr': '<U4', 'fortran_order': True, 'shape': (), }",
     ))  # fmt: skip
     body = header.encode().ljust(len(header) + 10) + b"\n"
     array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body) % 65536) + body + b"\0" * 16
@@ -982,7 +986,7 @@ FLAGS = [
 
 
 def make_command(rng: random.Random, seed: int, folder: Path) -> Task:
-    """Makes one wrong command line of a right one. Nothing of it is computed: commands that would do work are dry runs."""
+    """Makes a wrong command line of a right one; commands that would compute something are dry runs."""
     words = list(rng.choice(COMMANDS))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = [k for k, word in enumerate(words) if "=" in word]

@@ -1,4 +1,4 @@
-"""Kills commands at random moments, and checks that what they leave is whole and what they end with is as if nothing had happened.
+"""Kills commands at random moments and checks that all files are whole and the final result is undisturbed.
 
     python scripts/kill.py [--kills 100] [--verbs run,evaluate,explain,render,train] [--seed 0]
 
@@ -126,7 +126,7 @@ def faults(folder: Path, wanted: dict[str, bytes]) -> list[str]:
 
 
 def torn(folder: Path, wanted: dict[str, bytes], verb: str) -> list[str]:
-    """Returns the files under their own names that are not whole, after a kill; tables and scores of a part of the clips are."""
+    """Returns the files that are not whole after a kill; tables and scores of a part of the clips count as whole."""
     if verb != "run":
         return []
     there = contents(folder)
@@ -134,7 +134,7 @@ def torn(folder: Path, wanted: dict[str, bytes], verb: str) -> list[str]:
 
 
 def start(context: multiprocessing.context.ForkServerContext, folder: Path, verb: str, seconds: float | None) -> bool:
-    """Runs a verb, kills it after so many seconds, and returns whether it was killed; raises where it failed by itself."""
+    """Runs a verb and kills it after so many seconds; returns True if killed, raises where it failed by itself."""
     process = context.Process(target=child, args=(folder, verb))
     process.start()
     process.join(seconds)

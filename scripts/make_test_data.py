@@ -54,7 +54,7 @@ class Disc:
         return x, y, height * self.radius
 
     def tube(self, first: int, last: int) -> NDArray[np.integer[Any]]:
-        """Returns (n, 4) boxes of frames first … last (1-based, inclusive) in 320×240: x, y, width, height; 1-based corner."""
+        """Returns (n, 4) boxes, frames first … last (1-based, inclusive): x, y (1-based), width, height in 320×240."""
         boxes = []
         for frame in range(first - 1, last):
             x, y, r = self.at(frame, 240)
@@ -104,7 +104,7 @@ def write_csv(path: Path, header: str, rows: Sequence[Sequence[object]]) -> None
 
 
 def ucf101_24(root: Path) -> None:
-    """Four videos and a folder of frames 6, 7, …, 20 and 25, of 24-frame clips; one has two tubes, most cover a part."""
+    """Four videos of 24 frames and a folder of frames 6 … 20 and 25; one has two tubes, most tubes cover a part."""
     one = {name: Disc(colour) for name, colour in COLOURS.items()}
     second = Disc(COLOURS["Biking"], start=(1.0, 0.75), step=(-0.015, 0.0), radius=0.1)
     clips: dict[str, list[tuple[Disc, int, int]]] = {
@@ -191,7 +191,7 @@ def kinetics400(root: Path) -> None:
 
 
 def epic55(root: Path) -> None:
-    """Two segments as eight sampled frames each; boxes at frames ≡ 1 modulo 30, (top, left, height, width) in 1920×1080."""
+    """Two segments of eight sampled frames; boxes at frames ≡ 1 modulo 30, (top, left, height, width) in 1920×1080."""
     segments = [("cup", 1, "take", 0, "P01_01", 7, 91, 210), ("plate", 2, "put", 1, "P01_01", 8, 301, 420)]
     actions, valid = [], []
     for noun, noun_class, verb, verb_class, video, uid, start, stop in segments:
@@ -222,7 +222,8 @@ def epic55(root: Path) -> None:
             )
         )
         valid.append((uid, video, noun, noun_class, verb, start, stop, boxes))
-    header = "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame,verb,verb_class,noun,noun_class"
+    header = "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame"
+    header += ",verb,verb_class,noun,noun_class"
     annotations = root / "annotations"
     write_csv(annotations / "EPIC_train_action_labels.csv", f"{header},all_nouns,all_noun_classes", actions)
     write_csv(

@@ -1,4 +1,4 @@
-"""Measures one network at its own size, one clip at a time, in this process, and prints a row of docs/NETWORKS.md as JSON.
+"""Measures one network at its own size, one clip at a time, and prints a row of docs/NETWORKS.md as JSON.
 
 python scripts/measure_network.py r3d_18
 """

@@ -108,7 +108,8 @@ ORIGINALS = (
     ),
     Original(
         ("slowfast_r50_4x16_pyslowfast", "slowfast_r50_8x8_pyslowfast"),
-        "PySlowFast: torch bilinear without filter on normalised floats, short side 256; middle one of 3 crops 256², up",
+        "PySlowFast: torch bilinear without filter on normalised floats, short side 256; "
+        "middle one of 3 crops 256², up",
         "32 numbers spread over 64 of 30 a second, sixth of 10 clips; last one held",
         0.8,
         [*_steps(118, 2, 31), 181],
@@ -205,7 +206,8 @@ def seen() -> list[list[str]]:
     return rows
 
 
-NOTES = """Grey levels: the largest difference of an input value, in levels of 255, of the original's own steps and ours on real
+NOTES = """\
+Grey levels: the largest difference of an input value, in levels of 255, of the original's own steps and ours on real
 frames of 240 × 320, 256 × 340 and 240 × 426. Frames: the largest difference of a frame number, of videos of 300 and
 of 25 frames, 30 a second, to the one clip of the original's test that the column names; "-" where the original takes
 all frames, draws them, or leaves such a video out. Every table of results says in its caption how its frames were

@@ -82,7 +82,8 @@ def _small(name: str, frames: int, side: int, *like: str) -> Small:
 
 def _s3d() -> VideoModel:
     network = untrained_network("s3d")
-    network.module.get_submodule("avgpool").kernel_size = (1, 2, 2)  # type: ignore[assignment]  # not 2 × 7 × 7, which takes 14 × 224²
+    # 2 × 7 × 7 takes clips of 14 × 224².
+    network.module.get_submodule("avgpool").kernel_size = (1, 2, 2)  # type: ignore[assignment]
     network.view = dataclasses.replace(network.view, frames=8, size=[64, 64])
     return network
 
