@@ -29,9 +29,10 @@ from vidattr.methods.perturbation.losses import (
     shared_target,
     shuffled_target,
 )
+from vidattr.methods.perturbation.options import Context, Reward, Variant
 from vidattr.methods.perturbation.pyramid import Perturbation
 from vidattr.methods.perturbation.smooth_mask import Profile, temporal_weights
-from vidattr.methods.perturbation.solver import REWARDS, Context, Reward, Variant, in_clip
+from vidattr.methods.perturbation.solver import REWARDS, in_clip
 from vidattr.types import Query
 
 SIZE = (3, 4, 8, 10)

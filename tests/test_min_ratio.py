@@ -15,8 +15,8 @@ from vidattr.errors import ConfigError
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.options import Context, Variant
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, Perturbation, perturb
-from vidattr.methods.perturbation.solver import Context, Variant
 from vidattr.metrics.rerun.min_ratio import MinRatio
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import MapBatch

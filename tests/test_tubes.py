@@ -10,20 +10,9 @@ import torch
 from torch import Tensor
 
 import toys
-from vidattr.errors import ConfigError
-from vidattr.methods.occlusion.tubes import (
-    Cooc,
-    Tracking,
-    TubeOptions,
-    grid,
-    paint,
-    partners,
-    picture,
-    started,
-    track,
-    tubes,
-    union_mask,
-)
+from vidattr.errors import ConfigError, MethodUndefinedError
+from vidattr.methods.occlusion.tracking import Cooc, Tracking, grid, picture, track
+from vidattr.methods.occlusion.tubes import TubeOptions, paint, partners, started, tubes, union_mask
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
 
@@ -279,5 +268,5 @@ def test_numbers_out_of_range_are_refused(fields: dict[str, float], message: str
 
 
 def test_stride_that_leaves_no_anchor_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"method.stride=40 leaves no place on an axis of length 8"):
+    with pytest.raises(MethodUndefinedError, match=r"method.stride=40 leaves no place on an axis of length 8"):
         tubes(clip(torch.zeros(3, 2, 8, 50)), VIEW, TubeOptions(stride=40))

@@ -7,20 +7,18 @@ time by the cell alone. This is what the code released with EB-R (Bargal et al.,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from vidattr.methods.excitation.call import Call, Recorder
 from vidattr.methods.excitation.redistribute import Share
 from vidattr.models.network.lstm import Activation, recurrence
 
-if TYPE_CHECKING:
-    from vidattr.methods.excitation.trace import Call, Trace
 
-
-def _unrolled_lstm(trace: Trace, call: Call) -> Any:
+def _unrolled_lstm(trace: Recorder, call: Call) -> Any:
     x, weight_x, bias, weight_h = call.args
     gates, zero, cut = (
         _gates(trace.read(weight_x, x), weight_x, bias),
@@ -30,7 +28,7 @@ def _unrolled_lstm(trace: Trace, call: Call) -> Any:
     return recurrence(gates, weight_h, (zero, zero), call.kwargs["activation"], cut_h=True, cut_c=cut)[0]
 
 
-def _torch_lstm(trace: Trace, call: Call) -> Any:
+def _torch_lstm(trace: Recorder, call: Call) -> Any:
     if len(call.args) != 9 or isinstance(call.args[1], Tensor):  # packed sequences
         return NotImplemented
     x, state, weights, biased, layers, _dropout, _train, both_ways, batch_first = call.args
@@ -52,7 +50,7 @@ def _torch_lstm(trace: Trace, call: Call) -> Any:
     return (steps if batch_first else steps.transpose(0, 1)), h_all, c_all
 
 
-def _torch_cell(trace: Trace, call: Call) -> Any:
+def _torch_cell(trace: Recorder, call: Call) -> Any:
     x, state, weight_x, weight_h, *biases = call.args
     biases = [_reordered(b) for b in biases if b is not None]
     gates = _gates(trace.read(weight_x, x), _reordered(weight_x), torch.stack(biases).sum(0) if biases else None)
@@ -70,7 +68,7 @@ def _reordered(rows: Tensor) -> Tensor:
     return torch.cat([i, f, o, g])
 
 
-RECURRENT: dict[str, Callable[[Trace, Call], Any]] = {
+RECURRENT: dict[str, Callable[[Recorder, Call], Any]] = {
     "unrolled_lstm": _unrolled_lstm,
     "lstm": _torch_lstm,
     "lstm_cell": _torch_cell,

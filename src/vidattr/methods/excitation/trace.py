@@ -14,6 +14,7 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vidattr.methods.excitation.call import Call
 from vidattr.methods.excitation.lstm import RECURRENT
 from vidattr.methods.excitation.redistribute import PassOn, Share
 
@@ -72,32 +73,6 @@ class Weighted:
     compute: Callable[[Tensor, Tensor], Tensor]
     output: Tensor
     axis: int  # of the output's channels
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a function of torch, by its name without underscores."""
-
-    name: str
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def __call__(self) -> Any:
-        """Calls the function with the arguments it was called with."""
-        return self.function(*self.args, **self.kwargs)
-
-    def of(self, *inputs: Tensor) -> Tensor:
-        """Calls it out of place, with other tensors as its first arguments."""
-        keywords = {key: value for key, value in self.kwargs.items() if key != "inplace"}
-        function = getattr(torch, self.name) if self.in_place else self.function
-        return cast(Tensor, function(*inputs, *self.args[len(inputs) :], **keywords))
-
-    @property
-    def in_place(self) -> bool:
-        """True if the function writes into its first argument."""
-        name = self.function.__name__
-        return name.endswith("_") and not name.endswith("__")
 
 
 @dataclass

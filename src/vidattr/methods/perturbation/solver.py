@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum, auto
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +22,7 @@ from vidattr.methods.perturbation.losses import (
     shared_target,
     shuffled_target,
 )
+from vidattr.methods.perturbation.options import SIDES, Context, PerturbationOptions, Reward
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, perturb
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma, temporal_weights
 from vidattr.methods.shared.gradients import derivative
@@ -32,33 +31,6 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.profiling import stage
 from vidattr.types import Query
-
-if TYPE_CHECKING:
-    from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
-
-
-class Context(StrEnum):
-    """How the network sees a perturbed frame: in its clip, or alone, as a clip that stands still."""
-
-    clip = auto()
-    still = auto()
-
-
-class Variant(StrEnum):
-    """What the mask does: it keeps (m), it takes away (1 − m, and the reward is minimised), or both, averaged."""
-
-    preserve = auto()
-    delete = auto()
-    dual = auto()
-
-
-class Reward(StrEnum):
-    """What is maximised: log Φ_y, the probability Φ_y, the logit z_y, or z_y minus the largest other logit."""
-
-    logprob = auto()
-    prob = auto()
-    logit = auto()
-    contrastive = auto()
 
 
 def _contrast(logits: Tensor, target: Tensor, _: Output) -> Tensor:
@@ -76,12 +48,6 @@ REWARDS: dict[Reward, Rewarding] = {
     Reward.prob: lambda z, y, output: score_of(z, y, Score.prob, output),
     Reward.logit: lambda z, y, output: score_of(z, y, Score.logit, output),
     Reward.contrastive: _contrast,
-}
-# Whether each look at the perturbed clip keeps what the mask says.
-SIDES: dict[Variant, tuple[bool, ...]] = {
-    Variant.preserve: (True,),
-    Variant.delete: (False,),
-    Variant.dual: (True, False),
 }
 
 
@@ -106,7 +72,7 @@ class _Open:
 
 @torch.no_grad()
 def solve(
-    method: ExtremalPerturbation, model: VideoModel, query: Query, problems: list[tuple[int, float]]
+    method: PerturbationOptions, model: VideoModel, query: Query, problems: list[tuple[int, float]]
 ) -> dict[str, Tensor]:
     """Solves problems, each a clip's index and a ratio, side by side.
 
@@ -199,7 +165,7 @@ def _settled(rows: _Open, mask: Tensor, probability: Tensor, tolerance: float) -
 
 
 def _ask(
-    method: ExtremalPerturbation, model: VideoModel, pyramid: Tensor, rows: _Open, mask: Tensor
+    method: PerturbationOptions, model: VideoModel, pyramid: Tensor, rows: _Open, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Shows the network the perturbed frames.
 
@@ -257,7 +223,7 @@ class _Losses:
 
     def __init__(
         self,
-        method: ExtremalPerturbation,
+        method: PerturbationOptions,
         query: Query,
         problems: list[tuple[int, float]],
         plane: tuple[int, int, int],
