@@ -5,7 +5,7 @@
 Every verb is run undisturbed once, which gives the bytes to compare with and the time in which to kill. Then it is
 started, killed (SIGKILL) at a random moment, started again over what it left, and so on; whenever it ends before it is
 killed, and at last without a kill, its files are compared: the same names and the same bytes, but for who made a run
-and when (run.json, `made_by`) and how long an epoch took (`seconds` of a training log), and nothing left over.
+and when (run.json, `made_by`) and how long an epoch took (`seconds` of a training's log and state), and nothing left over.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -79,10 +80,10 @@ def child(folder: Path, verb: str) -> None:
 
 
 def _train(folder: Path) -> None:
-    import torch
-
+    from vidattr.config.runtime import Device, Runtime
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
-    from vidattr.training.train import Recipe, train
+    from vidattr.training.recipes import Head, Recipe
+    from vidattr.training.train import train
     from vidattr.video.preprocessing import Preprocessing
 
     clips = {
@@ -93,9 +94,9 @@ def _train(folder: Path) -> None:
         "split": "train",
         "clips": 16,
     }
-    recipe = Recipe(train={"a": clips}, epochs=4, batch=8, lr=0.01)
+    recipe = Recipe(train={"a": clips}, epochs=4, batch=8, lr=0.01, head=Head.keep, share=0.3, crop=0.8)
     model = TinyR2Plus1D("random", input=Preprocessing(frames=8, size=[32, 32], mean=[0.4] * 3, std=[0.25] * 3))
-    train(recipe, model, device=torch.device("cpu"), out=folder / "visual_res", quiet=True)
+    train(recipe, model, out=folder / "visual_res", runtime=Runtime(device=Device.cpu, workers=1), quiet=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -113,6 +114,10 @@ def contents(folder: Path) -> dict[str, bytes]:
                 for row in csv.DictReader(content.decode().splitlines())
             ]
             content = json.dumps(lines).encode()
+        elif path.name == "state.safetensors":
+            length = int.from_bytes(content[:8], "little")
+            header = re.sub(rb'"seconds\\\\": \\\\"[0-9.]+', b"", content[8 : 8 + length]).rstrip()
+            content = header + content[8 + length :]
         found[str(path.relative_to(folder))] = content
     return found
 

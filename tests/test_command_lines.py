@@ -22,12 +22,13 @@ import vidattr as package
 from conftest import ROOT, Command
 from vidattr.config import catalogue, importing
 from vidattr.config.building import _hint, build, made
-from vidattr.config.compose import added_folders, config_dir, experiments, hydra, options, part, training
+from vidattr.config.compose import added_folders, config_dir, experiments, hydra, options, part
 from vidattr.config.overrides import escaped, points, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.run import explain as own
+from vidattr.training.composed import composed
 
 GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradients.gradient.Gradient\n" + "".join(
     line + "\n" for line in (ROOT / "configs/method/gradient.yaml").read_text().splitlines() if line[0] not in "#_"
@@ -272,7 +273,9 @@ def config(role: str, name: str) -> dict[str, Any]:
     """Returns a config by its own file, without a composition."""
     node = OmegaConf.load(ROOT / "configs" / role / f"{name}.yaml")
     around = OmegaConf.merge({"paths": {"data": "data"}, "dataset": {"root": "root"}}, {"role": node})
-    return dict(OmegaConf.to_container(around, resolve=True)["role"])  # type: ignore[index, call-overload]
+    values = dict(OmegaConf.to_container(around, resolve=True)["role"])  # type: ignore[index, call-overload]
+    values.pop("defaults", None)  # what a recipe names is composed beside it
+    return values
 
 
 def classes() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -331,7 +334,9 @@ RANGES: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("metric", "s_pt"): [("tolerance", -1)],
     ("runtime", "default"): [("workers", 10**6), ("clips", 0), ("max_batch", -1)],
     ("render", "default"): [("fps", 0), ("tile", 0), ("opacity", 2), ("columns", 0), ("colormap", "x")],
-    ("recipe", "tiny"): [("warm_up", 1), ("seed", -1), ("weight_decay", -1), ("epochs", 0), ("train", {})],
+    ("recipe", "tiny"): [("warm_up", 1), ("seed", -1), ("weight_decay", -1), ("epochs", 0), ("share", 1), ("crop", 0),
+        ("patience", 0), ("milestones", [0]), ("accumulate", 0),
+    ],
 }  # fmt: skip
 
 
@@ -348,11 +353,12 @@ def test_numbers_are_in_their_range(choice: tuple[str, str]) -> None:
     ("override", "word"),
     [("recipe.train.object=null", "object"), ("recipe.train.object.clips=0", "clips"), ("recipe.train.object._target_=no.X", "object"),
      ("recipe.train={a:3}", "'a'"), ("recipe.lr=1e400", "lr"), ("recipe.seed=-1", "seed"), ("recipe.epochs=1,2", "nothing is swept"),
+     ("recipe.test.splitt=val", "dataset="), ("recipe.held_out.loss={}", "loss"),
      ("~recipe", "recipe"), ("recipe=null", "recipe"), ("seed=3", "seed"), ("method=step", "takes no method")],
 )  # fmt: skip
 def test_training_is_checked_before_anything_is_loaded(override: str, word: str) -> None:
     with pytest.raises(ConfigError, match=word):
-        training([override])
+        composed([override] if override in ("~recipe", "recipe=null") else ["recipe=tiny", override])
 
 
 @pytest.mark.parametrize(

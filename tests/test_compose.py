@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from vidattr.config.building import build
-from vidattr.config.compose import config_dir, experiments, part, training
+from vidattr.config.compose import config_dir, experiments, part
 from vidattr.errors import ConfigError
 from vidattr.methods.cam.grad_cam import GradCAM
 
@@ -69,7 +69,7 @@ def test_a_role_that_a_command_does_not_take_is_refused(primary: str, override: 
     role = override.partition("=")[0]
     with pytest.raises(ConfigError, match=f"`vidattr {primary}` takes no {role}"):
         if primary == "train":
-            training([override])
+            composed([override])
         else:
             experiments([override], primary=primary)
 
@@ -131,6 +131,7 @@ def test_code_and_yaml_are_in_bijection(role: str) -> None:
 IMPORTED = """
 import sys
 from vidattr.cli import main
+from vidattr.training.composed import composed
 sys.argv = ["vidattr", *sys.argv[1:]]
 try:
     main()

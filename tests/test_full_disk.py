@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from conftest import Command
-from test_train import Given, Watched, recipe
+from test_train import Given, Watched, recipe, run
 from vidattr.errors import OutputError
-from vidattr.training.train import train
 
 BASE = (
     "method=gradient",
@@ -82,7 +80,7 @@ def left(folder: Path) -> list[Path]:
 
 def test_run_evaluate_render_and_train_on_a_full_disk(vidattr: Command, small: Small) -> None:
     out = f"paths.out={small.folder}/out"
-    path = train(recipe(epochs=1), Given(Watched()), device=torch.device("cpu"), out=small.folder / "train", quiet=True)
+    path = run(recipe(epochs=1), Given(Watched()), small.folder / "train").weights
     weights = path.read_bytes()
     for verb in ("run", "evaluate", "render"):
         small.fill()
@@ -97,7 +95,7 @@ def test_run_evaluate_render_and_train_on_a_full_disk(vidattr: Command, small: S
         assert len(list(small.folder.rglob("maps/*.safetensors"))) == 2
     small.fill()
     with pytest.raises(OutputError, match=r"disk is full|this large"):
-        train(recipe(epochs=1), Given(Watched()), device=torch.device("cpu"), out=small.folder / "train", quiet=True)
+        run(recipe(epochs=2), Given(Watched()), small.folder / "other")
     small.clear()
     assert not left(small.folder)
     assert path.read_bytes() == weights

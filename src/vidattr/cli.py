@@ -62,6 +62,7 @@ class Role(StrEnum):
     models = auto()
     datasets = auto()
     metrics = auto()
+    recipes = auto()
 
 
 class Format(StrEnum):
@@ -213,22 +214,32 @@ def train(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the weights and the training log.")] = Path(
-        "visual_res/train"
-    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to; else paths.out/train/<model>/<dataset>-<recipe>.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Move a folder that is there aside and start afresh.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train one of the small networks."""
-    from vidattr.config import compose
+    """Train a network on the clips of a dataset.
+
+    Writes weights, a log and its curves after each epoch; started again, it goes on after the last whole epoch. With
+    several GPUs: torchrun --nproc-per-node=N -m vidattr train ...
+    """
     from vidattr.config.settings import check_out
-    from vidattr.training import train as training
+    from vidattr.training.composed import composed
+    from vidattr.training.train import train as start
     from vidattr.writing import set_durable
 
-    check_out(str(out), "--out")
-    recipe, model, runtime = compose.training(overrides or [], folder=config_dir, add=add_configs or [])
-    set_durable(runtime.durable)
-    path = training.train(recipe, model, device=runtime.torch_device(), out=out, quiet=quiet)
-    typer.echo(f"weights and log: {path}")
+    asked = composed(overrides or [], folder=config_dir, add=add_configs or [])
+    folder = asked.folder if out is None else out
+    check_out(str(folder), "paths.out" if out is None else "--out")
+    set_durable(asked.runtime.durable)
+    parts = asked.recipe, asked.model, asked.dataset
+    result = start(*parts, out=folder, runtime=asked.runtime, notes=asked.notes, force=force, quiet=quiet)
+    if result.first:
+        typer.echo(result.text())
+    if result.left_out:
+        raise typer.Exit(1)
 
 
 @app.command("list")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,27 +31,31 @@ from vidattr.config.building import build, interpolation, made, unknown_key
 from vidattr.config.overrides import Setting, escaped, points
 from vidattr.config.settings import Paths, Settings
 from vidattr.errors import ConfigError, unknown
+from vidattr.models.weights.trained import as_trained
 
 if TYPE_CHECKING:
     from vidattr.config.runtime import Runtime
     from vidattr.protocols import Dataset, Method, Metric, ModelConfig
     from vidattr.render.pictures import Render
-    from vidattr.training.train import Recipe
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
 """What a experiment is made of."""
 
-_GROUPS = {
+GROUPS = {
     "run": ("dataset", "model", "method", "render", "paths", "runtime"),
     "evaluate": ("dataset", "model", "method", "metric", "render", "paths", "runtime"),
-    "train": ("recipe", "model", "paths", "runtime"),
+    "train": ("recipe", "dataset", "model", "paths", "runtime"),
 }
+_OPTIONAL = {"train": ("dataset",)}  # a recipe may bring datasets of its own
 _added: ContextVar[tuple[Path, ...]] = ContextVar("added", default=())
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One point of a sweep: the composed configuration, the names that were chosen, and the objects they describe."""
+    """One point of a sweep: the composed configuration, the names that were chosen, and the objects they describe.
+
+    `notes` say what the model takes from its file of weights, and where it differs from what they were trained with.
+    """
 
     config: DictConfig
     names: dict[str, str]
@@ -61,6 +66,7 @@ class Experiment:
     metric: Metric | None
     render: Render
     runtime: Runtime
+    notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str | None:
@@ -147,7 +153,7 @@ def experiments(
         ConfigError: An unknown choice or option, a wrong type, two experiments that would share a folder.
     """
     with hydra(config_dir(folder), added_folders(add)):
-        return [_experiment(primary, point) for point in points(overrides, _GROUPS[primary], options, primary)]
+        return [_experiment(primary, point) for point in points(overrides, GROUPS[primary], options, primary)]
 
 
 def _composed(primary: str, point: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -196,11 +202,11 @@ def options(role: str) -> list[str]:
     return sorted(GlobalHydra.instance().hydra.config_loader.get_group_options(role))  # type: ignore[union-attr]
 
 
-def _parts(primary: str, point: Sequence[Setting]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
-    """Returns the configuration at one point of a sweep, the choice of each group, and the object of each role."""
+def parts(primary: str, point: Sequence[Setting]) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """Returns the configuration at one point of a sweep, the choice of each group, and the object of each role; `notes`."""
     values, names = _composed(primary, [setting.override for setting in point])
     top = [] if primary == "train" else [field.name for field in fields(Settings)]
-    known = [*_GROUPS[primary], *top]
+    known = [*GROUPS[primary], *top]
     for name in values:
         if name not in known and name in names:
             remedy = "let the first line of its YAML be `# @package _global_`: its keys then stand for those of the whole configuration"
@@ -221,12 +227,17 @@ def _parts(primary: str, point: Sequence[Setting]) -> tuple[dict[str, Any], dict
             typed[setting.key] = setting.typed
     deleted = dict.fromkeys((setting.key for setting in point if setting.deletes), "")
     found: dict[str, Any] = {}
-    for role in _GROUPS[primary]:
+    for role in GROUPS[primary]:
         mine, gone = _below(role, typed), _below(role, deleted)
         if role == "paths":
             found[role] = made(Paths, values.get(role) or {}, role, typed=mine, deleted=gone)
+        elif values.get(role) is None and role in _OPTIONAL.get(primary, ()):
+            found[role] = None
         else:
             found[role] = build(values.get(role), f"{role}={names.get(role)}", typed=mine, deleted=gone)
+        if role == "model":
+            asked = [setting.key.removeprefix("model.") for setting in point]
+            found[role], values[role], found["notes"] = as_trained(found[role], values[role], asked, mine)
     if top:
         plain = {name: values[name] for name in top if name in values}
         settings = made(Settings, plain, "", typed=typed, deleted=deleted)
@@ -239,7 +250,7 @@ def _below(role: str, keys: Mapping[str, str]) -> dict[str, str]:
 
 
 def _experiment(primary: str, point: Sequence[Setting]) -> Experiment:
-    values, names, parts = _parts(primary, point)
+    values, names, made_of = parts(primary, point)
     extra = [
         s.shown.removeprefix("method.")
         for s in point
@@ -247,32 +258,12 @@ def _experiment(primary: str, point: Sequence[Setting]) -> Experiment:
     ]
     title = names["method"] + (f" ({', '.join(extra)})" if extra else "")
     return Experiment(
-        config=OmegaConf.create(escaped(values)), names=names, title=title, metric=parts.pop("metric", None), **parts
+        config=OmegaConf.create(escaped(values)),
+        names=names,
+        title=title,
+        metric=made_of.pop("metric", None),
+        **made_of,
     )
-
-
-def training(
-    overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()
-) -> tuple[Recipe, ModelConfig, Runtime]:
-    """Composes what `vidattr train` needs: a recipe, a model and the runtime.
-
-    Raises:
-        ConfigError: An unknown choice or option, a wrong type, or a sweep.
-    """
-    with hydra(config_dir(folder), added_folders(add)):
-        first, *others = points(overrides, _GROUPS["train"], options, "train")
-        if others:
-            several = ", ".join(sorted({setting.key for setting in first if setting.varies}))
-            raise ConfigError(
-                f"{several} names several values",
-                expected="one: nothing is swept here",
-                remedy="quote it to mean a text",
-            )
-        _, _, found = _parts("train", first)
-    recipe = cast("Recipe", found["recipe"])
-    for name, node in [*recipe.train.items(), *recipe.held_out.items()]:
-        build(node, f"recipe: dataset {name!r}")  # a typo there is found before anything is loaded
-    return recipe, found["model"], found["runtime"]
 
 
 def part(
@@ -295,6 +286,15 @@ def part(
     OmegaConf.set_struct(config, False)
     try:
         config[role] = OmegaConf.merge(config[role], escaped(dict(fields)))
-        return build(config[role], where)
+        made_of = build(config[role], where)
+        values = cast(dict[str, Any], OmegaConf.to_container(config[role], resolve=True))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+    if role != "model":
+        return made_of
+    asked = [name for name in fields if not isinstance(fields[name], Mapping)]
+    asked += [f"{name}.{inner}" for name, one in fields.items() if isinstance(one, Mapping) for inner in one]
+    made_of, _, notes = as_trained(made_of, values, asked, {})
+    if notes:
+        warnings.warn(f"{where}: {'; '.join(notes)}", stacklevel=3)
+    return made_of

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.checkpoint import fill, head_size, located, read
-from vidattr.models.weights.class_names import class_names
+from vidattr.models.weights.released import released, released_file
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
+
+_UCF101 = 101
+_SOURCE = "the training that made it, or one of your own (vidattr train)"
 
 
 class C3DLight(nn.Module):
@@ -55,7 +57,7 @@ class UCF101C3DLight:
     Its features are the output of `conv3`, (N, 128, 1, 28, 28) for ten frames of 224 × 224: time is pooled away.
 
     Attributes:
-        weights: The checkpoint file.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from scratch.
         classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
         output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
             (sigmoid); or (the logarithms of) probabilities.
@@ -72,7 +74,7 @@ class UCF101C3DLight:
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
-        return None if self.weights is None else located(self.weights)
+        return released_file(self.weights)
 
     def load(self) -> VideoModel:
         """Returns the network, on the CPU.
@@ -80,14 +82,11 @@ class UCF101C3DLight:
         Raises:
             ConfigError: No weights are named, or they do not fit.
         """
-        checkpoint = read(located(self.weights))
-        classes = head_size(checkpoint, "fc.weight")
-        module = C3DLight(classes)
-        fill(module, checkpoint)
+        module, classes = released(self.weights, C3DLight, "fc.weight", self.classes, count=_UCF101, source=_SOURCE)
         return VideoModel(
             module,
             self.input,
-            class_names(self.classes, classes, checkpoint.class_names),
+            classes,
             layer="conv3",
             memory_format=torch.channels_last_3d,
             output=self.output,

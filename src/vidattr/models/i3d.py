@@ -169,7 +169,8 @@ class I3D:
     takes 7 × 7 cells, it takes all of them, so that other sizes than 224 × 224 run.
 
     Attributes:
-        weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (data/label_map.txt of google-deepmind/kinetics-i3d).
         output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves

@@ -14,11 +14,12 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, located, read
+from vidattr.models.weights.checkpoint import Checkpoint, anonymous, fill, head_size, located, read, untrained
 from vidattr.models.weights.class_names import class_names
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _SIDE = 128
+_CLASSES = 5
 # Keras's automatic layer names, in the order of the layers.
 _KERAS_CONVOLUTIONS = ("time_distributed_3", "time_distributed_6", "time_distributed_9", "time_distributed_12")
 
@@ -60,7 +61,8 @@ class UCF50LRCN:
     takes them out again.
 
     Attributes:
-        weights: The .npz file with Keras's arrays by Keras's names.
+        weights: The .npz file with Keras's arrays by Keras's names, or a file of a further training, of any number of
+            classes; "random": untrained, to train from scratch.
         classes: Names of the outputs (`_classes.class_names`). The released file's are ucf50_five.
         output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
             (sigmoid); or (the logarithms of) probabilities.
@@ -82,7 +84,7 @@ class UCF50LRCN:
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None where none is named."""
-        return None if self.weights is None else located(self.weights)
+        return None if self.weights in (None, "random") else located(self.weights)
 
     def load(self) -> VideoModel:
         """Returns the network, on the CPU.
@@ -90,13 +92,19 @@ class UCF50LRCN:
         Raises:
             ConfigError: No weights are named, or they do not fit.
         """
+        if self.weights == "random":
+            module = untrained(lambda: LRCN(_CLASSES))
+            return self._network(module, class_names(self.classes, _CLASSES, anonymous(_CLASSES)))
         checkpoint = read(located(self.weights))
         checkpoint = replace(checkpoint, state=from_keras(checkpoint))
         classes = head_size(checkpoint, "dense.weight")
         module = LRCN(classes)
         fill(module, checkpoint)
         names = class_names(self.classes, classes, checkpoint.class_names)
-        return VideoModel(module, self.input, names, layer="conv4.1", unfold=_unfold, output=self.output)
+        return self._network(module, names)
+
+    def _network(self, module: LRCN, classes: tuple[str, ...]) -> VideoModel:
+        return VideoModel(module, self.input, classes, layer="conv4.1", unfold=_unfold, output=self.output)
 
 
 def from_keras(checkpoint: Checkpoint) -> Mapping[str, Tensor]:

@@ -120,7 +120,8 @@ class MFNet:
     `tail.bn`, `classifier`.
 
     Attributes:
-        weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (dataset/Kinetics/raw/list_cvt/mapping_table.txt).
             Their UCF101 is numbered as `ucf101` is.

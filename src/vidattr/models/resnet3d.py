@@ -154,7 +154,8 @@ class Hara3DResNet:
     Attributes:
         convolution: r3d or r2plus1d.
         depth: 18 or 34 layers, in basic blocks; 50 or 101, in bottlenecks.
-        weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`), `class 0` and so on unless a file names them. The
             releases number Kinetics-700's classes in the order in which they first appear in its training CSV file (0
             slicing onion, 1 jetskiing, …), not in alphabetical order: give that file.

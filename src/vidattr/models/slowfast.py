@@ -207,7 +207,8 @@ class SlowFastR50:
     Attributes:
         variant: How many of the frames the slow pathway sees, r50_4x16 every eighth and r50_8x8 every fourth.
         release: Whose checkpoint it is. A checkpoint of the other is refused: their networks and colours differ.
-        weights: The checkpoint file; "random": untrained, for measuring speed.
+        weights: The checkpoint file; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (mmaction2: tools/data/kinetics/label_map_k400.txt; PySlowFast:
             process_data/kinetics/classids.json of video-nonlocal-net).

@@ -233,7 +233,8 @@ class TimeSformerB16:
 
     Attributes:
         release: Whose checkpoint it is. A checkpoint of the other is refused, for it wants other colours.
-        weights: The checkpoint file; "random": untrained, for measuring speed.
+        weights: The checkpoint file; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (mmaction2: label_map_k400.txt; the authors': Kinetics' own, as they say).
         output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves

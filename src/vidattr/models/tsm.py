@@ -127,7 +127,8 @@ class TSM:
         head: single, or verb or noun of a network that has both.
         shift_div: A 1/`shift_div` of a block's channels come from the next frame, as many from the frame before. No
             weight tells a network trained with another number: it is in the checkpoint's name ("shift8").
-        weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
             (tools/kinetics_label_map.txt).
             EPIC-KITCHENS' are in EPIC_verb_classes.csv and EPIC_noun_classes.csv of its annotations.

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import dropout, relu
 from torchvision.models import resnet50
 
 from vidattr.config.fields import keyed_by_content
@@ -24,6 +24,7 @@ from vidattr.models.weights.released import released, released_file
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _HIDDEN = 256
+_DROPOUT = 0.5  # of both linear layers and the LSTM's output, while training
 _REDUCTION = 32  # of a frame's sides, to the last features
 _UCF101 = 101
 _SOURCES = (
@@ -82,11 +83,14 @@ class RecurrentHead(nn.Module):
 
     def scored(self, features: Tensor, clips: int) -> Tensor:
         """Maps (N·T, …) features to (N, K) logits."""
-        x = relu(self.fc7(relu(self.fc6(features.flatten(1)))))
-        scores: Tensor = self.fc8_final(self.lstm1(x.view(clips, -1, x.shape[1])))
+        x = self._dropped(relu(self.fc7(self._dropped(relu(self.fc6(features.flatten(1)))))))
+        scores: Tensor = self.fc8_final(self._dropped(self.lstm1(x.view(clips, -1, x.shape[1]))))
         if self.average is Average.logit:
             return scores.mean(1)
         return torch.log_softmax(scores, 2).logsumexp(1) - math.log(scores.shape[1])
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return dropout(x, _DROPOUT) if self.training else x
 
 
 class VGG16LSTM(RecurrentHead):
@@ -186,7 +190,8 @@ class RecurrentCNN:
         activation: relu, as both networks have it, or tanh, as an LSTM usually has.
         bptt: Whether gradients move in time.
         average: prob (VGG16) or logit (ResNet-50); with prob the logits are the logarithm of the mean probability.
-        weights: A checkpoint file, of any number of classes; "random": untrained, for measuring speed.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train
+            from scratch or to measure speed.
         classes: Names of the outputs (`_classes.class_names`).
             Bargal et al.'s are numbered as `ucf101` is (models/VGG16_LSTM/catName.txt); how Li et al. number theirs is
             not known.

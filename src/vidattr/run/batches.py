@@ -79,7 +79,7 @@ def clips_of(
     return (
         [clip for stretch in mine for clip in stretch],
         problems if shard[0] == 1 else [],
-        index.notes if shard[0] == 1 else (),
+        (*experiment.notes, *index.notes) if shard[0] == 1 else (),
     )
 
 

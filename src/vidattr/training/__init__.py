@@ -1,1 +1,1 @@
-"""Training of the networks that are explained."""
+"""Training: recipes, the training loop, and checkpoints from which a killed training goes on."""

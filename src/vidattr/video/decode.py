@@ -28,10 +28,11 @@ from vidattr.video.sampling import sample
 
 _MAX_PASSES = 1000
 _Placed = tuple[Pixels, tuple[Box, ...]]
+Choice = Callable[[int, Preprocessing, float | None], Sequence[int]]
 _RATE = "it tells no frames a second: its frames are taken as they are, as if {:g} a second; model.input.unknown_fps says how many"
 
 
-def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None) -> Sample:
+def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None, choose: Choice = sample) -> Sample:
     """Decodes a clip as a network takes it.
 
     What cannot be decoded is left out, as ffmpeg leaves it out, and the sample's `warnings` say how much that is.
@@ -40,6 +41,7 @@ def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None) -> S
         clip: The clip; only the frames of its `span` are looked at, if it has one.
         view: Number of frames, size and geometry.
         sampling: Which frames are taken; None: as `view` says.
+        choose: Picks frames out of those that there are, as `sampling.sample` does; the same ones whenever it is asked.
 
     Raises:
         ClipError: The source is missing, empty or unreadable by every decoder; or damaged, where `clip.intact` asks for
@@ -48,7 +50,8 @@ def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None) -> S
     reasons = []
     for name, opened in _decoders(clip).items():
         try:
-            return _sample(clip, opened(), view if sampling is None else replace(view, sampling=sampling, start=None))
+            changed = view if sampling is None else replace(view, sampling=sampling, start=None)
+            return _sample(clip, opened(), changed, choose)
         except ClipError:
             raise
         except NoVideoError as error:
@@ -71,12 +74,12 @@ def _name(clip: Clip) -> str:
     return str(clip.source) if isinstance(clip.source, Path) else clip.id
 
 
-def _sample(clip: Clip, footage: Footage, view: Preprocessing) -> Sample:
+def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> Sample:
     first, last = clip.span or (-sys.maxsize, sys.maxsize)
     unread: dict[int, str] = {}
 
     def choose(available: Sequence[int]) -> tuple[int, ...]:
-        return tuple(available[i] for i in sample(len(available), view, footage.fps)) if available else ()
+        return tuple(available[i] for i in pick(len(available), view, footage.fps)) if available else ()
 
     def decode(expected: Sequence[int]) -> tuple[list[int], dict[int, _Placed]]:
         """Returns the numbers of all readable frames of the clip, and those frames that would be taken if `expected` were they."""

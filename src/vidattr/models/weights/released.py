@@ -54,7 +54,7 @@ def released(
         raise ConfigError(
             "this model comes without weights",
             expected=f"the released file, from {source}",
-            remedy="fetch it and say model.weights=FILE; model.weights=random is for measuring speed",
+            remedy="fetch it and say model.weights=FILE; model.weights=random is untrained",
         )
     if weights == "random":
         return untrained(lambda: build(count)), class_names(classes, count, anonymous(count))

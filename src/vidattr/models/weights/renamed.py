@@ -46,7 +46,7 @@ def renamed(
         raise ConfigError(
             "this model comes without weights",
             expected=f"a released file, from {source}",
-            remedy="fetch it and say model.weights=FILE; model.weights=random is for measuring speed",
+            remedy="fetch it and say model.weights=FILE; model.weights=random is untrained",
         )
     if weights == "random":
         return untrained(lambda: build(count)), class_names(classes, count, anonymous(count))

@@ -1,0 +1,59 @@
+"""Overrides to a training: recipe, dataset, model and runtime, all checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from vidattr.config.building import build
+from vidattr.config.compose import GROUPS, added_folders, config_dir, hydra, options, parts
+from vidattr.config.overrides import points
+from vidattr.config.runtime import Runtime
+from vidattr.errors import ConfigError
+from vidattr.protocols import Dataset, ModelConfig
+from vidattr.training.recipes import Recipe, Start
+from vidattr.training.sets import check
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `vidattr train` is asked to do: the names that were chosen, and the objects they describe."""
+
+    names: dict[str, str]
+    recipe: Recipe
+    dataset: Dataset | None
+    model: ModelConfig
+    runtime: Runtime
+    notes: tuple[str, ...]
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are written unless `--out` names another folder."""
+        data = f"{self.names['dataset']}-" if self.dataset is not None else ""
+        return self.out / "train" / self.names["model"] / f"{data}{self.names['recipe']}"
+
+
+def composed(overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()) -> Training:
+    """Composes what `vidattr train` needs.
+
+    Raises:
+        ConfigError: An unknown choice or option, a wrong type, or a sweep.
+    """
+    with hydra(config_dir(folder), added_folders(add)):
+        first, *others = points(overrides, GROUPS["train"], options, "train")
+        if others:
+            several = ", ".join(sorted({setting.key for setting in first if setting.varies}))
+            raise ConfigError(
+                f"{several} names several values",
+                expected="one: nothing is swept here",
+                remedy="quote it to mean a text",
+            )
+        values, names, found = parts("train", first)
+    recipe = cast("Recipe", found["recipe"])
+    if recipe.start is Start.random and not any(setting.key == "model.weights" for setting in first):
+        found["model"] = build({**values["model"], "weights": "random"}, f"model={names['model']}")
+    check(recipe, found["dataset"])  # a typo there is found before anything is loaded
+    return Training(names=names, out=Path(str(values["paths"]["out"])), **found)

@@ -1,0 +1,218 @@
+"""A recipe: everything that decides a training beside the model and the dataset."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum, auto
+from typing import Any, ClassVar
+
+from vidattr.errors import ConfigError
+
+_START_DIVISOR, _END_DIVISOR = 25.0, 25.0 * 1e4  # of the highest rate, at both ends of one cycle; torch's OneCycleLR
+_MOMENTUM = (0.95, 0.85)  # of one cycle: where the rate is lowest and where it is highest; torch's OneCycleLR
+
+
+class Axis(IntEnum):
+    """An axis of (N, T, H, W, 3) pixels along which a flipped clip keeps its class."""
+
+    time = 1
+    height = 2
+    width = 3
+
+
+class Optimizer(StrEnum):
+    """AdamW (Loshchilov and Hutter, ICLR 2019, arXiv 1711.05101), or SGD with momentum."""
+
+    adamw = auto()
+    sgd = auto()
+
+
+class Schedule(StrEnum):
+    """How the learning rate changes.
+
+    `one_cycle`: up and down once, step by step (Smith and Topin, 2018, arXiv 1708.07120). `cosine`: a linear warm-up, then half a
+    cosine to zero, step by step (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983). `steps`: times `gamma` at each milestone.
+    """
+
+    one_cycle = auto()
+    cosine = auto()
+    steps = auto()
+
+
+class Frames(StrEnum):
+    """Which frames of a training clip are shown.
+
+    `preprocessing`: those that the network takes at test time. `random`: drawn anew in each epoch. `frozen`: drawn once, the
+    same in all epochs. Held-out and test clips always have those of test time.
+    """
+
+    preprocessing = auto()
+    random = auto()
+    frozen = auto()
+
+
+class Select(StrEnum):
+    """Which epoch's weights are the result: the most accurate on held-out videos or on the test split, or the last one's."""
+
+    held_out = auto()
+    test = auto()
+    last = auto()
+
+
+class Start(StrEnum):
+    """The weights that training starts from unless `model.weights` is given: the model config's own, or random ones."""
+
+    model = auto()
+    random = auto()
+
+
+class Head(StrEnum):
+    """Whether the network keeps its last layer, whose classes must be those of the clips, or gets a new one for their classes."""
+
+    keep = auto()
+    new = auto()
+
+
+class Layers(StrEnum):
+    """What is trained: the whole network, or its last layer."""
+
+    all = auto()
+    head = auto()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: on the cross-entropy, with every clip exactly once in an epoch.
+
+    Attributes:
+        train: Name to the config of a further dataset (`_target_` and fields), whose clips are added to those of `dataset=`.
+        held_out: The same for datasets on which accuracy and loss are measured after each epoch, each on its own.
+        test: Fields of `dataset=` with other values, which make it the test split; no clip of its videos is trained on. Empty: there
+            is no test split.
+        select: Which epoch's weights are the result.
+        share: Share of the training videos that is held out, at least one video of each class being kept for training.
+        start: What training starts from.
+        head: Whether the last layer is replaced.
+        layers: What is trained. With `head` the other layers stay as they are, their batch statistics included.
+        epochs: Passes over the clips.
+        batch: Clips in an optimisation step, at most: an epoch is divided into batches of equal size, give or take one clip.
+        accumulate: Parts into which a batch is divided, one pass each, whose gradients are added up: the same step but for rounding,
+            for batch normalisation (which then sees a part) and for dropout (which draws in another order). Doubled by
+            itself when memory runs out.
+        frames: Which frames of a training clip are shown.
+        clips_per_video: How many draws of frames of each training clip an epoch holds.
+        optimizer: adamw or sgd.
+        lr: The highest learning rate.
+        momentum: Of sgd.
+        weight_decay: Of the optimizer.
+        schedule: How the rate changes.
+        warm_up: Share of the steps in which the rate of one_cycle or cosine rises.
+        milestones: Epochs, counted from 0, at whose start the rate of `steps` falls.
+        gamma: Factor by which it falls.
+        flips: Axes, of time, height and width, along which a training clip is flipped with probability 1/2.
+        crop: Smallest height and width of a random crop, as a share of the frame's; resized to the frame's size. 1: no crop.
+        permute_colours: Whether the colour channels of a clip are put into a random order.
+        mixed_precision: Whether products are computed in bfloat16 where the device is a GPU that has it; weights stay float32.
+        patience: Epochs without a better one (`select`) after which training stops; null: it never stops early.
+        seed: Of the split, the order, the frames, the augmentation, the dropout and a new last layer.
+    """
+
+    version: ClassVar[int] = 1
+
+    train: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
+    test: dict[str, Any] = field(default_factory=dict)
+    select: Select = Select.held_out
+    share: float = 0.2
+    start: Start = Start.model
+    head: Head = Head.new
+    layers: Layers = Layers.all
+    epochs: int = 30
+    batch: int = 16
+    accumulate: int = 1
+    frames: Frames = Frames.random
+    clips_per_video: int = 1
+    optimizer: Optimizer = Optimizer.adamw
+    lr: float = 0.0003
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    schedule: Schedule = Schedule.cosine
+    warm_up: float = 0.1
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    flips: list[Axis] = field(default_factory=list)
+    crop: float = 1.0
+    permute_colours: bool = False
+    mixed_precision: bool = False
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "clips_per_video", "lr", "gamma"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"recipe.{name}={getattr(self, name)}", expected="a positive number")
+        for name in ("weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"recipe.{name}={getattr(self, name)}", expected="zero or more")
+        for name in ("warm_up", "share", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"recipe.{name}={getattr(self, name)}", expected="0 or more, less than 1")
+        if not 0 < self.crop <= 1:
+            raise ConfigError(
+                f"recipe.crop={self.crop}", expected="more than 0, at most 1: a share of the frame's height and width"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"recipe.patience={self.patience}", expected="1 or more epochs, or null")
+        if any(milestone < 1 for milestone in self.milestones):
+            raise ConfigError(f"recipe.milestones={list(self.milestones)}", expected="epochs, 1 or more")
+        if self.select is Select.held_out and not self.share:
+            raise ConfigError(
+                "recipe.select=held_out with recipe.share=0",
+                expected="a share of the training videos to hold out",
+                remedy="recipe.share=0.2, or recipe.select=last",
+            )
+        if self.select is Select.test and not self.test:
+            raise ConfigError(
+                "recipe.select=test, and recipe.test is empty",
+                expected="fields of the dataset that make its test split",
+                remedy="recipe.test.split=FILE, or recipe.select=held_out",
+            )
+        if self.patience is not None and self.select is Select.last:
+            raise ConfigError(
+                f"recipe.patience={self.patience} with recipe.select=last",
+                expected="a measure that stops improving",
+                remedy="recipe.select=held_out, or recipe.patience=null",
+            )
+        if self.frames is Frames.preprocessing and self.clips_per_video > 1:
+            raise ConfigError(
+                f"recipe.clips_per_video={self.clips_per_video} with recipe.frames=preprocessing, which takes the same frames each time",
+                remedy="recipe.frames=frozen or random",
+            )
+
+    def rate(self, step: int, steps: int) -> tuple[float, float | None]:
+        """Returns the learning rate of an optimisation step, and the momentum (Adam's first beta) where the schedule decides it.
+
+        Args:
+            step: Of the whole training, from 0.
+            steps: In an epoch.
+        """
+        if self.schedule is Schedule.steps:
+            return self.lr * self.gamma ** sum(step // steps >= milestone for milestone in self.milestones), None
+        total = self.epochs * steps
+        if self.schedule is Schedule.cosine:
+            rising = self.warm_up * total
+            if step < rising:
+                return self.lr * (step + 1) / (rising + 1), None
+            return self.lr * _between(1.0, 0.0, (step - rising) / max(total - rising, 1)), None
+        top = max(self.warm_up * total - 1, 0)
+        if step <= top and top:
+            share = step / top
+            return self.lr * _between(1 / _START_DIVISOR, 1.0, share), _between(_MOMENTUM[0], _MOMENTUM[1], share)
+        share = min((step - top) / max(total - 1 - top, 1), 1.0)
+        return self.lr * _between(1.0, 1 / _END_DIVISOR, share), _between(_MOMENTUM[1], _MOMENTUM[0], share)
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """Returns a value on half a cosine from `start` (share 0) to `end` (share 1)."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

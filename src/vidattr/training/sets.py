@@ -1,0 +1,138 @@
+"""The clips of a training: those that are trained on, and those on which accuracy and loss are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vidattr.config.building import build, made
+from vidattr.errors import ConfigError
+from vidattr.models.weights.trained import plain_fields
+from vidattr.protocols import Dataset
+from vidattr.training.recipes import Recipe, Select
+from vidattr.training.split import held_out, without
+from vidattr.types import Clip, Problem
+
+HELD_OUT, TEST = "held_out", "test"
+_COLUMNS = ("epoch", "lr", "loss", "train", "seconds", HELD_OUT, TEST)  # of the log
+
+
+@dataclass
+class Sets:
+    """All clips of a training.
+
+    Attributes:
+        training: Those that are trained on.
+        measured: Name to those that are measured after each epoch: held_out, test, and the sets that the recipe names.
+        problems: Clips that a dataset names but cannot offer.
+        notes: What lies beside the clips and is not read.
+    """
+
+    training: list[Clip]
+    measured: dict[str, list[Clip]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def all(self) -> list[Clip]:
+        """Returns every clip."""
+        return [*self.training, *(clip for clips in self.measured.values() for clip in clips)]
+
+
+def test_split(recipe: Recipe, dataset: Dataset | None) -> Dataset | None:
+    """Returns the dataset with the fields that `recipe.test` changes, or None where it changes none.
+
+    Raises:
+        ConfigError: There is no dataset, or `recipe.test` names a field that it does not have, or a wrong value.
+    """
+    if not recipe.test:
+        return None
+    if dataset is None:
+        raise ConfigError("recipe.test changes fields of dataset=, and there is none", remedy="dataset=NAME")
+    changed: Dataset = made(type(dataset), {**plain_fields(dataset), **recipe.test}, "recipe.test")
+    return changed
+
+
+def named(recipe: Recipe) -> Iterator[tuple[str, str, Dataset]]:
+    """Yields role (train, held_out), name and dataset of each that the recipe itself names.
+
+    Raises:
+        ConfigError: One is no dataset, or its name is that of another column of the log.
+    """
+    for role, nodes in (("train", recipe.train), ("held_out", recipe.held_out)):
+        for name, node in nodes.items():
+            if role == "held_out" and (name in _COLUMNS or name.endswith("_loss")):
+                raise ConfigError(
+                    f"recipe.held_out names a dataset {name!r}, which is another column of the log", remedy="rename it"
+                )
+            yield role, name, build(node, f"recipe: dataset {name!r}")
+
+
+def check(recipe: Recipe, dataset: Dataset | None) -> None:
+    """Raises ConfigError where the datasets of a training are wrong, before a clip is looked for."""
+    parts = list(named(recipe))
+    test_split(recipe, dataset)
+    if dataset is None and not any(role == "train" for role, _, _ in parts):
+        raise ConfigError("there is nothing to train on", expected="dataset=NAME, or datasets under recipe.train")
+
+
+def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
+    """Finds the clips of a training and divides them.
+
+    Raises:
+        ConfigError: A dataset is wrong or missing, no clip is left to train on, or none can be held out where the recipe needs some.
+    """
+    check(recipe, dataset)
+    found = Sets([])
+    test: list[Clip] = []
+    if (split := test_split(recipe, dataset)) is not None:
+        try:
+            test = _index(split, "test", found)
+        except ConfigError as error:
+            names = ", ".join(f"recipe.test.{name}=…" for name in recipe.test)
+            raise error.with_remedy(
+                f"{names}; to do without a test split: {' '.join(f'~recipe.test.{name}' for name in recipe.test)}"
+            ) from error
+    if dataset is not None:
+        found.training = _index(dataset, "dataset", found)
+    for role, name, part in named(recipe):
+        clips = _index(part, f"recipe.{role}.{name}", found)
+        if role == "train":
+            found.training += clips
+        else:
+            found.measured[name] = clips
+    if test:
+        found.training = without(found.training, test)
+        found.measured = {TEST: test, **found.measured}
+    if recipe.share:
+        found.training, chosen = held_out(found.training, recipe.share, recipe.seed)
+        if chosen:
+            found.measured = {HELD_OUT: chosen, **found.measured}
+    needed = {Select.held_out: HELD_OUT, Select.test: TEST}.get(recipe.select)
+    if needed == HELD_OUT and HELD_OUT not in found.measured:
+        raise ConfigError(
+            f"no video can be held out of {len(found.training)} training clips: each class has a single video",
+            expected="two videos or more of a class",
+            remedy="recipe.select=last recipe.share=0 recipe.patience=null, which measures nothing and keeps the last epoch",
+        )
+    _distinct(found.training)
+    return found
+
+
+def _index(dataset: Dataset, where: str, found: Sets) -> list[Clip]:
+    index = dataset.index()
+    found.problems += [problem for problem in index.problems if problem not in found.problems]
+    found.notes += [note for note in (f"{where}: {note}" for note in index.notes) if note not in found.notes]
+    return list(index.clips)
+
+
+def _distinct(clips: Sequence[Clip]) -> None:
+    if not clips:
+        raise ConfigError("no clip is left to train on", expected="clips whose videos are not in the test split")
+    seen: set[str] = set()
+    for clip in clips:
+        if clip.id in seen:
+            raise ConfigError(
+                f"two training clips are called {clip.id}",
+                remedy="train on one of the datasets under recipe.train at a time",
+            )
+        seen.add(clip.id)
