@@ -12,6 +12,7 @@ from vidattr.config.building import build
 from vidattr.config.compose import config_dir, experiments, part
 from vidattr.errors import ConfigError
 from vidattr.methods.cam.grad_cam import GradCAM
+from vidattr.training.composed import composed
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = ("dataset", "model", "method", "metric")
@@ -131,7 +132,6 @@ def test_code_and_yaml_are_in_bijection(role: str) -> None:
 IMPORTED = """
 import sys
 from vidattr.cli import main
-from vidattr.training.composed import composed
 sys.argv = ["vidattr", *sys.argv[1:]]
 try:
     main()

@@ -25,6 +25,16 @@ from vidattr.training.processes import Processes
 from vidattr.training.recipes import Optimizer, Schedule, Select
 from vidattr.training.train import train
 
+# What each process would otherwise import by itself, the optimizer's part of torch above all.
+PRELOADED = [
+    "torch._dynamo",
+    "torch.nn.parallel",
+    "vidattr.training.train",
+    "vidattr.datasets.synthetic",
+    "pytest",
+    "PIL.Image",
+]
+
 
 class Linear(nn.Module):
     """Without batch normalisation: any division of a batch gives the same step."""
@@ -70,7 +80,7 @@ def one(out: Path, rank: int, count: int, port: int, pause: float) -> None:
 
 def start(out: Path, count: int, pause: float = 0.0) -> list[multiprocessing.context.ForkServerProcess]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_train", "vidattr.training.train"])
+    context.set_forkserver_preload(PRELOADED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -48,7 +48,10 @@ def test_split(recipe: Recipe, dataset: Dataset | None) -> Dataset | None:
         return None
     if dataset is None:
         raise ConfigError("recipe.test changes fields of dataset=, and there is none", remedy="dataset=NAME")
-    changed: Dataset = made(type(dataset), {**plain_fields(dataset), **recipe.test}, "recipe.test")
+    try:
+        changed: Dataset = made(type(dataset), {**plain_fields(dataset), **recipe.test}, "recipe.test")
+    except ConfigError as error:
+        raise error.with_remedy(_without_test(recipe)) from error
     return changed
 
 
@@ -88,10 +91,7 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
         try:
             test = _index(split, "test", found)
         except ConfigError as error:
-            names = ", ".join(f"recipe.test.{name}=…" for name in recipe.test)
-            raise error.with_remedy(
-                f"{names}; to do without a test split: {' '.join(f'~recipe.test.{name}' for name in recipe.test)}"
-            ) from error
+            raise error.with_remedy(_without_test(recipe)) from error
     if dataset is not None:
         found.training = _index(dataset, "dataset", found)
     for role, name, part in named(recipe):
@@ -136,3 +136,8 @@ def _distinct(clips: Sequence[Clip]) -> None:
                 remedy="train on one of the datasets under recipe.train at a time",
             )
         seen.add(clip.id)
+
+
+def _without_test(recipe: Recipe) -> str:
+    given = " ".join(f"recipe.test.{name}=…" for name in recipe.test)
+    return f"{given}; to do without a test split: {' '.join(f'~recipe.test.{name}' for name in recipe.test)}"

@@ -130,7 +130,7 @@ def as_trained(
     Raises:
         ConfigError: What its file of weights says is damaged.
     """
-    file = getattr(model, "weights_file", lambda: None)()
+    file = model.weights_file() if values.get("weights") and hasattr(model, "weights_file") else None
     if file is None:
         return model, dict(values), ()
     changed, notes = adopted(values, file, asked)
