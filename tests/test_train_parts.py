@@ -28,7 +28,7 @@ from vidattr.models.tsm import TSM
 from vidattr.training.composed import composed
 from vidattr.training.frames import random_frames
 from vidattr.training.head import last_layer, prepared
-from vidattr.training.recipes import Head, Layers, Recipe, Schedule, Select, Start
+from vidattr.training.recipes import Apart, Head, Layers, Recipe, Schedule, Select, Start
 from vidattr.training.split import held_out, video_of, without
 from vidattr.types import Clip
 from vidattr.video.preprocessing import PLACED, Preprocessing, Sampling
@@ -58,6 +58,10 @@ def test_every_recipe_lists_every_field_and_says_where_it_is_from(path: Path) ->
     [
         ("step_r2plus1d_ucf101_24", 48, 40, {0: 1e-3, 19: 1e-3, 20: 1e-4, 39: 1e-4}),
         ("step_vgg16lstm_ucf101_24", 48, 40, {0: 1e-3, 39: 1e-3}),
+        ("step_r2plus1d_epic_object", 48, 40, {0: 1e-2, 5: 1e-2, 6: 1e-3, 12: 1e-4, 39: 1e-8}),
+        ("step_r2plus1d_epic_action", 48, 40, {0: 1e-2, 6: 1e-3}),
+        ("step_vgg16lstm_epic_object", 48, 40, {0: 1e-3, 39: 1e-3}),
+        ("step_vgg16lstm_epic_action", 48, 40, {0: 1e-3, 39: 1e-3}),
         ("aosa_fc_ucf101", 128, 200, {0: 0.1, 49: 0.1, 50: 0.01, 149: 1e-3, 199: 1e-4}),
     ],
 )
@@ -67,8 +71,13 @@ def test_the_papers_recipes_have_their_constants(name: str, batch: int, epochs: 
     assert (found.batch, found.epochs) == (batch, epochs)
     assert {epoch: pytest.approx(found.rate(epoch * 7, 7)[0]) for epoch in rates} == rates
     assert asked.names["dataset"] == name.split("_", 2)[2] if name.startswith("step") else "ucf101"
-    assert found.test == {"split": "data/annotations/testlist01.txt"}
-    assert composed([f"recipe={name}", "dataset=synthetic", "~recipe.test.split"]).names["dataset"] == "synthetic"
+    if "epic" in name:
+        assert (found.fit, found.test, found.apart) == ({"split": "train"}, {"split": "test"}, Apart.clip)
+    else:
+        assert (found.fit, found.test) == ({}, {"split": "data/annotations/testlist01.txt"})
+        assert composed([f"recipe={name}", "dataset=synthetic", "~recipe.test.split"]).names["dataset"] == "synthetic"
+        with pytest.raises(ConfigError, match=r"'data/annotations|~recipe\.test\.split"):
+            composed([f"recipe={name}", "dataset=synthetic"])
 
 
 def test_tiny_starts_from_random_weights_unless_some_are_named() -> None:
@@ -135,6 +144,7 @@ def test_a_video_of_several_classes_goes_to_one_side() -> None:
 def test_clips_of_a_test_video_do_not_train() -> None:
     clips = [clip("a1", "a", "a"), clip("a2", "a", "a"), clip("b1", "b", "b"), clip("c", "c")]
     assert without(clips, [clips[1], clips[3]]) == [clips[2]]
+    assert without(clips, [clips[1], clips[3]], Apart.clip) == [clips[0], clips[2]]
 
 
 # --- random frames

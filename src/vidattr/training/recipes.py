@@ -60,6 +60,13 @@ class Select(StrEnum):
     last = auto()
 
 
+class Apart(StrEnum):
+    """What training clips must not share with clips of the test split: the video they were cut from, or the clip itself."""
+
+    video = auto()
+    clip = auto()
+
+
 class Start(StrEnum):
     """The weights that training starts from unless `model.weights` is given: the model config's own, or random ones."""
 
@@ -88,8 +95,9 @@ class Recipe:
     Attributes:
         train: Name to the config of a further dataset (`_target_` and fields), whose clips are added to those of `dataset=`.
         held_out: The same for datasets on which accuracy and loss are measured after each epoch, each on its own.
-        test: Fields of `dataset=` with other values, which make it the test split; no clip of its videos is trained on. Empty: there
-            is no test split.
+        fit: Fields of `dataset=` with other values, which make it the training split; empty: it is as configured.
+        test: Fields of `dataset=` with other values, which make it the test split. Empty: there is no test split.
+        apart: What is left out of the training clips: all clips of the test split's videos, or its clips only.
         select: Which epoch's weights are the result.
         share: Share of the training videos that is held out, at least one video of each class being kept for training.
         start: What training starts from.
@@ -122,7 +130,9 @@ class Recipe:
 
     train: dict[str, Any] = field(default_factory=dict)
     held_out: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
+    apart: Apart = Apart.video
     select: Select = Select.held_out
     share: float = 0.2
     start: Start = Start.model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vidattr.config.building import build, made
 from vidattr.errors import ConfigError
@@ -38,20 +39,26 @@ class Sets:
         return [*self.training, *(clip for clips in self.measured.values() for clip in clips)]
 
 
-def test_split(recipe: Recipe, dataset: Dataset | None) -> Dataset | None:
-    """Returns the dataset with the fields that `recipe.test` changes, or None where it changes none.
+def split_of(recipe: Recipe, dataset: Dataset | None, part: str) -> Dataset | None:
+    """Returns the dataset with the fields that `recipe.fit` or `recipe.test` changes.
+
+    Args:
+        recipe: The recipe.
+        dataset: As it was configured.
+        part: "fit" or "test".
 
     Raises:
-        ConfigError: There is no dataset, or `recipe.test` names a field that it does not have, or a wrong value.
+        ConfigError: There is no dataset to change, or a field is not one of its fields, or a value is wrong.
     """
-    if not recipe.test:
-        return None
+    changes: dict[str, Any] = getattr(recipe, part)
+    if not changes:
+        return dataset if part == "fit" else None
     if dataset is None:
-        raise ConfigError("recipe.test changes fields of dataset=, and there is none", remedy="dataset=NAME")
+        raise ConfigError(f"recipe.{part} changes fields of dataset=, and there is none", remedy="dataset=NAME")
     try:
-        changed: Dataset = made(type(dataset), {**plain_fields(dataset), **recipe.test}, "recipe.test")
+        changed: Dataset = made(type(dataset), {**plain_fields(dataset), **changes}, f"recipe.{part}")
     except ConfigError as error:
-        raise error.with_remedy(_without_test(recipe)) from error
+        raise error.with_remedy(_without(recipe, part)) from error
     return changed
 
 
@@ -73,7 +80,8 @@ def named(recipe: Recipe) -> Iterator[tuple[str, str, Dataset]]:
 def check(recipe: Recipe, dataset: Dataset | None) -> None:
     """Raises ConfigError where the datasets of a training are wrong, before a clip is looked for."""
     parts = list(named(recipe))
-    test_split(recipe, dataset)
+    for part in ("fit", "test"):
+        split_of(recipe, dataset, part)
     if dataset is None and not any(role == "train" for role, _, _ in parts):
         raise ConfigError("there is nothing to train on", expected="dataset=NAME, or datasets under recipe.train")
 
@@ -87,13 +95,13 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
     check(recipe, dataset)
     found = Sets([])
     test: list[Clip] = []
-    if (split := test_split(recipe, dataset)) is not None:
+    if (split := split_of(recipe, dataset, "test")) is not None:
         try:
             test = _index(split, "test", found)
         except ConfigError as error:
-            raise error.with_remedy(_without_test(recipe)) from error
-    if dataset is not None:
-        found.training = _index(dataset, "dataset", found)
+            raise error.with_remedy(_without(recipe, "test")) from error
+    if (split := split_of(recipe, dataset, "fit")) is not None:
+        found.training = _index(split, "dataset", found)
     for role, name, part in named(recipe):
         clips = _index(part, f"recipe.{role}.{name}", found)
         if role == "train":
@@ -101,7 +109,7 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
         else:
             found.measured[name] = clips
     if test:
-        found.training = without(found.training, test)
+        found.training = without(found.training, test, recipe.apart)
         found.measured = {TEST: test, **found.measured}
     if recipe.share:
         found.training, chosen = held_out(found.training, recipe.share, recipe.seed)
@@ -138,6 +146,7 @@ def _distinct(clips: Sequence[Clip]) -> None:
         seen.add(clip.id)
 
 
-def _without_test(recipe: Recipe) -> str:
-    given = " ".join(f"recipe.test.{name}=…" for name in recipe.test)
-    return f"{given}; to do without a test split: {' '.join(f'~recipe.test.{name}' for name in recipe.test)}"
+def _without(recipe: Recipe, part: str) -> str:
+    names = [f"recipe.{part}.{name}" for name in getattr(recipe, part)]
+    given, gone = (" ".join(form.format(name) for name in names) for form in ("{}=…", "~{}"))
+    return f"{given}; to do without: {gone}" + (" recipe.select=held_out" if part == "test" else "")

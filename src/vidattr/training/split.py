@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vidattr.labels import plain
 from vidattr.training.frames import seed_of
+from vidattr.training.recipes import Apart
 from vidattr.types import Clip
 
 
@@ -16,8 +17,11 @@ def video_of(clip: Clip) -> str:
     return clip.video or clip.id
 
 
-def without(clips: Sequence[Clip], others: Sequence[Clip]) -> list[Clip]:
-    """Returns the clips of which no other clip comes from the same video."""
+def without(clips: Sequence[Clip], others: Sequence[Clip], apart: Apart = Apart.video) -> list[Clip]:
+    """Returns the clips that share no video with the others, or that are none of the others."""
+    if apart is Apart.clip:
+        ids = {clip.id for clip in others}
+        return [clip for clip in clips if clip.id not in ids]
     videos = {video_of(clip) for clip in others}
     return [clip for clip in clips if video_of(clip) not in videos]
 
