@@ -81,12 +81,14 @@ class Steps:
             try:
                 return self._take(pixels, labels, drawn, whole)
             except Exception as error:
-                if not out_of_memory(error) or self.processes.count > 1:
+                if not out_of_memory(error):
                     raise
-                if self.accumulate >= len(pixels):
+                alone = self.processes.count == 1
+                if self.accumulate >= len(pixels) or not alone:  # the other processes already wait for this pass
+                    smaller = "a smaller model.input.size or model.input.frames, or a larger device"
                     raise OutOfMemoryError(
-                        f"out of memory with one clip in a pass: {error}",
-                        remedy="a smaller model.input.size or model.input.frames, or a larger device",
+                        f"out of memory in a training step: {error}",
+                        remedy=smaller if alone else f"recipe.accumulate={2 * self.accumulate}, or {smaller}",
                     ) from error
                 self.optimizer.zero_grad()
             for buffer, before in zip(self.network.module.buffers(), buffers, strict=True):
