@@ -154,7 +154,7 @@ ORIGINALS = (
         _steps(9, 1, 16),
     ),
     Original(
-        ("resnet50lstm",),
+        ("r2plus1d_18_finetuned", "resnet50lstm"),
         "Li et al.: accimage or Pillow (filter of the first not verified), squashed to 112²",
         "n−1, n−1−r, … with r = ⌊n/16⌋, 16 in order; shorter videos end it",
         0.0,

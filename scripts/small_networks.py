@@ -133,7 +133,7 @@ _HARA = tuple(f"{kind}_{depth}" for kind in ("r3d", "r2plus1d") for depth in (34
 _SLOWFAST = ("slowfast_r50_4x16_pyslowfast", "slowfast_r50_8x8", "slowfast_r50_8x8_pyslowfast")
 
 CONVOLUTIONAL = {
-    "r3d_18": _small("r3d_18", 4, 32, "mc3_18", "r2plus1d_18"),
+    "r3d_18": _small("r3d_18", 4, 32, "mc3_18", "r2plus1d_18", "r2plus1d_18_finetuned"),
     "hara_r3d_18": _small("hara_r3d_18", 4, 40, "hara_r2plus1d_18", *_HARA),
     "i3d": _small("i3d", 4, 40),
     "s3d": Small(_s3d, ("s3d",)),

@@ -161,6 +161,7 @@ TWINS: dict[str, Twin] = {
     "timesformer": mmaction2(224, 224, [127.5] * 3, [127.5] * 3),
     "timesformer_facebook": facebook(224),
     "mfnet": mfnet,
+    "r2plus1d_18_finetuned": resnet50lstm,
     "resnet50lstm": resnet50lstm,
     "vgg16lstm_finetuned": vgg16lstm_finetuned,
     "vgg16lstm": caffe,

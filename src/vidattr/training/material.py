@@ -10,8 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vidattr import errors
-from vidattr.errors import ClipError, ConfigError
+from vidattr.errors import ClipError, ConfigError, Failure, failure_lines
 from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
 from vidattr.run.doubts import told
@@ -51,7 +50,7 @@ class Material:
         self._network, self._recipe, self._processes = network, recipe, processes
         self._workers, self._quiet, self._notes = workers, quiet, found.notes
         self._doubts: dict[str, tuple[str, ...]] = {}
-        self.errors = [errors.line(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in found.problems]
+        self.errors = [Failure.of(p.clip, "index", ClipError(p.message, remedy=p.remedy)) for p in found.problems]
         self.training = self._read("train", found.training, recipe.frames, recipe.clips_per_video)
         self.measured = {
             name: self._read(name, clips, Frames.preprocessing, 1) for name, clips in found.measured.items()
@@ -75,11 +74,11 @@ class Material:
         for failed, doubts in processes.gathered(found.check(mine, f"reading {name}", self._quiet)):
             unread |= failed
             self._doubts |= doubts
-        lines = [errors.line(clip, "read", error) for clip, error in sorted(unread.items())]
+        lines = [Failure.of(clip, "read", error) for clip, error in sorted(unread.items())]
         self.errors += lines
         found.leave_out(frozenset(unread))
         if not len(found):
-            reason = f": {lines[0]['clip']}: {lines[0]['error']}" if lines else ""
+            reason = f": {lines[0].clip}: {lines[0].error}" if lines else ""
             raise ConfigError(
                 f"none of the {len(clips)} clips of {name} can be decoded{reason}", expected="clips that can be read"
             )
@@ -87,15 +86,14 @@ class Material:
 
     def error_lines(self) -> str:
         """Returns the content of `errors.jsonl`."""
-        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.errors)
+        return "".join(json.dumps(failure.row(), ensure_ascii=False) + "\n" for failure in self.errors)
 
     def tell(self) -> None:
         """Says on the terminal what is trained on, what is doubtful about it and what was left out."""
         said = told(self._doubts, self._notes)
         if self.errors:
             said.append(f"{len(self.errors)} clips are left out (errors.jsonl):")
-            said += [f"  {line['clip']}: {line['error']}" for line in self.errors[:_SHOWN]]
-            said += [f"  and {len(self.errors) - _SHOWN} more"] if len(self.errors) > _SHOWN else []
+            said += failure_lines(self.errors, most=_SHOWN)
         trained = {plain(clip.label) for clip in self.training.clips}
         missing = [name for name in self._network.classes if plain(name) not in trained]
         if missing:
