@@ -30,7 +30,8 @@ class Clip:
 
     Attributes:
         id: Unique in the dataset and safe as a file name; the clip's seed and its files derive from it.
-        source: A video file, a folder of numbered frames, or a function from nothing to (T, H, W, 3) uint8 RGB frames.
+        source: A video file, a folder or a tar file of numbered frames, clips that are joined to one (`Joined`), or a
+            function from nothing to (T, H, W, 3) uint8 RGB frames.
             All that decides such a function's frames must be in the dataset's fields: nobody looks whether they
             changed.
         label: Name of its class, "" where it is not known.
@@ -45,7 +46,7 @@ class Clip:
     """
 
     id: str
-    source: Path | Callable[[], Pixels]
+    source: Path | Joined | Callable[[], Pixels]
     label: str = ""
     video: str = ""
     boxes: Mapping[int, tuple[Box, ...]] = field(default_factory=dict)
@@ -54,6 +55,26 @@ class Clip:
     span: tuple[int, int] | None = None
     first_frame: int = 1
     intact: bool = False
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Clips that are shown one after the other as one clip.
+
+    Attributes:
+        parts: The clips, each with a `span`: frame a of a part with the span (a, b) follows frame b of the part before.
+    """
+
+    parts: tuple[Clip, ...]
+
+    def placed(self) -> tuple[tuple[Clip, int], ...]:
+        """Returns each part, and what is added to a frame number of its source to get that of the joined clip."""
+        found, offset = [], 0
+        for part in self.parts:
+            first, last = part.span or (1, 0)
+            found.append((part, offset + 1 - first))
+            offset += last - first + 1
+        return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from typing import Any
 
 from vidattr.errors import ClipError
 from vidattr.run.store import RunFolder
-from vidattr.types import Clip
+from vidattr.types import Clip, Joined
 from vidattr.video.footage import UnreadableError
 from vidattr.video.frame_folder import IMAGE_SUFFIXES, frame_files
 from vidattr.video.frame_tar import SUFFIX as TAR
@@ -78,6 +78,8 @@ class Source:
     def __init__(self, clip: Clip, target: str) -> None:
         self.clip = clip
         self.path = os.path.realpath(clip.source) if isinstance(clip.source, Path) else None
+        joined = clip.source.placed() if isinstance(clip.source, Joined) else ()
+        self.parts = [(Source(part, "predicted"), offset) for part, offset in joined]
         self.asked: dict[str, Any] = {} if clip.span is None else {"span": list(clip.span)}
         if target == "label":
             self.asked["label"] = clip.label
@@ -92,6 +94,8 @@ class Source:
     def look(self) -> Source:
         """Looks at the source now, before it is read: what changes from here on is noticed."""
         _ = self._look
+        for part, _ in self.parts:
+            part.look()
         return self
 
     def facts(self, numbers: Iterable[int]) -> dict[str, Any]:
@@ -104,6 +108,10 @@ class Source:
             ClipError: The source changed since the first look, so that nobody knows which of both was read; or it
                 cannot be read.
         """
+        if self.parts:
+            seen = list(numbers)
+            parts = [part.facts(_of_part(part, offset, seen)) for part, offset in self.parts]
+            return {"parts": parts, "changed": max(part.get("changed", 0) for part in parts), **self.asked}
         if self.path is None:
             return dict(self.asked)
         path, (state, listing, changed) = Path(self.path), self._look
@@ -132,6 +140,11 @@ class Source:
         """Whether a map with this fingerprint was made of this source."""
         if {name: facts[name] for name in ("span", "label", "first_frame") if name in facts} != self.asked:
             return False
+        if self.parts or "parts" in facts:
+            stored = facts.get("parts", ())
+            return len(stored) == len(self.parts) and all(
+                part.same(one) for (part, _), one in zip(self.parts, stored, strict=True)
+            )
         if self.path is None:
             return "sha256" not in facts
         state, listing, _ = self._look
@@ -145,6 +158,12 @@ class Source:
             return bool(_content(Path(self.path), facts.get("files")) == facts.get("sha256"))
         except (OSError, KeyError, UnreadableError):
             return False
+
+
+def _of_part(part: Source, offset: int, numbers: Iterable[int]) -> list[int]:
+    """Returns the frame numbers of a part, of those of the joined clip."""
+    first, last = part.clip.span or (1, 0)
+    return [number - offset for number in numbers if first <= number - offset <= last]
 
 
 def _is_tar(path: Path) -> bool:
@@ -213,6 +232,7 @@ def mark_of(facts: Facts, *, map: bool = True) -> str:
     """
     source = facts["source"]
     question = [source.get(name) for name in ("sha256", "listing", "span")] + [facts["target"]]
+    question += [part.get(name) for part in source.get("parts", ()) for name in ("sha256", "listing", "span")]
     return _hash(json.dumps([facts["sha256"] if map else "", *question]))[:12]
 
 

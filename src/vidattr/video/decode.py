@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from vidattr.errors import ClipError
-from vidattr.types import Box, Clip, Pixels, Sample
+from vidattr.types import Box, Clip, Joined, Pixels, Sample
 from vidattr.video.decoders import opencv, pyav
-from vidattr.video.footage import Footage, Load, NoVideoError, UnreadableError
+from vidattr.video.footage import Footage, Load, NoVideoError, Trouble, UnreadableError
 from vidattr.video.frame_folder import folder
 from vidattr.video.frame_tar import SUFFIX as TAR
 from vidattr.video.frame_tar import tar
@@ -60,7 +60,7 @@ def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None, choo
         except UnreadableError as error:
             reasons.append(f"{name}: {error}")
         except Exception as error:  # whatever a file may do to a decoder
-            if not isinstance(clip.source, Path):
+            if not isinstance(clip.source, Path | Joined):
                 raise
             reasons.append(f"{name}: {type(error).__name__}: {error}")
     raise ClipError(
@@ -153,6 +153,8 @@ def _place(frame: Pixels, clip: Clip, number: int, view: Preprocessing) -> _Plac
 def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
     """Returns the ways to open a source by name, the best first."""
     source = clip.source
+    if isinstance(source, Joined):
+        return {"clips joined to one": partial(_joined, source)}
     if not isinstance(source, Path):
         return {"made by code": partial(_made, source)}
     try:
@@ -170,6 +172,55 @@ def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
     except OSError as error:
         kind = f"{error.strerror}"
     raise ClipError(f"{kind}: {source}", remedy="check dataset.root, or take the clip out of the list")
+
+
+def available(clip: Clip) -> Sequence[int]:
+    """Returns the numbers of the frames of a clip, as header and packets promise them; where they do not, they are counted.
+
+    Raises:
+        ClipError: The source is missing, or no decoder can open it.
+    """
+    footage = _opened(clip)
+    first, last = clip.span or (-sys.maxsize, sys.maxsize)
+    numbers = footage.expected or [number for number, _ in footage.frames()]
+    return [number for number in numbers if first <= number <= last]
+
+
+def _opened(clip: Clip) -> Footage:
+    """Returns the footage of the first decoder that can open a clip."""
+    reasons = []
+    for name, opened in _decoders(clip).items():
+        try:
+            return opened()
+        except Exception as error:  # whatever a file may do to a decoder
+            reasons.append(f"{name}: {error}")
+    raise ClipError(f"cannot read {_name(clip)}: {'; '.join(reasons)}", remedy="take it out of the dataset")
+
+
+def _joined(source: Joined) -> Footage:
+    """Opens clips as one; a part that a decoder opens and cannot decode to its end is a shortfall of the joined clip."""
+    parts = [(part, _opened(part), offset) for part, offset in source.placed()]
+
+    def numbers_of(part: Clip, footage: Footage) -> list[int]:
+        first, last = part.span or (1, 0)
+        return [number for number in footage.expected or range(first, last + 1) if first <= number <= last]
+
+    def frames() -> Iterator[tuple[int, Load]]:
+        joined.trouble = Trouble()
+        for part, footage, offset in parts:
+            first, last = part.span or (1, 0)
+            for number, load in footage.frames():
+                if number > last:
+                    break
+                if number >= first:
+                    yield number + offset, load
+            joined.trouble = joined.trouble.and_also(footage.trouble)
+
+    expected = [number + offset for part, footage, offset in parts for number in numbers_of(part, footage)]
+    rates = {footage.fps for _, footage, _ in parts}
+    slack = sum(footage.slack for _, footage, _ in parts)
+    joined = Footage(expected, frames, slack=slack, fps=rates.pop() if len(rates) == 1 else None)
+    return joined
 
 
 def _made(source: Callable[[], Pixels]) -> Footage:

@@ -39,6 +39,16 @@ class Trouble:
     stopped: str = ""
     remarks: list[str] = field(default_factory=list)
 
+    def and_also(self, other: Trouble) -> Trouble:
+        """Returns what went wrong in two sources together."""
+        return Trouble(
+            self.failed + other.failed,
+            self.damaged + other.damaged,
+            self.leading + other.leading,
+            "; ".join(filter(None, (self.stopped, other.stopped))),
+            [*self.remarks, *(remark for remark in other.remarks if remark not in self.remarks)],
+        )
+
 
 @dataclass
 class Footage:

@@ -7,12 +7,12 @@ the same 8797 valid segments of the 20 most frequent nouns.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 
+from vidattr.datasets.shared.draws import draw
 from vidattr.datasets.shared.epic_annotations import Action
 from vidattr.datasets.shared.epic_segments import Boxes, Segment, boxes_of
 from vidattr.errors import ConfigError
@@ -105,11 +105,6 @@ def ranked(counts: Mapping[str, int], top: int) -> list[str]:
     """Returns names by count, the largest first and equal ones by name; the first `top` of them, 0: all."""
     names = sorted(counts, key=lambda name: (-counts[name], name))
     return names[:top] if top else names
-
-
-def draw(seed: int, *what: str) -> int:
-    """Returns a number that depends on a seed and on these texts alone: whatever else is in a list changes no draw."""
-    return int.from_bytes(hashlib.sha256("/".join((str(seed), *what)).encode()).digest()[:8], "big")
 
 
 def _testable(action: Action, inside: Rows, rule: Rule) -> bool:
