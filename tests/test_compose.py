@@ -6,8 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
+from conftest import written
 from vidattr.config.building import build
 from vidattr.config.compose import config_dir, experiments, part
 from vidattr.errors import ConfigError
@@ -120,7 +120,7 @@ def test_code_and_yaml_are_in_bijection(role: str) -> None:
         head = text.splitlines()[:2]
         assert all(line.startswith("# ") for line in head), f"{path} must open with what it is and where it is from"
         assert head[1].split(":")[0] in ("# Paper", "# Source"), path
-        node = OmegaConf.load(path)
+        node = written(path)
         targets.add(str(node._target_).rsplit(".", 2)[1])
         known = {field.name for field in fields(part(role, path.stem, {}))}
         assert set(map(str, node)) - {"_target_"} == known, f"{path} must list every field of its dataclass"

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import test_epic
-from conftest import ROOT
+from conftest import ROOT, written
 from vidattr.config.compose import build
 from vidattr.config.identity import describe
 from vidattr.datasets.shared.files import safe
@@ -61,6 +61,12 @@ def epic(folder: Path) -> dict[str, Any]:
     return {"root": str(folder), "annotations": str(folder / "annotations"), "split": "all"}
 
 
+def joined(folder: Path) -> dict[str, Any]:
+    ucf(folder)
+    kinetics(folder)
+    return {"of": {"root": str(folder)}}
+
+
 # By the name of the module, so that all variants of a class are made alike.
 MAKERS: dict[str, Maker] = {
     "clips": own_clips,
@@ -68,6 +74,7 @@ MAKERS: dict[str, Maker] = {
     "epic_action": epic,
     "epic_object": epic,
     "kinetics": kinetics,
+    "spliced": joined,
     "synthetic": lambda folder: {"clips": 6},
     "ucf101": ucf,
     "ucf101_24": ucf,
@@ -77,9 +84,8 @@ each = pytest.mark.parametrize("name", NAMES)
 
 def load(name: str, folder: Path, **fields: Any) -> Any:
     """Builds the dataset of a config, with its paths below a folder."""
-    node = OmegaConf.load(ROOT / "configs" / "dataset" / f"{name}.yaml")
+    node = OmegaConf.merge(written(ROOT / "configs" / "dataset" / f"{name}.yaml"), fields)
     whole = OmegaConf.create({"dataset": node, "paths": {"data": str(folder)}})
-    whole.dataset.update(fields)
     return build(OmegaConf.to_container(whole.dataset, resolve=True), f"dataset={name}")  # type: ignore[arg-type]
 
 
@@ -162,7 +168,7 @@ def test_the_key_does_not_hold_where_the_data_lies(name: str, tmp_path: Path) ->
 def test_a_path_that_names_nothing_says_which_option_to_set(name: str, tmp_path: Path) -> None:
     dataset, fields = made(name, tmp_path)
     paths = [field for field, value in fields.items() if isinstance(value, str) and os.path.exists(value)]
-    assert paths or module_of(dataset) == "synthetic"
+    assert paths or module_of(dataset) in ("spliced", "synthetic")
     for field in paths:
         with pytest.raises(ConfigError) as caught:
             load(name, tmp_path, **{**fields, field: str(tmp_path / "nowhere")}).index()
@@ -179,7 +185,7 @@ def module_of(dataset: Dataset) -> str:
 def test_an_unknown_class_lists_the_known_ones(name: str, tmp_path: Path) -> None:
     dataset, fields = made(name, tmp_path)
     if "classes" not in {field.name for field in dataclasses.fields(dataset)}:  # type: ignore[arg-type]
-        assert module_of(dataset) == "synthetic"
+        assert module_of(dataset) in ("spliced", "synthetic")
         return
     label = dataset.index().clips[0].label
     assert {clip.label for clip in load(name, tmp_path, **{**fields, "classes": [label]}).index().clips} == {label}
@@ -194,7 +200,7 @@ def test_a_source_that_is_a_link_to_nothing_is_a_problem_of_its_clip(name: str, 
     before = dataset.index()
     sources = {clip.source for clip in before.clips if isinstance(clip.source, Path)}
     if len(sources) < 2:  # made by code, or all clips cut from one video
-        assert module_of(dataset) in ("synthetic", "epic_action", "epic_object")
+        assert module_of(dataset) in ("spliced", "synthetic", "epic_action", "epic_object")
         return
     gone = min(sources)
     gone.rename(tmp_path / "elsewhere.bin")

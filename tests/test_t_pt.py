@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,14 +15,14 @@ T, F = True, False
 
 
 def judge(
-    metric: TemporalPointing, segments: list[tuple[bool, ...] | None], maps: Tensor
+    metric: TemporalPointing, segments: list[tuple[bool, ...] | None], maps: Tensor, score: str = "t_pt"
 ) -> tuple[Tensor, dict[str, list[float]]]:
     """The scores (M, N) and each reference's (N)."""
     N, length = maps.shape[1:3]
     truth = [Truth(str(n), "", str(n), ((),) * length, segment) for n, segment in enumerate(segments)]
     query = Query(torch.zeros(N, 3, 1, 1, 1), torch.zeros(N, dtype=torch.int64), tuple(range(N)))
     scores = metric.score_maps(MapBatch(maps, query, truth))
-    return scores.columns["t_pt"], {name: columns["t_pt"].tolist() for name, columns in scores.reference.items()}
+    return scores.columns[score], {name: columns[score].tolist() for name, columns in scores.reference.items()}
 
 
 def frames(*values: float) -> Tensor:
@@ -91,7 +93,11 @@ def test_nothing_leaves_the_device(score: FrameScore) -> None:
 
 
 def test_the_interval_is_wilsons_and_the_title_says_the_polarity() -> None:
-    (column,) = TemporalPointing(polarity="released").summary()
+    column, *graded = TemporalPointing(polarity="released").summary()
+    assert [(one.score, one.interval, one.bounds) for one in graded] == [
+        ("mass", "bootstrap", (0, 1)),
+        ("auprc", "bootstrap", (0, 1)),
+    ]
     assert (column.score, column.interval, column.better) == ("t_pt", "wilson", "higher")
     assert "released" in column.title
     assert TemporalPointing(polarity="true").summary() == TemporalPointing().summary()
@@ -101,3 +107,76 @@ def test_the_interval_is_wilsons_and_the_title_says_the_polarity() -> None:
 def test_another_polarity_is_refused(polarity: bool | str) -> None:
     with pytest.raises(ConfigError, match="polarity"):
         TemporalPointing(polarity=polarity)
+
+
+# The graded scores
+
+
+def test_the_mass_is_the_share_of_positive_values_in_the_segment() -> None:
+    segment = (T, T, F, F)
+    assert judge(TemporalPointing(), [segment], frames(1, 2, 0, 1), "mass")[0] == 0.75
+    assert (
+        judge(TemporalPointing(), [segment], frames(-5, 1, -9, 1), "mass")[0] == 0.5
+    )  # what is negative speaks against
+    assert judge(TemporalPointing(polarity="released"), [segment], frames(1, 2, 0, 1), "mass")[0] == 0.25
+    for nothing in (frames(0, 0, 0, 0), frames(-1, -2, -1, 0)):
+        assert judge(TemporalPointing(), [(T, F, F, F)], nothing, "mass")[0] == 0.25
+    maps = torch.zeros(1, 1, 2, 4, 4)
+    maps[0, 0, 0, 0] = 3
+    maps[0, 0, 0, 1] = -3  # a frame that sums to nothing still has its positive values
+    maps[0, 0, 1, 0] = 1
+    assert judge(TemporalPointing(), [(T, F)], maps, "mass")[0] == 0.75
+
+
+def slow_average_precision(scores: list[float], right: tuple[bool, ...]) -> float:
+    """The mean over all orders that the scores allow of the mean precision at the right frames."""
+    found = []
+    for order in itertools.permutations(range(len(scores))):
+        if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order)):
+            hits = [
+                sum(right[k] for k in order[: place + 1]) / (place + 1) for place, k in enumerate(order) if right[k]
+            ]
+            found.append(sum(hits) / len(hits))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("right", [(T, F, F, F, F), (F, T, T, F, F), (T, F, T, T, F), (F, T, T, T, T)])
+@pytest.mark.parametrize(
+    "scores", [[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [1, 1, 2, 2, 0], [3, 3, 3, 3, 3], [0, 7, 7, 7, 1]]
+)
+def test_the_area_is_the_mean_precision_over_all_orders_of_equal_frames(
+    scores: list[float], right: tuple[bool, ...]
+) -> None:
+    found = judge(TemporalPointing(), [right], frames(*scores), "auprc")[0]
+    assert float(found) == pytest.approx(slow_average_precision(scores, right))
+
+
+def test_the_area_without_ties_is_scikit_learns() -> None:
+    """average_precision_score of y = [0, 1, 1, 0], s = [.1, .4, .35, .8] is 7/12 there: precisions 1/2 and 2/3."""
+    assert float(judge(TemporalPointing(), [(F, T, T, F)], frames(0.1, 0.4, 0.35, 0.8), "auprc")[0]) == pytest.approx(
+        7 / 12
+    )
+
+
+@pytest.mark.parametrize("score", ["t_pt", "mass", "auprc"])
+def test_a_constant_map_scores_chance_and_random_maps_do_on_average(score: str) -> None:
+    segment = (T, T, F, F, F, F)
+    hit, reference = judge(TemporalPointing(), [segment], frames(*[0.3] * 6), score)
+    assert float(hit) == pytest.approx(reference["chance"][0])
+    maps = torch.rand(1, 4000, 6, 1, 1, generator=torch.Generator().manual_seed(3))
+    assert float(judge(TemporalPointing(), [segment] * 4000, maps, score)[0].mean()) == pytest.approx(
+        reference["chance"][0], abs=0.03
+    )
+
+
+@pytest.mark.parametrize("score", ["t_pt", "mass", "auprc"])
+def test_a_perfect_map_scores_one_and_no_score_is_of_what_cannot_be_judged(score: str) -> None:
+    segments = [(T, F, F), None, (T, T, T), (T, F, F)]
+    maps = frames(1, 0, 0).repeat(1, 4, 1, 1, 1)
+    maps[0, 3] = torch.inf
+    hits, reference = judge(TemporalPointing(), segments, maps, score)
+    assert hits[0, 0] == 1
+    assert reference["always_first"][0] == 1
+    assert hits.isnan().tolist() == [[False, True, True, True]]
+    worst = judge(TemporalPointing(), [(T, F, F)], frames(0, 2, 1), score)[0]
+    assert worst == {"t_pt": 0, "mass": 0, "auprc": pytest.approx(1 / 3)}[score]

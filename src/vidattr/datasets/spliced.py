@@ -35,9 +35,10 @@ class Spliced:
     * `other_class`: the whole clip and a whole clip of another class, on a side that is drawn. A network that takes its
       frames evenly from the joined clip gets them from both in proportion to their lengths (Li et al., "Spatio-temporal
       perturbations for video attribution", TCSVT 2021). The cut between the two shows.
-    * `same_video`: no cut. Of a clip that shows its class in a part of the video only (UCF101-24's tubes): as many frames
-      of this part, next to its beginning or to its end, as frames of the rest of the video on that side, at most as
-      many as there are of both. Clips that show their class all the time, or whose segment is not known, are left out.
+    * `same_video`: no cut. Of a clip that shows its class in a part of the video only (UCF101-24's tubes): as many
+      frames of this part, next to its beginning or to its end, as frames of the rest of the video on that side, at
+      most as many as there are of both. Clips that show their class all the time, or whose segment is not known, are
+      left out.
 
     Which clips are joined, and how, depends on the seed and the clips on disk; each map stores what it was made of.
 
@@ -57,7 +58,9 @@ class Spliced:
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.min_frames < 1:
-            raise ConfigError(f"dataset.seed={self.seed}, dataset.min_frames={self.min_frames}", expected="0 or more, 1 or more")
+            raise ConfigError(
+                f"dataset.seed={self.seed}, dataset.min_frames={self.min_frames}", expected="0 or more, 1 or more"
+            )
         _ = self.base  # a mistake in its options is reported before anything is read
 
     @cached_property
@@ -107,14 +110,20 @@ class Spliced:
             clips = [clip for clip in made.values() if clip is not None]
             left = sorted(name for name, clip in made.items() if clip is None)
             why = f"show their class all the time, or the rest of their video has fewer than {self.min_frames} frames"
-        notes = [f"{len(left)} clips are left out, they {why}: {', '.join(left[:3])}{', …' if left[3:] else ''}"] if left else []
+        notes = (
+            [f"{len(left)} clips are left out, they {why}: {', '.join(left[:3])}{', …' if left[3:] else ''}"]
+            if left
+            else []
+        )
         return Index(tuple(clips), tuple(problems), (*found.notes, *notes))
 
     def listing(self) -> str:
         """Returns what is joined to what as a CSV text."""
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["clip", "label", "side", "first_frame", "last_frame", "partner", "partner_label", "partner_side", "frames"])
+        table.writerow(
+            ["clip", "label", "side", "first_frame", "last_frame", "partner", "partner_label", "partner_side", "frames"]
+        )
         for clip in self._index.clips:
             first, last = clip.segment or (0, 0)
             parts = clip.source.parts if isinstance(clip.source, Joined) else (clip,)
@@ -122,7 +131,17 @@ class Spliced:
             side = "left" if first == begin else "right"
             other = next((part for part in parts if part.id != clip.id), clip)
             table.writerow(
-                [clip.id, clip.label, side, first, last, other.id, other.label, "right" if side == "left" else "left", end - begin + 1]
+                [
+                    clip.id,
+                    clip.label,
+                    side,
+                    first,
+                    last,
+                    other.id,
+                    other.label,
+                    "right" if side == "left" else "left",
+                    end - begin + 1,
+                ]
             )
         return text.getvalue()
 
@@ -143,7 +162,8 @@ class Spliced:
     def _with_other_class(self, clip: Clip, partner: Clip) -> Clip:
         left = draw(self.seed, "side", clip.id) % 2 == 0
         source = Joined((clip, partner) if left else (partner, clip))
-        (first, last), offset = clip.span or (1, 0), dict((part.id, offset) for part, offset in source.placed())[clip.id]
+        first, last = clip.span or (1, 0)
+        offset = next(offset for part, offset in source.placed() if part is clip)
         boxes: Mapping[int, tuple[Box, ...]] = {
             number + offset: boxes for number, boxes in clip.boxes.items() if first <= number <= last
         }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
+from vidattr.metrics.shared.frame_ranking import average_precision, mass_share
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.protocols import MapBatch
 from vidattr.types import Column, Scores
@@ -37,11 +38,15 @@ _FRAME_SCORES: dict[FrameScore, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class TemporalPointing:
-    """Scores a clip 1 iff the frame with the highest score lies in its segment; several such frames score their expected hit.
+    """Scores how well a map finds the part of a clip that shows the class, by three numbers.
+
+    * `t_pt`: 1 if the frame with the highest score lies in the clip's segment; several such frames score their
+      expected hit. One frame of 16 says little about a map, so there are two graded scores beside it:
+    * `mass`: the share of the map's positive values that lies in the segment.
+    * `auprc`: the area under the precision-recall curve of the frames, ranked by their scores.
 
     Unlike the released code, the truth is the segment itself: there, splice list and loaders disagree about which side
-        of
-    the splice shows the action, so that every answer was judged against the background (`polarity=released`).
+    of the splice shows the action, so that every answer was judged against the background (`polarity=released`).
     A clip whose segment is unknown is NaN, and so is one with all or none of its frames in the segment: it cannot be
     missed, or cannot be hit, whatever the map.
 
@@ -53,7 +58,7 @@ class TemporalPointing:
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # since 2 with mass and auprc
     needs_network: ClassVar[bool] = False
     unjudged: ClassVar[str] = (
         "the clip's segment is unknown, or holds all or none of its frames, or its map is not finite"
@@ -72,7 +77,8 @@ class TemporalPointing:
         """Judges M maps of each of N clips; maps that are not finite are NaN.
 
         Returns:
-            `t_pt`, and as reference `chance` (the share of frames that are right), `always_first` and `always_last`.
+            `t_pt`, `mass` and `auprc`; as references `chance` (what a constant map scores, which is what random maps
+            score on average), `always_first` and `always_last` (a map of one frame).
         """
         maps, truth = batch.maps, batch.truth
         T = maps.shape[2]
@@ -81,23 +87,35 @@ class TemporalPointing:
         right = ~segment if self.polarity == "released" else segment
         decidable = segment.any(1) & ~segment.all(1)
         # In double precision: frames that are equal must stay equal, and a sum over a frame is long.
-        hit = expected_hit(_FRAME_SCORES[self.frame_score](maps.double()), right)
+        values = maps.double()
+        scores = self._scores(_FRAME_SCORES[self.frame_score](values), values.clamp(min=0).sum((-2, -1)), right)
         judged = maps.isfinite().flatten(2).all(2) & decidable
-        reference = {
-            "chance": right.double().mean(1),
-            "always_first": right[:, 0].double(),
-            "always_last": right[:, -1].double(),
-        }
+        frames = torch.eye(T, device=maps.device, dtype=torch.float64)
+        trivial = {"chance": torch.ones_like(frames[0]), "always_first": frames[0], "always_last": frames[-1]}
+        reference = {name: self._scores(one.expand(right.shape), one, right) for name, one in trivial.items()}
         return Scores(
-            {"t_pt": hit.where(judged, torch.nan)},
-            reference={name: {"t_pt": score.where(decidable, torch.nan)} for name, score in reference.items()},
+            {name: score.where(judged, torch.nan) for name, score in scores.items()},
+            reference={
+                name: {score: value.where(decidable, torch.nan) for score, value in columns.items()}
+                for name, columns in reference.items()
+            },
         )
 
+    @staticmethod
+    def _scores(frames: Tensor, mass: Tensor, right: Tensor) -> dict[str, Tensor]:
+        return {
+            "t_pt": expected_hit(frames, right),
+            "mass": mass_share(mass, right),
+            "auprc": average_precision(frames, right),
+        }
+
     def summary(self) -> tuple[Column, ...]:
-        """Returns the share of hits."""
+        """Returns the share of hits, the mean share of the mass, and the mean area under the precision-recall curve."""
         polarity = "released" if self.polarity == "released" else "true"
+        title = f"T-PT, frame {self.frame_score}, {polarity} polarity"
+        place = "outside" if self.polarity == "released" else "in"
         return (
-            Column(
-                f"T-PT, frame {self.frame_score}, {polarity} polarity", score="t_pt", interval="wilson", bounds=(0, 1)
-            ),
+            Column(title, score="t_pt", interval="wilson", bounds=(0, 1)),
+            Column(f"positive mass {place} the segment", score="mass", bounds=(0, 1)),
+            Column("AUPRC over frames", score="auprc", bounds=(0, 1)),
         )
