@@ -106,8 +106,8 @@ class Metric(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
 
     It is of one of three kinds, told apart by the method that computes its scores: `MapMetric`, `RerunMetric`,
-    `NetworkMetric`. Three optional protocols add what only some metrics have: `MatchedNoise`, `MachineDependent`,
-    `FittedReference`.
+    `NetworkMetric`. Four optional protocols add what only some metrics have: `MatchedNoise`, `MachineDependent`,
+    `FittedReference`, `ExtraFiles`.
 
     Attributes:
         unjudged: When the score of a clip is NaN, as the end of the sentence "A clip is NaN where …"; "" if never.
@@ -184,4 +184,16 @@ class FittedReference(Metric, Protocol):
         Args:
             rows: One row a clip, as `vidattr evaluate` stores them, with the metric's `Scores.notes`.
             size: (H, W) of the maps.
+        """
+
+
+@runtime_checkable
+class ExtraFiles(Metric, Protocol):
+    """A metric that has more to show of all clips together than a table, such as a confusion matrix."""
+
+    def extra_files(self, rows: Mapping[str, pd.DataFrame]) -> Mapping[str, bytes]:
+        """Returns the end of a file's name (".confusion.csv") to its content; the files are written beside the table.
+
+        Args:
+            rows: Title of each row of the table to its scores, one row a clip, with the metric's `Scores.notes`.
         """

@@ -15,9 +15,10 @@ from vidattr.config.identity import key
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.judge import judge
+from vidattr.evaluate.network import network_tables, stored_network_tables
 from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
 from vidattr.evaluate.table import BASELINES
-from vidattr.protocols import MapMetric, Metric, RerunMetric
+from vidattr.protocols import MapMetric, Metric, NetworkMetric, RerunMetric
 from vidattr.run.batches import by_network, clips_of
 from vidattr.run.doubts import Doubts
 from vidattr.run.resident import Resident
@@ -26,16 +27,18 @@ from vidattr.types import Clip
 
 
 def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[list[ScoreSheet]]:
-    """Judges the stored maps of every experiment; what was judged before is not judged again.
+    """Judges the stored maps, or the network, of every experiment; what was judged before is not judged again.
 
     Returns:
-        One list of score sheets per table: the experiments that share dataset, model and metric, baselines last.
+        One list of score sheets per table: the experiments that share dataset, model and metric, baselines last; under
+        a `NetworkMetric` the networks that share dataset and metric.
 
     Raises:
         ConfigError: A metric is of no known kind, or an experiment was never run; the message says what to do.
     """
     _check(experiments)
-    sheets = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(experiments)]
+    of_maps, of_networks = _split(experiments)
+    sheets = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(of_maps)]
     for sheet in sheets:
         if not sheet.baseline and not sheet.folder.stored():
             names = sheet.experiment.names
@@ -56,7 +59,7 @@ def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[
         judge(table, clips, network, quiet)
         for sheet in table:
             sheet.narrow()
-    return tables
+    return tables + network_tables(of_networks, resident, quiet=quiet)
 
 
 def stored_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
@@ -69,7 +72,8 @@ def stored_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
         ConfigError: A metric is of no known kind, or an experiment was never evaluated; the message says what to do.
     """
     _check(experiments)
-    sheets = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(experiments)]
+    of_maps, of_networks = _split(experiments)
+    sheets = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(of_maps)]
     tables = _tables(sheets)
     for table in tables:
         truths = _truths(table[0].experiment)
@@ -83,7 +87,7 @@ def stored_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
                     remedy="`vidattr evaluate` with the same overrides first",
                 )
             sheet.clips = len(sheet.rows)
-    return tables
+    return tables + stored_network_tables(of_networks)
 
 
 def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, bool]]:
@@ -107,15 +111,24 @@ def _check(experiments: Sequence[Experiment]) -> None:
     for out in {str(experiment.config.paths.out) for experiment in experiments}:
         check_out(out)
     for experiment in experiments:
-        if not isinstance(experiment.metric, MapMetric | RerunMetric):
+        if not isinstance(experiment.metric, MapMetric | RerunMetric | NetworkMetric):
             kind = type(experiment.metric)
             raise ConfigError(
                 f"metric={experiment.names.get('metric')}: {kind.__module__}.{kind.__qualname__} is no metric",
                 expected="a dataclass with version, unjudged, summary() and one of score_maps(batch), with "
-                "needs_network, or score_methods(batch, methods)",
+                "needs_network, score_methods(batch, methods), or score_network(model, query, truth)",
                 remedy="see vidattr.protocols: __call__(model, query, truth, maps, methods) is score_maps or "
                 "score_methods now",
             )
+
+
+def _split(experiments: Sequence[Experiment]) -> tuple[list[Experiment], list[Experiment]]:
+    """Returns the experiments whose metric judges maps or methods, and those whose metric judges the network."""
+    of_maps: list[Experiment] = []
+    of_networks: list[Experiment] = []
+    for experiment in experiments:
+        (of_networks if isinstance(experiment.metric, NetworkMetric) else of_maps).append(experiment)
+    return of_maps, of_networks
 
 
 def _needs_network(metric: Metric | None) -> bool:

@@ -24,7 +24,7 @@ from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep
 
-_SAVE_AFTER = 10  # seconds: a killed evaluation loses no more, and long tables are not written with every batch
+SAVE_AFTER = 10  # seconds: a killed evaluation loses no more, and long tables are not written with every batch
 
 _Result = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # scores of maps; place of a map to the scores of its noise
 
@@ -57,7 +57,7 @@ def judge(sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoMod
                 mine = [sheet for sheet in sheets if any(clip.id in lacking[id(sheet)] for clip, _ in decoded)]
                 _judge_batch(mine, runs, decoded, network)
                 bar.update(len(decoded))
-                if time.monotonic() - saved > _SAVE_AFTER:
+                if time.monotonic() - saved > SAVE_AFTER:
                     save(sheets)
                     saved = time.monotonic()
     finally:

@@ -47,6 +47,7 @@ class ScoreSheet:
             not in it.
         maps: Clips whose map can be judged; of a baseline those that a run stored.
         outdated: Clips whose row was found to be of another map, other frames or another annotation.
+        title: Of its row in the table; by default that of the experiment.
         doubts: What is doubtful about the clips, as the run and this evaluation found it.
     """
 
@@ -61,10 +62,12 @@ class ScoreSheet:
     marks: dict[str, tuple[str, str]] = field(default_factory=dict)
     maps: Collection[str] = frozenset()
     outdated: frozenset[str] = frozenset()
+    title: str = ""
     doubts: Doubts = field(init=False)
 
     def __post_init__(self) -> None:
         self.doubts = Doubts(self.folder.path)
+        self.title = self.title or self.experiment.title
 
     @property
     def path(self) -> Path:
@@ -192,9 +195,16 @@ def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[
     return identity
 
 
-def read_scores(experiment: Experiment, *, baseline: bool = False) -> ScoreSheet:
-    """Returns the scores of a experiment that were stored earlier, none where there are none yet."""
-    found = ScoreSheet(experiment, run_folder(experiment), pd.DataFrame(columns=list(_KEYS)), {}, baseline=baseline)
+def read_scores(experiment: Experiment, *, folder: RunFolder | None = None, baseline: bool = False) -> ScoreSheet:
+    """Returns the scores of an experiment that were stored earlier, without a row where there are none yet.
+
+    Args:
+        experiment: What is judged, and by what metric.
+        folder: Where its scores lie; None: in the folder of its run.
+        baseline: Whether a table shows it although no override names it.
+    """
+    empty = pd.DataFrame(columns=list(_KEYS))
+    found = ScoreSheet(experiment, folder or run_folder(experiment), empty, {}, baseline=baseline)
     found.folder.check()
     if found.path.is_file():
         # An earlier version of a metric may not have had a score: what is there has to be numbers.
