@@ -11,8 +11,7 @@ import torch
 
 from conftest import Command
 from vidattr.errors import ClipError
-from vidattr.render import gallery
-from vidattr.run import batches
+from vidattr.run import batches, gallery
 from vidattr.run.store import RunFolder
 
 BASE = (
@@ -184,14 +183,14 @@ def test_a_method_that_never_works_shows_its_traceback_once(
 def test_one_picture_that_cannot_be_drawn_costs_itself(
     vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = gallery.write
+    real = gallery.write_map
 
-    def write(folder, scene, *arguments, **more):
-        if scene.clip == "object-0002-triangle":
+    def write(files, *arguments, **more):
+        if files.clip == "object-0002-triangle":
             raise ValueError("can't draw a newline")
-        return real(folder, scene, *arguments, **more)
+        return real(files, *arguments, **more)
 
-    monkeypatch.setattr(gallery, "write", write)
+    monkeypatch.setattr(gallery, "write_map", write)
     found = vidattr("run", "method=gradient,center", *BASE)
     assert found.code == 1
     assert "6 written" in found.out

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vidattr.render.pictures import Render, Scale, Signed, Style, overlay
+from vidattr.render.heat import Scale, overlay
+from vidattr.render.options import Render, Signed, Style
 
 EXACT = Render(opacity=1.0, percentile=100.0)
 

@@ -6,23 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
 from vidattr.errors import ConfigError, OutputError
 from vidattr.render import drawing as draw
-from vidattr.render.pictures import (
-    Render,
-    Scene,
-    animation,
-    comparison,
-    cutouts,
-    grid,
-    overlay,
-    write,
-    write_comparison,
-    write_cutouts,
-)
+from vidattr.render.heat import overlay
+from vidattr.render.options import Render, Scene
+from vidattr.render.pictures import DrawnMap, of_map, of_sheet, write_map, write_sheet
+from vidattr.render.sheets import animation, comparison, cutouts, grid
+from vidattr.types import MaskRow
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"
 
@@ -53,7 +47,7 @@ def scene(T: int = 5, H: int = 24, W: int = 32, **changes: object) -> tuple[Scen
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_config_names_every_field(file):
     node = OmegaConf.load(file)
-    assert node.pop("_target_") == "vidattr.render.pictures.Render"
+    assert node.pop("_target_") == "vidattr.render.options.Render"
     made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Render), node))
     assert isinstance(made, Render)
     assert set(node) == set(Render.__dataclass_fields__)
@@ -249,27 +243,95 @@ def test_curve_goes_below_zero():
 # files
 
 
+def write(folder, clip, map, render, *, shown="1", overwrite=False, masks=()):
+    files = of_map(folder, clip.clip, render, {"run": shown}, masks=bool(masks))
+    return [path.name for path in write_map(files, DrawnMap(clip, map, "m", render, masks), overwrite=overwrite)]
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir() if path.is_file()}
+
+
 def test_write_makes_what_is_asked_for_and_missing(tmp_path):
     clip, map = scene(2)
-    names = {"png": "clip.a_1.png", "gif": "clip.a_1.gif", "mp4": "clip.a_1.mp4"}
-    folder = tmp_path / "visual"
-    assert {p.name for p in write(folder, clip, map, "m", Render(mp4=False))} == {names["png"], names["gif"]}
-    (folder / names["gif"]).write_bytes(b"mine")
-    assert write(folder, clip, map, "m", Render()) == [folder / names["mp4"]]
-    assert (folder / names["gif"]).read_bytes() == b"mine"
-    assert write(folder, clip, map, "m", Render()) == []
-    assert len(write(folder, clip, map, "m", Render(), overwrite=True)) == 3
-    with Image.open(folder / names["gif"]) as image:
+    png, gif, mp4 = "clip.a_1.png", "clip.a_1.gif", "clip.a_1.mp4"
+    assert write(tmp_path, clip, map, Render(mp4=False)) == [png, gif]
+    (tmp_path / gif).write_bytes(b"mine")
+    assert write(tmp_path, clip, map, Render()) == [mp4]
+    assert (tmp_path / gif).read_bytes() == b"mine"
+    assert write(tmp_path, clip, map, Render()) == []
+    assert write(tmp_path, clip, map, Render(), overwrite=True) == [png, gif, mp4]
+    with Image.open(tmp_path / gif) as image:
         assert image.n_frames == 2
-    assert {p.name for p in folder.iterdir()} == set(names.values())
+    assert names(tmp_path) == {png, gif, mp4}
 
 
-def test_write_comparison(tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after", "left", "drawn"),
+    [
+        ({}, {"gif": False}, {".png", ".gif", ".mp4"}, set()),  # not asked for any more, and still true
+        ({}, {"colormap": "turbo"}, {".png", ".gif", ".mp4"}, {".png", ".gif", ".mp4"}),
+        ({}, {"colormap": "turbo", "grid": False}, {".gif", ".mp4"}, {".gif", ".mp4"}),
+        ({}, {"style": "cutout", "gif": False, "mp4": False}, {".png"}, {".png"}),
+        ({}, {"fps": 9.0}, {".png", ".gif", ".mp4"}, {".gif", ".mp4"}),  # a picture that stands still has no speed
+        ({}, {"animation_tile": 64, "mp4": False}, {".png", ".gif"}, {".gif"}),
+        ({"grid": False}, {"comparison": False}, {".png", ".gif", ".mp4"}, {".png"}),
+    ],
+)
+def test_no_picture_shows_other_options_than_those_of_the_last_command(tmp_path, before, after, left, drawn):
     clip, map = scene(2)
-    assert write_comparison(tmp_path, clip, {"a": map}, Render(comparison=False)) == []
-    assert write_comparison(tmp_path, clip, {"a": map}, Render()) == [tmp_path / "clip.a_1.png"]
-    assert write_comparison(tmp_path, clip, {"a": map}, Render()) == []
-    assert write_comparison(tmp_path, clip, {"a": map}, Render(), overwrite=True) == [tmp_path / "clip.a_1.png"]
+    write(tmp_path, clip, map, Render(**before))
+    assert {name.removeprefix(clip.clip) for name in write(tmp_path, clip, map, Render(**after))} == drawn
+    assert {name.removeprefix(clip.clip) for name in names(tmp_path)} == left
+    assert write(tmp_path, clip, map, Render(**after)) == []
+    fresh = tmp_path / "fresh"
+    write(fresh, clip, map, Render(**after))
+    assert all((tmp_path / name).read_bytes() == (fresh / name).read_bytes() for name in names(fresh))
+
+
+def test_a_picture_of_another_map_or_of_nobody_knows_what_is_replaced_or_removed(tmp_path):
+    clip, map = scene(2)
+    write(tmp_path, clip, map, Render())
+    assert write(tmp_path, clip, map, Render(gif=False), shown="2") == ["clip.a_1.png", "clip.a_1.mp4"]
+    assert names(tmp_path) == {"clip.a_1.png", "clip.a_1.mp4"}
+    for damage in (b"", b"[]", b'{".png": 3}', b"\xff"):
+        (tmp_path / ".drawn" / "clip.a_1.json").write_bytes(damage)
+        assert len(write(tmp_path, clip, map, Render(gif=False), shown="2")) == 2
+    (tmp_path / "clip.a_1.gif").write_bytes(b"of an earlier version, without a record")
+    files = of_map(tmp_path, clip.clip, Render(gif=False), {"run": "2"}, masks=False)
+    assert files.lacks()
+    assert [path.name for path in files.current()] == ["clip.a_1.png", "clip.a_1.mp4"]
+    files.discard()
+    assert names(tmp_path) == {"clip.a_1.png", "clip.a_1.mp4"}
+    assert not files.lacks()
+
+
+def test_a_kill_between_picture_and_record_costs_one_more_drawing_and_nothing_stale(tmp_path, monkeypatch):
+    clip, map = scene(2)
+    write(tmp_path, clip, map, Render())
+    with monkeypatch.context() as patch:
+        patch.setattr("vidattr.render.pictures.write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, clip, map, Render(colormap="turbo"))
+    assert len(write(tmp_path, clip, map, Render())) == 3  # as after the first command, whatever the second one did
+
+
+def test_a_sheet_is_drawn_again_where_a_run_or_a_map_of_it_changed(tmp_path):
+    clip, map = scene(2)
+
+    def sheet(render, maps, overwrite=False):
+        files = of_sheet(tmp_path, clip.clip, render, maps)
+        return [path.name for path in write_sheet(files, clip, {"a": map}, render, overwrite=overwrite)]
+
+    assert sheet(Render(comparison=False), {"a": "1", "b": "1"}) == []
+    assert sheet(Render(), {"a": "1", "b": "1"}) == ["clip.a_1.png"]
+    assert sheet(Render(), {"b": "1", "a": "1"}) == []
+    assert sheet(Render(), {"a": "1", "b": "1"}, overwrite=True) == ["clip.a_1.png"]
+    assert sheet(Render(), {"a": "1", "b": "2"}) == ["clip.a_1.png"]
+    assert sheet(Render(), {"a": "1", "b": "2", "c": "1"}) == ["clip.a_1.png"]
+    assert sheet(Render(gamma=2.0), {"a": "1", "b": "2", "c": "1"}) == ["clip.a_1.png"]
+    assert sheet(Render(comparison=False), {"a": "2", "b": "2"}) == []
+    assert names(tmp_path) == set()
 
 
 def test_cutouts_show_the_clip_where_the_mask_is_and_black_elsewhere(tmp_path):
@@ -277,7 +339,8 @@ def test_cutouts_show_the_clip_where_the_mask_is_and_black_elsewhere(tmp_path):
     h, w = clip.pixels.shape[1:3]
     masks = np.zeros((2, 2, h, w), np.float32)
     masks[1] = 1
-    page = cutouts(clip, masks, [("ratio 0.1", ""), ("ratio 1", "")], "ep3d", Render(boxes=False, tile=16))
+    rows = [MaskRow(torch.from_numpy(mask), f"ratio {n}", "") for n, mask in enumerate(masks)]
+    page = cutouts(clip, rows, "ep3d", Render(boxes=False, tile=16))
 
     def times(tile):
         corners = np.argwhere((page[: 1 - h, : 1 - w] == tile[0, 0]).all(-1))
@@ -287,17 +350,16 @@ def test_cutouts_show_the_clip_where_the_mask_is_and_black_elsewhere(tmp_path):
         assert times(frame) == 2  # in the row of frames, and where the mask keeps all
     assert times(np.zeros_like(clip.pixels[0])) == 2  # where it keeps nothing
 
-    extras = {
-        "masks": masks,
-        "ratios": np.array([0.1, 1.0]),
-        "area_visible": np.array([0.0, 1.0]),
-        "probability": np.ones((2, 3)),
-    }
-    assert write_cutouts(tmp_path, clip, {"attribution": masks}, "m", Render()) == []
-    assert write_cutouts(tmp_path, clip, extras, "m", Render(grid=False)) == []
-    assert write_cutouts(tmp_path, clip, extras, "m", Render()) == [tmp_path / "clip.a_1.masks.png"]
-    assert write_cutouts(tmp_path, clip, extras, "m", Render()) == []
-    assert write_cutouts(tmp_path, clip, extras, "m", Render(), overwrite=True) == [tmp_path / "clip.a_1.masks.png"]
+    clip, map = scene(2)
+    only = Render(gif=False, mp4=False)
+    assert write(tmp_path, clip, map, only) == ["clip.a_1.png"]
+    assert write(tmp_path, clip, map, only, masks=rows) == ["clip.a_1.masks.png"]
+    assert write(tmp_path, clip, map, only, masks=rows) == []
+    assert write(tmp_path, clip, map, replace(only, grid=False), shown="2", masks=rows) == []
+    assert names(tmp_path) == set()
+    write(tmp_path, clip, map, only, masks=rows)
+    write(tmp_path, clip, map, only)  # the map was stored again, without its masks
+    assert names(tmp_path) == {"clip.a_1.png"}
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
@@ -312,17 +374,19 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OutputError, match="no space"):
-        write(tmp_path, clip, map, "m", Render())
-    assert [p.name for p in tmp_path.iterdir()] == ["clip.a_1.png"]
+        write(tmp_path, clip, map, Render())
+    assert names(tmp_path) == {"clip.a_1.png"}
+    monkeypatch.undo()
+    assert write(tmp_path, clip, map, Render()) == ["clip.a_1.gif", "clip.a_1.mp4"]
 
 
 def test_threads_draw_the_same_bytes(tmp_path):
     clips = [scene(2, clip=f"clip_{i}", target=f"class {i}") for i in range(8)]
     for clip, map in clips:
-        write(tmp_path / "one", clip, map, "m", Render())
+        write(tmp_path / "one", clip, map, Render())
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda pair: write(tmp_path / "many", *pair, "m", Render()), clips))
-    files = sorted(p.name for p in (tmp_path / "one").iterdir())
+        list(pool.map(lambda pair: write(tmp_path / "many", *pair, Render()), clips))
+    files = sorted(names(tmp_path / "one"))
     assert len(files) == 24
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()

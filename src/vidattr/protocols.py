@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vidattr.types import Column, Explanation, Fitted, Index, Query, Scores, Truth
+from vidattr.types import Column, Explanation, Fitted, Index, MaskRow, Query, Scores, Truth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,15 +58,44 @@ class Method(Protocol):
 
 
 @runtime_checkable
-class Joint(Method, Protocol):
-    """A method that can answer for several of its kind at once: a sweep over its ratios is one optimisation."""
+class JointMethod(Method, Protocol):
+    """A method that explains a batch under several of its settings at once for less than the sum of the costs.
+
+    An example is a method that finds a mask for each of a list of ratios: a sweep over the lists is one optimisation.
+    """
 
     @property
-    def kind(self) -> str:
-        """What methods have in common that are answered together."""
+    def joint_key(self) -> str:
+        """What the methods that are run together have in common."""
 
     def explain_many(self, model: VideoModel, query: Query, methods: Sequence[Any]) -> list[Explanation]:
-        """Explains N clips by each of `methods`, all of this kind, as each would alone."""
+        """Explains N clips by each of `methods`, which have the same `joint_key`, as each alone would."""
+
+
+@runtime_checkable
+class RatioMethod(Method, Protocol):
+    """A method that finds, for any preservation ratio, the mask of this ratio that keeps the class probability high."""
+
+    def masks_at(self, model: VideoModel, query: Query, problems: Sequence[tuple[int, float]]) -> Tensor:
+        """Returns the mask of each problem, (P, T, H, W) in 0…1; a problem is the index of a clip and a ratio."""
+
+    def preserving(self, query: Query) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns the function that shows the network only what a mask keeps.
+
+        It takes indices (P,) of clips and masks (P, T, H, W), and returns frames (P, C, T, H, W).
+        """
+
+
+@runtime_checkable
+class MaskDrawing(Method, Protocol):
+    """A method whose extras hold masks that can be drawn as windows into the clip."""
+
+    @property
+    def mask_extras(self) -> frozenset[str]:
+        """Names of the extras that `mask_rows` needs. A map that is stored without them has no such picture."""
+
+    def mask_rows(self, extras: Mapping[str, Tensor]) -> Sequence[MaskRow]:
+        """Returns the masks of one clip; `extras` are those of the clip, on the CPU, without the axis of N clips."""
 
 
 @runtime_checkable

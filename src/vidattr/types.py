@@ -168,6 +168,21 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class MaskRow:
+    """One mask that a method made for a clip, to be drawn as a window into the clip.
+
+    Attributes:
+        mask: (T, H, W) in 0…1, on the CPU; the clip is black where it is 0.
+        name: What it is, as the name of a row.
+        note: What it does, in a few words.
+    """
+
+    mask: Tensor
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Column:
     """How a table sums up one score of a metric over clips.
 

@@ -36,7 +36,7 @@ from vidattr.models.weights.trained import as_trained
 if TYPE_CHECKING:
     from vidattr.config.runtime import Runtime
     from vidattr.protocols import Dataset, Method, Metric, ModelConfig
-    from vidattr.render.pictures import Render
+    from vidattr.render.options import Render
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
 """What a experiment is made of."""

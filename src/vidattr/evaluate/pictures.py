@@ -11,7 +11,7 @@ import numpy as np
 from vidattr.errors import ClipError, Failure
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import ScoreSheet
-from vidattr.render.pictures import Scene
+from vidattr.render.options import Scene
 from vidattr.render.strips import StoredStrip
 from vidattr.render.strips import draw as strips_to_png
 from vidattr.writing import remove

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from vidattr.types import Box, Pixels
+from vidattr.types import Box, Pixels
 
 Colour = tuple[int, int, int]
 

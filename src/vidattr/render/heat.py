@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum, auto
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from vidattr.render.pictures import Render
-    from vidattr.types import Pixels
+from vidattr.render.options import Render, Signed, Style
+from vidattr.types import Pixels
 
 Map = NDArray[np.floating]
 
 _FLAT = 1e-6  # relative: a map around 1e-12 is a map, and 0.3 with rounding errors is flat
-
-
-class Style(StrEnum):
-    """How importance is shown: as a heat map over the frame, or by blackening what does not matter."""
-
-    heat = auto()
-    cutout = auto()
-
-
-class Signed(StrEnum):
-    """What of a map with negative values is shown: the evidence for the class only, or the range from lowest to highest."""
-
-    positive = auto()
-    range = auto()
 
 
 @dataclass(frozen=True)

@@ -1,187 +1,264 @@
-"""Maps become pictures: a grid, an animation, and a sheet that sets the methods of a run side by side.
+"""The pictures that belong to a map: the one list of them, how each is made, and which of those on disk are current.
 
-A map is raw; what is done here to make it visible (one scale per clip, colours, blending) never reaches a metric.
+A map is raw. What makes it visible (one scale per clip, colours, blending) happens here and never reaches a metric.
+
+Beside the pictures of a folder lies a hidden folder `.drawn` with one JSON file per clip. It records what each picture
+shows: the maps, and the options that decide how it looks. A picture is current if its record is equal to what it would
+show if it were drawn now. Any other one is stale: it is drawn again where it is asked for, and removed where it is not.
+A picture without a record is stale. A record that is not true any more is removed before the picture is replaced, and
+the new one is written after it, so that a killed command leaves at worst a picture that is drawn once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import cv2
-
-from vidattr.errors import ConfigError, unknown
 from vidattr.render import encoding as encode
-from vidattr.render.heat import Map, Scale, Signed, Style, overlay
+from vidattr.render.heat import Map
+from vidattr.render.options import Render, Scene
 from vidattr.render.sheets import animation, comparison, cutouts, grid
-from vidattr.writing import write_bytes
+from vidattr.types import MaskRow, Pixels
+from vidattr.writing import remove, write_bytes, write_text
 
-if TYPE_CHECKING:
-    from vidattr.types import Box, Pixels
+_DRAWING_VERSION = 1
+"""Raised when a picture of the same map and options looks different, so that stored pictures are drawn again."""
 
-__all__ = [
-    "Render",
-    "Scale",
-    "Scene",
-    "Signed",
-    "Style",
-    "animation",
-    "comparison",
-    "cutouts",
-    "grid",
-    "overlay",
-    "write",
-    "write_comparison",
-    "write_cutouts",
-]
-
-
-_RANGES = {
-    "opacity": (0, 1),
-    "gamma": (0.01, 10),
-    "percentile": (50, 100),
-    "columns": (1, 64),
-    "tile": (16, 2048),
-    "animation_tile": (16, 2048),
-    "fps": (0.1, 50),
-}
+Shown = Mapping[str, str]
+"""What a picture shows: "look", which stands for its options, and for each run whose map it shows what stands for the map."""
 
 
 @dataclass(frozen=True)
-class Render:
-    """Which pictures are made, and how a map is drawn.
+class DrawnMap:
+    """One map, with all that its pictures are drawn from.
 
     Attributes:
-        grid: Write a PNG of all frames over their heat maps.
-        gif: Write an animated GIF.
-        mp4: Write the same animation as MP4, a tenth of the size.
-        comparison: Write a sheet with all methods of a run on one clip.
-        style: heat, or cutout.
-        colormap: Name of an OpenCV colour map: jet as in the papers; turbo, viridis, inferno, cividis have even steps.
-        opacity: 0…1, how far the most important pixel is covered by its colour (or the least important one blackened).
-        gamma: Exponent of the heat map's blending; smaller shows weaker heat.
-        signed: positive: a map with negative values is shown from 0 upwards; range: from its lowest value.
-        percentile: Values above this percentile of the clip (and below its complement) are drawn alike, so that a few
-            extreme voxels of a gradient do not darken all others; 100: nothing is clipped.
-        columns: Frames in a row of a sheet.
-        tile: Pixels that the longer side of a frame has at least in a sheet.
-        animation_tile: The same in an animation.
-        fps: Frames per second of an animation.
-        boxes: Draw the annotated boxes.
-    """
-
-    grid: bool = True
-    gif: bool = True
-    mp4: bool = True
-    comparison: bool = True
-    style: Style = Style.heat
-    colormap: str = "jet"
-    opacity: float = 0.8
-    gamma: float = 0.8
-    signed: Signed = Signed.positive
-    percentile: float = 99.5
-    columns: int = 8
-    tile: int = 160
-    animation_tile: int = 224
-    fps: float = 5.0
-    boxes: bool = True
-
-    def __post_init__(self) -> None:
-        names = [name.removeprefix("COLORMAP_").lower() for name in dir(cv2) if name.startswith("COLORMAP_")]
-        if self.colormap not in names:
-            raise unknown("render.colormap", self.colormap, names)
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"render.{name}={getattr(self, name)}", expected=f"{low} to {high}")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One clip as the network saw it, and what the network said: all that its pictures show beside a map.
-
-    Attributes:
-        clip: Id of the clip, safe as a file name.
-        pixels: (T, H, W, 3) uint8 RGB at the network's size.
-        numbers: The T frame numbers (1-based) in the source.
-        model: Name of the network.
-        target: Name of the class that was explained.
-        probability: The network's probability for it.
-        predicted: Name of the likeliest class.
-        predicted_probability: The network's probability for that one.
-        label: Name of the clip's own class, "" where it is not known.
-        boxes: For each of the T frames its boxes, in pixels of `pixels`; empty: there are none.
-    """
-
-    clip: str
-    pixels: Pixels
-    numbers: tuple[int, ...]
-    model: str
-    target: str
-    probability: float
-    predicted: str
-    predicted_probability: float
-    label: str = ""
-    boxes: tuple[tuple[Box, ...], ...] = ()
-
-
-def write(folder: Path, scene: Scene, map: Map, method: str, render: Render, *, overwrite: bool = False) -> list[Path]:
-    """Writes the pictures of one clip and method that are asked for and not there yet, each whole or not at all.
-
-    Args:
-        folder: Where to; made if need be.
         scene: The clip.
         map: (T, H, W) raw, on the CPU.
         method: Name of the method.
-        render: Which pictures, and how.
-        overwrite: Write also those that are there.
-
-    Returns:
-        The files written, `<clip>.png`, `.gif`, `.mp4`.
+        render: How to draw.
+        masks: The masks that the method stored beside its map, if it stores masks that can be drawn.
     """
-    wanted = {".png": render.grid, ".gif": render.gif, ".mp4": render.mp4}
-    paths = {suffix: folder / f"{scene.clip}{suffix}" for suffix, asked in wanted.items() if asked}
-    todo = {suffix: path for suffix, path in paths.items() if overwrite or not path.exists()}
-    if ".png" in todo:
-        write_bytes(todo[".png"], encode.png(grid(scene, map, method, render)))
-    if ".gif" in todo or ".mp4" in todo:
-        frames = animation(scene, map, method, render)
-        for suffix, code in ((".gif", encode.gif), (".mp4", encode.mp4)):
-            if suffix in todo:
-                write_bytes(todo[suffix], code(frames, render.fps))
-    return list(todo.values())
+
+    scene: Scene
+    map: Map
+    method: str
+    render: Render
+    masks: Sequence[MaskRow] = ()
+
+    @cached_property
+    def animation(self) -> Pixels:
+        """The frames that all animations of the map have in common."""
+        return animation(self.scene, self.map, self.method, self.render)
 
 
-def write_comparison(
-    folder: Path, scene: Scene, maps: Mapping[str, Map], render: Render, *, overwrite: bool = False
-) -> list[Path]:
-    """Writes the sheet with all methods of one clip, `<clip>.png`, if it is asked for and not there yet."""
-    path = folder / f"{scene.clip}.png"
-    if not render.comparison or (path.exists() and not overwrite):
-        return []
-    write_bytes(path, encode.png(comparison(scene, maps, render)))
-    return [path]
+@dataclass(frozen=True)
+class Picture:
+    """A kind of picture that a map can have.
+
+    Attributes:
+        suffix: Of its file, `<clip><suffix>`.
+        option: The field of `Render` that asks for it.
+        make: Returns its bytes.
+        animated: Whether it moves, so that `Render.fps` and `Render.animation_tile` decide how it looks.
+        of_masks: Whether only a map with masks has it.
+    """
+
+    suffix: str
+    option: str
+    make: Callable[[DrawnMap], bytes]
+    animated: bool = False
+    of_masks: bool = False
 
 
-def write_cutouts(
-    folder: Path, scene: Scene, extras: Mapping[str, Map], method: str, render: Render, *, overwrite: bool = False
-) -> list[Path]:
-    """Writes the masks of a method that finds one for each preservation ratio as windows into the clip, `<clip>.masks.png`.
+PICTURES = (
+    Picture(".png", "grid", lambda drawn: encode.png(grid(drawn.scene, drawn.map, drawn.method, drawn.render))),
+    Picture(".gif", "gif", lambda drawn: encode.gif(drawn.animation, drawn.render.fps), animated=True),
+    Picture(".mp4", "mp4", lambda drawn: encode.mp4(drawn.animation, drawn.render.fps), animated=True),
+    Picture(
+        ".masks.png",
+        "grid",
+        lambda drawn: encode.png(cutouts(drawn.scene, drawn.masks, drawn.method, drawn.render)),
+        of_masks=True,
+    ),
+)
+"""All kinds of pictures that a map can have. Writing, `--force`, resuming and `vidattr explain` know no other list."""
+
+_SHEET = ".png"  # suffix of the sheet that compares methods
+
+
+def of_map(folder: Path, clip: str, render: Render, map: Shown, *, masks: bool) -> PictureFiles:
+    """Returns the pictures of one map.
 
     Args:
-        folder: Where to.
-        scene: The clip.
-        extras: What the method stored: `masks` (A, T, H, W), `ratios`, `area_visible` (A,) and `probability` (A,
-            iterations); without masks there is nothing to draw.
-        method: Name of the method.
-        render: Which pictures, and how; it goes with the grid.
-        overwrite: Write it also if it is there.
+        folder: Where they are.
+        clip: Id of the clip.
+        render: Which are asked for, and how they look.
+        map: The run of the map, and what stands for the map: one entry.
+        masks: Whether the map has masks that can be drawn.
     """
-    path = folder / f"{scene.clip}.masks.png"
-    if "masks" not in extras or not render.grid or (path.exists() and not overwrite):
-        return []
-    facts = zip(extras["ratios"], extras["probability"][:, -1], extras["area_visible"], strict=True)
-    words = [(f"ratio {ratio:g}", f"p = {p:.2f}, {area:.0%} of the frame") for ratio, p, area in facts]
-    write_bytes(path, encode.png(cutouts(scene, extras["masks"], words, method, render)))
-    return [path]
+    return PictureFiles(
+        folder=folder,
+        clip=clip,
+        suffixes=tuple(picture.suffix for picture in PICTURES),
+        shows={
+            picture.suffix: {"look": _look(render, picture.animated), **map}
+            for picture in PICTURES
+            if masks or not picture.of_masks
+        },
+        wanted=frozenset(picture.suffix for picture in PICTURES if getattr(render, picture.option)),
+    )
+
+
+def of_sheet(folder: Path, clip: str, render: Render, maps: Shown) -> PictureFiles:
+    """Returns the sheet that compares the maps of several runs of one clip; arguments as in `of_map`."""
+    shows = {_SHEET: {"look": _look(render, animated=False), **maps}}
+    return PictureFiles(folder, clip, (_SHEET,), shows, frozenset({_SHEET} if render.comparison else ()))
+
+
+def discard_sheet(folder: Path, clip: str, run: str, map: str) -> None:
+    """Removes the sheet of a clip if it shows another map of a run, or nobody knows what it shows.
+
+    Args:
+        folder: Where the sheet is.
+        clip: Id of the clip.
+        run: The run.
+        map: What stands for the run's map of the clip.
+    """
+    shown = _recorded(folder, clip).get(_SHEET)
+    if shown is None or shown.get(run, map) != map:
+        remove(folder / f"{clip}{_SHEET}")
+
+
+def _look(render: Render, animated: bool) -> str:
+    """Returns what stands for the options that decide how a picture looks."""
+    switches = {picture.option for picture in PICTURES} | {"comparison"}
+    others = set() if animated else {"fps", "animation_tile"}
+    options = {name: value for name, value in asdict(render).items() if name not in switches | others}
+    text = json.dumps([_DRAWING_VERSION, options], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """The pictures of one clip in one folder.
+
+    Attributes:
+        folder: Where they are, or will be.
+        clip: Id of the clip.
+        suffixes: Of all pictures that a clip can have there, `<clip><suffix>`.
+        shows: Suffix of each picture that this clip can have to what it would show if it were drawn now.
+        wanted: Suffixes of the pictures that are asked for; those that the clip cannot have do not count.
+    """
+
+    folder: Path
+    clip: str
+    suffixes: tuple[str, ...]
+    shows: Mapping[str, Shown]
+    wanted: frozenset[str]
+
+    def path(self, suffix: str) -> Path:
+        """Returns where a picture is, or will be."""
+        return self.folder / f"{self.clip}{suffix}"
+
+    def current(self) -> list[Path]:
+        """Returns the pictures on disk that show what they would show if they were drawn now."""
+        record = _recorded(self.folder, self.clip)
+        return [self.path(suffix) for suffix in self.suffixes if self._is_current(suffix, record)]
+
+    def lacks(self) -> bool:
+        """Returns whether a picture that is asked for is missing or stale, or another one stale."""
+        record = _recorded(self.folder, self.clip)
+        return any(
+            not self._is_current(suffix, record) and (suffix in self._asked() or self.path(suffix).exists())
+            for suffix in self.suffixes
+        )
+
+    def discard(self) -> None:
+        """Removes the stale pictures, and their records first.
+
+        Raises:
+            OutputError: A file cannot be removed.
+        """
+        record = _recorded(self.folder, self.clip)
+        true = {suffix: shown for suffix, shown in record.items() if shown == self.shows.get(suffix)}
+        self._record(true)
+        for suffix in self.suffixes:
+            if suffix not in true:
+                remove(self.path(suffix))
+
+    def write(self, make: Mapping[str, Callable[[], bytes]], *, overwrite: bool = False) -> list[Path]:
+        """Removes the stale pictures and writes those that are asked for and missing, each whole or not at all.
+
+        Args:
+            make: Suffix to what returns the bytes of the picture.
+            overwrite: Write all that are asked for.
+
+        Returns:
+            The files written.
+
+        Raises:
+            OutputError: A file cannot be written.
+        """
+        self.discard()
+        record = _recorded(self.folder, self.clip)
+        asked = [suffix for suffix in self.suffixes if suffix in self._asked()]
+        todo = [suffix for suffix in asked if overwrite or not self._is_current(suffix, record)]
+        written = []
+        try:
+            for suffix in todo:
+                write_bytes(self.path(suffix), make[suffix]())
+                written.append(suffix)
+        finally:
+            self._record(record | {suffix: self.shows[suffix] for suffix in written})
+        return [self.path(suffix) for suffix in written]
+
+    def _asked(self) -> frozenset[str]:
+        return self.wanted & self.shows.keys()
+
+    def _is_current(self, suffix: str, record: Mapping[str, Shown]) -> bool:
+        return suffix in record and record[suffix] == self.shows.get(suffix) and self.path(suffix).exists()
+
+    def _record(self, shown: Mapping[str, Shown]) -> None:
+        if shown == _recorded(self.folder, self.clip):
+            return
+        path = _record_path(self.folder, self.clip)
+        if shown:
+            write_text(path, json.dumps({suffix: shown[suffix] for suffix in sorted(shown)}, sort_keys=True) + "\n")
+        else:
+            remove(path)
+
+
+def _recorded(folder: Path, clip: str) -> dict[str, Shown]:
+    """Returns what the pictures of a clip in a folder are recorded to show, by suffix; a damaged record counts as none."""
+    try:
+        found = json.loads(_record_path(folder, clip).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return (
+        {suffix: shown for suffix, shown in found.items() if isinstance(shown, dict)} if isinstance(found, dict) else {}
+    )
+
+
+def _record_path(folder: Path, clip: str) -> Path:
+    return folder / ".drawn" / f"{clip}.json"
+
+
+def write_map(files: PictureFiles, drawn: DrawnMap, *, overwrite: bool = False) -> list[Path]:
+    """Writes the pictures of one map, as `PictureFiles.write` does."""
+
+    def maker(picture: Picture) -> Callable[[], bytes]:
+        return lambda: picture.make(drawn)
+
+    return files.write({picture.suffix: maker(picture) for picture in PICTURES}, overwrite=overwrite)
+
+
+def write_sheet(
+    files: PictureFiles, scene: Scene, maps: Mapping[str, Map], render: Render, *, overwrite: bool = False
+) -> list[Path]:
+    """Writes the sheet that compares the maps (T, H, W) of several methods, as `PictureFiles.write` does."""
+    return files.write({_SHEET: lambda: encode.png(comparison(scene, maps, render))}, overwrite=overwrite)

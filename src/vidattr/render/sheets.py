@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vidattr.render import drawing as draw
-from vidattr.render.heat import Map, Scale, Style, blend, overlay
-
-if TYPE_CHECKING:
-    from vidattr.render.pictures import Render, Scene
-    from vidattr.types import Pixels
+from vidattr.render.heat import Map, Scale, blend, overlay
+from vidattr.render.options import Render, Scene, Style
+from vidattr.types import MaskRow, Pixels
 
 _FOOT = 12 + 2 * draw.MARGIN
 _NARROWEST = 440  # a sheet of one small frame still has room for its head
@@ -58,13 +55,12 @@ def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
     return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, render, "row")
 
 
-def cutouts(scene: Scene, masks: Map, words: Sequence[tuple[str, str]], method: str, render: Render) -> Pixels:
+def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render) -> Pixels:
     """Draws masks as windows into the clip: under the row of frames a row a mask, black where it is 0.
 
     Args:
         scene: The clip.
-        masks: (A, T, H, W) in 0…1.
-        words: Name of each mask, and a line of what it does.
+        masks: The masks, each with its name and a note.
         method: What found them.
         render: How to draw; its style does not matter here.
     """
@@ -75,9 +71,9 @@ def cutouts(scene: Scene, masks: Map, words: Sequence[tuple[str, str]], method: 
     )
     black = replace(render, style=Style.cutout, opacity=1.0)
     rows = [_Row("frames", method, _tiles(few, few.pixels, render.tile, render))]
-    for mask, (name, note) in zip(masks, words, strict=True):
-        shown = blend(few.pixels, mask[picked].astype(np.float32), black)
-        rows.append(_Row(name, note, _tiles(few, shown, render.tile, render)))
+    for row in masks:
+        shown = blend(few.pixels, np.asarray(row.mask, np.float32)[picked], black)
+        rows.append(_Row(row.name, row.note, _tiles(few, shown, render.tile, render)))
     return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, black, "")
 
 

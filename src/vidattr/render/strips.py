@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -15,11 +14,9 @@ from torch import Tensor
 
 from vidattr.errors import ClipError
 from vidattr.render import encoding as encode
+from vidattr.render.options import Render, Scene
 from vidattr.render.sheets import strip as layout
 from vidattr.writing import write_bytes
-
-if TYPE_CHECKING:
-    from vidattr.render.pictures import Render, Scene
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from vidattr.labels import index_of, plain
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
-from vidattr.protocols import Joint
+from vidattr.protocols import JointMethod
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
@@ -238,20 +239,23 @@ def prepare(
 def explain_batch(
     network: VideoModel, experiments: Sequence[Experiment], ready: PreparedBatch
 ) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
-    """Runs the methods of experiments on one batch, at once if they are several, and brings maps and extras back to the host, once.
+    """Runs the methods of experiments on one batch, and copies their maps and extras to the CPU once.
+
+    Args:
+        network: The network.
+        experiments: One, or several whose methods have the same `JointMethod.joint_key` and are run together.
+        ready: The batch.
 
     Returns:
-        Each cell's maps by clip, and the clips that no map could be made of, or none that is finite.
+        For each experiment the maps by clip, and the failures of clips that have no map or one that is not finite.
     """
     first, *others = methods = [experiment.method for experiment in experiments]
 
     def explain(batch: PreparedBatch) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
         def work() -> list[Explanation]:
-            return (
-                first.explain_many(network, batch.query, methods)
-                if others and isinstance(first, Joint)
-                else [first(network, batch.query)]
-            )
+            if others:
+                return cast(JointMethod, first).explain_many(network, batch.query, methods)
+            return [first(network, batch.query)]
 
         explanations = within_memory(network, work)
         return [_stored(found, batch, experiment) for found, experiment in zip(explanations, experiments, strict=True)]

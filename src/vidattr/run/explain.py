@@ -11,9 +11,11 @@ from vidattr.config import compose
 from vidattr.config.overrides import exists, is_override, is_text, quoted
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError, ConfigError
+from vidattr.run.gallery import pictures_of
 from vidattr.run.job import Job, run_folder
 from vidattr.run.runner import run
 from vidattr.run.sources import Again, Sources
+from vidattr.types import Clip
 
 
 def explain_videos(
@@ -55,7 +57,7 @@ def explain_videos(
         experiments = compose.experiments(
             [*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add
         )
-    clips = [clip.id for clip in experiments[0].dataset.index().clips]
+    clips = experiments[0].dataset.index().clips
     jobs = run(experiments, afresh=True, quiet=quiet)
     return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
 
@@ -83,23 +85,23 @@ def _absolute(path: str) -> str:
     return os.path.realpath(path) if name in ("", ".", "..") else os.path.join(os.path.realpath(folder), name)
 
 
-def _row(job: Job, clip: str) -> dict[str, Any] | None:
-    if clip in job.stale or not job.folder.map_path(clip).is_file():
+def _row(job: Job, clip: Clip) -> dict[str, Any] | None:
+    path = job.folder.map_path(clip.id)
+    if clip.id in job.stale or not path.is_file():
         return None
     try:
-        found = job.folder.load(clip)
+        found = job.folder.load(clip.id)
     except ClipError:
         return None
-    pictures = [path for path in job.folder.pictures(clip) if path.is_file()]
     return {
-        "clip": clip,
+        "clip": clip.id,
         "method": job.experiment.title,
         "model": job.experiment.names["model"],
         "target": found.name,
         "probability": found.probability,
         "top": [{"class": name, "probability": p} for name, p in found.top],
-        "map": str(job.folder.map_path(clip)),
-        "pictures": [str(path) for path in pictures],
+        "map": str(path),
+        "pictures": [str(picture) for picture in pictures_of(job, clip, found.facts()).current()],
     }
 
 

@@ -17,7 +17,7 @@ from vidattr.config.identity import EARLIER, key, run_identity
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.run.doubts import Doubts
-from vidattr.run.sources import Again
+from vidattr.run.sources import Again, Facts
 from vidattr.run.store import RunFolder
 
 
@@ -28,6 +28,7 @@ class Job:
     experiment: Experiment
     folder: RunFolder
     missing: set[str] = field(default_factory=set)
+    facts: dict[str, Facts] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     errors_file: Path | None = None
     present: int = 0

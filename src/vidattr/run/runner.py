@@ -17,8 +17,8 @@ from tqdm import tqdm
 from vidattr.config.compose import Experiment
 from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
-from vidattr.protocols import Joint
-from vidattr.render import gallery
+from vidattr.protocols import JointMethod
+from vidattr.run import gallery
 from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_batch, prepare, read_ahead, split_batches
 from vidattr.run.company import Decoded
 from vidattr.run.doubts import Doubts
@@ -67,8 +67,9 @@ def run(
             job.failures += problems
             job.doubts = Doubts(job.folder.path, clips, notes, shard)
             survey = sources.survey(job.folder, extras=job.experiment.runtime.extras)
-            there = set[str]() if afresh else survey.good.keys() - job.doubts.refused()
-            job.missing = {clip.id for clip in clips} - there
+            refused = survey.good.keys() if afresh else job.doubts.refused()
+            job.facts = {clip: facts for clip, facts in survey.good.items() if clip not in refused}
+            job.missing = {clip.id for clip in clips} - job.facts.keys()
             job.present = len(clips) - len(job.missing)
             job.again, job.stale = survey.counts(), {*survey.bad, *(survey.good if afresh else ())}
         try:
@@ -136,8 +137,8 @@ def _settled(drawing: list[gallery.Drawing], keep: int) -> list[gallery.Drawing]
     """Waits until at most `keep` drawings are under way, and notes what could not be drawn."""
     split = max(0, len(drawing) - keep)
     for future in drawing[:split]:
-        for job, clip, error in future.result():
-            job.fail(clip, "draw", error)
+        for job, failure in future.result():
+            job.add(failure)
     return drawing[split:]
 
 
@@ -179,7 +180,7 @@ def _together(jobs: Sequence[Job]) -> list[list[Job]]:
     groups: dict[object, list[Job]] = {}
     for job in jobs:
         method = job.experiment.method
-        groups.setdefault(method.kind if isinstance(method, Joint) else id(job), []).append(job)
+        groups.setdefault(method.joint_key if isinstance(method, JointMethod) else id(job), []).append(job)
     return list(groups.values())
 
 
@@ -201,7 +202,7 @@ def _maps(
                 job.fail("", "method", error)
     for clip, _ in good:
         for job in alike:
-            _keep(job, clip.id, found[id(job)])
+            _keep(job, clip, found[id(job)])
     return found
 
 
@@ -213,22 +214,23 @@ def _asked(alike: Sequence[Job], ready: PreparedBatch) -> list[Job]:
     return [job for job in alike if job.failed is None] if begun else lack
 
 
-def _keep(job: Job, clip: str, maps: dict[str, StoredMap]) -> None:
+def _keep(job: Job, clip: Clip, maps: dict[str, StoredMap]) -> None:
     """Stores the map of one clip if it is new, and reads it back if it was there before."""
+    name = clip.id
     try:
-        if clip in maps and clip in job.missing:
-            gallery.discard(job, clip, maps[clip])
-            job.folder.save(clip, maps[clip])
-            job.stale.discard(clip)
-            job.missing.remove(clip)
+        if name in maps and name in job.missing:
+            gallery.discard(job, clip, maps[name])
+            job.folder.save(name, maps[name])
+            job.stale.discard(name)
+            job.missing.remove(name)
             job.written += 1
-        elif clip not in job.stale and job.folder.map_path(clip).is_file():
-            maps[clip] = job.folder.load(clip, extras=True)
+        elif name not in job.stale and job.folder.map_path(name).is_file():
+            maps[name] = job.folder.load(name, extras=True)
     except CONCERNS_ALL:
         raise
     except Exception as error:
-        maps.pop(clip, None)
-        job.fail(clip, "store", error)
+        maps.pop(name, None)
+        job.fail(name, "store", error)
 
 
 def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Job]:

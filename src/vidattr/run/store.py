@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,6 @@ from vidattr.writing import explained, remove, sweep, write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-PICTURES = (".png", ".gif", ".mp4", ".masks.png")
-"""Suffixes of the pictures that a map can have in `visual/`."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,22 @@ class StoredMap:
     extras: Mapping[str, Tensor]
     source: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what is stored beside the voxels, as `RunFolder.facts` reads it."""
+        return {
+            "target": self.target,
+            "name": self.name,
+            "probability": self.probability,
+            "top": self.top,
+            "source": dict(self.source),
+            "sha256": self._sha256,
+            "extras": self.complete,
+        }
+
+    @cached_property
+    def _sha256(self) -> str:
+        return _digest(self.map)
 
 
 class RunFolder:
@@ -141,14 +154,6 @@ class RunFolder:
         """Where the map of a clip is, or will be."""
         return self.path / "maps" / f"{clip}.safetensors"
 
-    def picture(self, clip: str, suffix: str) -> Path:
-        """Where a picture of a clip is, or will be."""
-        return self.path / "visual" / f"{clip}{suffix}"
-
-    def pictures(self, clip: str) -> list[Path]:
-        """Where all pictures of a clip are, or would be."""
-        return [self.picture(clip, suffix) for suffix in PICTURES]
-
     def stored(self) -> frozenset[str]:
         """Ids of the clips whose map is there."""
         return frozenset(
@@ -162,11 +167,8 @@ class RunFolder:
 
         tensors = {"map": found.map.contiguous(), "numbers": torch.tensor(found.numbers, dtype=torch.int64)}
         tensors |= {f"extras.{name}": value.contiguous().clone() for name, value in found.extras.items()}
-        facts = {"target": found.target, "name": found.name, "probability": found.probability, "top": found.top}
-        facts |= {"source": dict(found.source), "sha256": _digest(tensors["map"]), "extras": found.complete}
-        write_bytes(
-            self.map_path(clip), save(tensors, {"vidattr": json.dumps(facts)})
-        )  # one entry: several come in any order
+        # One entry of metadata, since safetensors writes several in any order.
+        write_bytes(self.map_path(clip), save(tensors, {"vidattr": json.dumps(found.facts())}))
 
     def extras(self, clip: str) -> frozenset[str]:
         """Names of what is stored beside the map of one clip, by the file's header alone; none where it is damaged."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from vidattr.methods.perturbation.options import SIDES, Context, PerturbationOptions
-from vidattr.methods.perturbation.pyramid import Border, blur
+from vidattr.methods.perturbation.pyramid import PYRAMIDS, Border, blur, perturb
 from vidattr.methods.perturbation.solver import solve
 from vidattr.models.network.network import VideoModel
-from vidattr.types import Explanation, Query
+from vidattr.types import Explanation, MaskRow, Query
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class ExtremalPerturbation(PerturbationOptions):
     """
 
     version: ClassVar[int] = 2  # since 2 maps are smoothed with the border repeated
+    mask_extras: ClassVar[frozenset[str]] = frozenset({"masks", "ratios", "probability", "area_visible"})
 
     @property
     def passes(self) -> int:
@@ -76,8 +77,8 @@ class ExtremalPerturbation(PerturbationOptions):
         return None if sigma is None else lambda maps: blur(maps, sigma, border)
 
     @property
-    def kind(self) -> str:
-        """All constants but the ratios."""
+    def joint_key(self) -> str:
+        """All options but the ratios."""
         return repr(replace(self, areas=[1.0]))
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
@@ -100,6 +101,23 @@ class ExtremalPerturbation(PerturbationOptions):
             map = map_from_masks((found["masks"] * evidence)[:, own], self.smooth_sigma, self.smooth_border)
             explanations.append(Explanation(map, {name: rows[:, own] for name, rows in found.items()}))
         return explanations
+
+    def masks_at(self, model: VideoModel, query: Query, problems: Sequence[tuple[int, float]]) -> Tensor:
+        """Returns the masks (P, T, H, W) of problems, each a clip's index and a ratio; `areas` does not matter."""
+        return self.solve(model, query, problems)["masks"]
+
+    def preserving(self, query: Query) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns the function from indices (P,) of clips and masks (P, T, H, W) to frames with only the masked part sharp."""
+        pyramid = PYRAMIDS[self.perturbation](query.frames)
+        return lambda clips, masks: perturb(pyramid, clips, masks)[0]
+
+    def mask_rows(self, extras: Mapping[str, Tensor]) -> list[MaskRow]:
+        """Returns the mask of each ratio of one clip, with the probability that it keeps and its share of the frame."""
+        facts = (extras["ratios"], extras["probability"][:, -1], extras["area_visible"])
+        return [
+            MaskRow(mask, f"ratio {ratio:g}", f"p = {p:.2f}, {area:.0%} of the frame")
+            for mask, ratio, p, area in zip(extras["masks"], *(values.tolist() for values in facts), strict=True)
+        ]
 
     def solve(self, model: VideoModel, query: Query, problems: Sequence[tuple[int, float]]) -> dict[str, Tensor]:
         """Solves problems, each a clip's index and a ratio, at most `max_batch` side by side; `areas` is not asked.

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
-from vidattr.methods.perturbation.pyramid import PYRAMIDS, WIDEST, blur, perturb
+from vidattr.methods.perturbation.pyramid import WIDEST, blur
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import VideoModel
-from vidattr.protocols import MapBatch, Method
+from vidattr.protocols import MapBatch, Method, RatioMethod
 from vidattr.types import Column, Query, Scores
 
 
@@ -104,7 +103,7 @@ class MinRatio:
             found = [self._least(keeper, kept, shown, whole - one, grid) for one in self.epsilon]
             visible.append(torch.stack([shares for shares, _ in found]).where(valid, torch.nan))
             own = torch.stack([ratios for _, ratios in found])
-            padded.append(own.where(valid & isinstance(method, ExtremalPerturbation), torch.nan))
+            padded.append(own.where(valid & isinstance(method, RatioMethod), torch.nan))
         columns = {f"min_ratio_{one:g}": torch.stack([row[e] for row in visible]) for e, one in enumerate(self.epsilon)}
         columns |= {f"padded_{one:g}": torch.stack([row[e] for row in padded]) for e, one in enumerate(self.epsilon)}
         columns["f_clip"] = whole[:, 0].where(judged, torch.nan).expand(len(maps), -1)
@@ -153,8 +152,8 @@ class _Keeper:
 
     def __init__(self, model: VideoModel, query: Query, method: Method, map: Tensor) -> None:
         self._model, self._query, self._method = model, query, method
-        if isinstance(method, ExtremalPerturbation):
-            self._pyramid = PYRAMIDS[method.perturbation](query.frames)
+        if isinstance(method, RatioMethod):
+            self._preserving = method.preserving(query)
         else:
             self._place = rank(map[None], query.seeds, 1)[0].flatten(1).view_as(map)
             self._blurred = blur(query.frames, WIDEST)
@@ -163,14 +162,12 @@ class _Keeper:
         """Returns Φ (N, A) float64 of the target for the ratios (N, A), and the shares (N, A) of the visible frames that are kept."""
         query, (N, A) = self._query, ratios.shape
         clip = torch.arange(N * A, device=ratios.device) // A
-        if isinstance(self._method, ExtremalPerturbation):
+        if isinstance(self._method, RatioMethod):
             # Ratios are numbers of the method's own, not tensors: a few floats a round leave the device.
             problems = [(i, float(a)) for i, row in enumerate(ratios.tolist()) for a in row]
-            masks = self._method.solve(self._model, query, problems)["masks"]
-            shown = masks.double().mean((1, 2, 3))
-            return self._ask(clip, lambda job: perturb(self._pyramid, clip[job], masks[job])[0]).view(N, A), shown.view(
-                N, A
-            )
+            masks = self._method.masks_at(self._model, query, problems)
+            probability = self._ask(clip, lambda job: self._preserving(clip[job], masks[job]))
+            return probability.view(N, A), masks.double().mean((1, 2, 3)).view(N, A)
         count = (ratios.flatten() * self._place[0].numel()).round()
 
         def cut_out(job: Tensor) -> Tensor:

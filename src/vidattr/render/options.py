@@ -1,0 +1,112 @@
+"""How pictures are drawn, and what they show beside a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+import cv2
+
+from vidattr.errors import ConfigError, unknown
+from vidattr.types import Box, Pixels
+
+_RANGES = {
+    "opacity": (0, 1),
+    "gamma": (0.01, 10),
+    "percentile": (50, 100),
+    "columns": (1, 64),
+    "tile": (16, 2048),
+    "animation_tile": (16, 2048),
+    "fps": (0.1, 50),
+}
+
+
+class Style(StrEnum):
+    """How importance is shown: as a heat map over the frame, or by blackening what does not matter."""
+
+    heat = auto()
+    cutout = auto()
+
+
+class Signed(StrEnum):
+    """What of a map with negative values is shown: the evidence for the class only, or the range from lowest to highest."""
+
+    positive = auto()
+    range = auto()
+
+
+@dataclass(frozen=True)
+class Render:
+    """Which pictures are made, and how a map is drawn.
+
+    Attributes:
+        grid: Write a PNG of all frames over their heat maps.
+        gif: Write an animated GIF.
+        mp4: Write the same animation as MP4, a tenth of the size.
+        comparison: Write a sheet with all methods of a run on one clip.
+        style: heat, or cutout.
+        colormap: Name of an OpenCV colour map: jet as in the papers; turbo, viridis, inferno, cividis have even steps.
+        opacity: 0…1, how far the most important pixel is covered by its colour (or the least important one blackened).
+        gamma: Exponent of the heat map's blending; smaller shows weaker heat.
+        signed: positive: a map with negative values is shown from 0 upwards; range: from its lowest value.
+        percentile: Values above this percentile of the clip (and below its complement) are drawn alike, so that a few
+            extreme voxels of a gradient do not darken all others; 100: nothing is clipped.
+        columns: Frames in a row of a sheet.
+        tile: Pixels that the longer side of a frame has at least in a sheet.
+        animation_tile: The same in an animation.
+        fps: Frames per second of an animation.
+        boxes: Draw the annotated boxes.
+    """
+
+    grid: bool = True
+    gif: bool = True
+    mp4: bool = True
+    comparison: bool = True
+    style: Style = Style.heat
+    colormap: str = "jet"
+    opacity: float = 0.8
+    gamma: float = 0.8
+    signed: Signed = Signed.positive
+    percentile: float = 99.5
+    columns: int = 8
+    tile: int = 160
+    animation_tile: int = 224
+    fps: float = 5.0
+    boxes: bool = True
+
+    def __post_init__(self) -> None:
+        names = [name.removeprefix("COLORMAP_").lower() for name in dir(cv2) if name.startswith("COLORMAP_")]
+        if self.colormap not in names:
+            raise unknown("render.colormap", self.colormap, names)
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"render.{name}={getattr(self, name)}", expected=f"{low} to {high}")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip as the network saw it, and what the network said: all that its pictures show beside a map.
+
+    Attributes:
+        clip: Id of the clip, safe as a file name.
+        pixels: (T, H, W, 3) uint8 RGB at the network's size.
+        numbers: The T frame numbers (1-based) in the source.
+        model: Name of the network.
+        target: Name of the class that was explained.
+        probability: The network's probability for it.
+        predicted: Name of the likeliest class.
+        predicted_probability: The network's probability for that one.
+        label: Name of the clip's own class, "" where it is not known.
+        boxes: For each of the T frames its boxes, in pixels of `pixels`; empty: there are none.
+    """
+
+    clip: str
+    pixels: Pixels
+    numbers: tuple[int, ...]
+    model: str
+    target: str
+    probability: float
+    predicted: str
+    predicted_probability: float
+    label: str = ""
+    boxes: tuple[tuple[Box, ...], ...] = ()
