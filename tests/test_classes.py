@@ -12,7 +12,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.resnet3d import Hara3DResNet
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.weights.class_names import class_names, shipped
-from vidattr.run.batches import class_index
+from vidattr.run.targets import class_index
 from vidattr.video.preprocessing import Preprocessing
 
 SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}

@@ -18,7 +18,7 @@ from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ClipError, ConfigError, unknown
 from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
-from vidattr.run.batches import class_index, target_of
+from vidattr.run.targets import class_index, target_of
 from vidattr.types import Clip
 from vidattr.video.preprocessing import Preprocessing
 

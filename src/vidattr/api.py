@@ -19,7 +19,8 @@ from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import Method, ModelConfig
-from vidattr.run.batches import class_index, clip_seed, not_finite, upload
+from vidattr.run.batches import clip_seed, not_finite, upload
+from vidattr.run.targets import class_index
 from vidattr.types import Clip, Explanation, Query
 from vidattr.video.decode import read as read_video
 

@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import vidattr
 from vidattr.config.user_code import sha256_of_code
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ _RENAMED = {
 def _path_in_version_1(cls: type) -> str:
     """Returns the Python path that a class had under key version 1, when each plug-in of this package was a file in its role's folder."""
     package, *inner = cls.__module__.split(".")
-    if package != vidattr.__name__ or inner[0] not in ("datasets", "models", "methods", "metrics"):
+    if package != "vidattr" or inner[0] not in ("datasets", "models", "methods", "metrics"):
         return f"{cls.__module__}.{cls.__qualname__}"
     return f"{package}.{inner[0]}.{_RENAMED.get(inner[-1], inner[-1])}.{cls.__qualname__}"
 

@@ -18,10 +18,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-import vidattr
 from vidattr.config import importing
 
-_OURS = os.path.realpath(os.path.dirname(vidattr.__file__))
+_OURS = os.path.realpath(Path(__file__).parents[1])
 _PYTHON = tuple(os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
@@ -32,7 +31,7 @@ def sha256_of_code(module: str) -> str | None:
     Args:
         module: Its dotted name; looked for among the installed modules, then in the current folder.
     """
-    if module.partition(".")[0] == vidattr.__name__:
+    if module.partition(".")[0] == "vidattr":
         return None
     with importing.current_folder():
         top = _spec(module.partition(".")[0])

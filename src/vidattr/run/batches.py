@@ -15,7 +15,6 @@ from torch import Tensor
 from vidattr.config.compose import Experiment
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, ConfigError, Failure
-from vidattr.labels import index_of, plain
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
@@ -23,6 +22,7 @@ from vidattr.protocols import JointMethod
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
+from vidattr.run.targets import target_of
 from vidattr.seeds import seed_for
 from vidattr.types import Clip, Explanation, Query, Sample
 from vidattr.video.decode import read as read_video
@@ -81,33 +81,6 @@ def clips_of(
         [clip for stretch in mine for clip in stretch],
         problems if shard[0] == 1 else [],
         (*experiment.notes, *index.notes) if shard[0] == 1 else (),
-    )
-
-
-def class_index(network: VideoModel, name: str | int) -> int:
-    """Returns the index of a class: by its name, in any spelling that `labels.plain` takes for it, or as `#2`; a number is an index.
-
-    Raises:
-        ConfigError: There is no such class.
-    """
-    return index_of(name, network.classes, network.places)
-
-
-def target_of(network: VideoModel, asked: str, clip: Clip, predicted: int) -> int:
-    """Returns the class to explain in one clip; raises ClipError where its label is no class of the network."""
-    if asked == "predicted":
-        return predicted
-    if asked != "label":
-        return class_index(network, asked)
-    # A label is a name, never an index, whatever it looks like.
-    if (place := network.places.get(plain(clip.label))) is not None:
-        return place
-    raise ClipError(
-        f"its label {clip.label!r} is none of the network's {len(network.classes)} classes"
-        if clip.label
-        else "it has no label",
-        expected=f"one of {', '.join(network.classes)}" if len(network.classes) <= 10 else None,
-        remedy="target=predicted, or choose with dataset.classes the classes that the network knows",
     )
 
 
