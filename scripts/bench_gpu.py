@@ -39,6 +39,7 @@ from torch.utils.flop_counter import flop_registry
 
 import vidattr
 from vidattr.config import compose
+from vidattr.config.folders import config_dir
 from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
@@ -237,7 +238,7 @@ class Bench:
 
     def correctness(self) -> Iterator[Row]:
         """Compares every method on the device, in each precision, with itself in float64 on the CPU."""
-        for name in sorted(path.stem for path in (compose.config_dir() / "method").glob("*.yaml")):
+        for name in sorted(path.stem for path in (config_dir() / "method").glob("*.yaml")):
             make = tiny_transformer if name == "attention_rollout" else tiny_network
             try:
                 yield {"method": name} | self.agreement(make, short(name))

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models import huggingface, timesformer
 from vidattr.models.c3d_light import C3DLight
@@ -59,7 +60,7 @@ class Small:
 
 def config(role: str, name: str, **fields: Any) -> Any:
     """Returns the plug-in that a config describes, some of its fields changed."""
-    node = OmegaConf.merge(OmegaConf.load(CONFIGS / role / f"{name}.yaml"), fields)
+    node = OmegaConf.merge(choice(role, name), fields)
     assert isinstance(node, DictConfig)
     return build(node, f"{role}={name}")
 
@@ -181,8 +182,7 @@ def quick(name: str, network: VideoModel) -> Method:
     fields: dict[str, Any] = {"steps": 2, "n": 2, "masks": 2, "cells_t": 2, "cells_h": 2, "cells_w": 2}
     fields |= {"stride": side // 2, "size": side // 2, "window": side // 2, "stride_frames": 4}
     fields |= {"iterations": 2, "areas": [0.2], "core_kernel": [1, 3, 3], "smooth_sigma": 1.0, "seed_step": side // 4}
-    known = OmegaConf.load(CONFIGS / "method" / f"{name}.yaml")
-    assert isinstance(known, DictConfig)
+    known = choice("method", name)
     numbers = {field: value for field, value in fields.items() if field in known and not isinstance(known[field], str)}
     method: Method = config("method", name, **numbers)
     return method

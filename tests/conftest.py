@@ -7,11 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,14 +67,3 @@ def vidattr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return Outcome(code, out, err)
 
     return command
-
-
-def written(path: Path) -> Any:
-    """What a YAML says, and the YAMLs of its folder that it names as defaults; `NAME@KEY` stands for the mapping KEY."""
-    node = OmegaConf.load(path)
-    whole = OmegaConf.create()
-    for base in node.pop("defaults", ["_self_"]):
-        name, _, place = str(base).partition("@")
-        inner = node if base == "_self_" else written(path.with_name(f"{name}.yaml"))
-        whole = OmegaConf.merge(whole, {place: inner} if place else inner)
-    return whole

@@ -20,9 +20,10 @@ from omegaconf import OmegaConf
 
 import vidattr as package
 from conftest import ROOT, Command
-from vidattr.config import catalogue, importing
+from vidattr.config import doctor, importing
 from vidattr.config.building import _hint, build, made
-from vidattr.config.compose import added_folders, config_dir, experiments, hydra, options, part
+from vidattr.config.compose import choice, experiments, part
+from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.overrides import escaped, points, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
@@ -180,10 +181,10 @@ def test_a_plain_text_is_taken_as_it_was_typed(first: int) -> None:
         [f"target={target}", f"dataset.root={root}", f"model.weights={weights}", f"paths.data={data}", "dataset=clips"]
     )
     assert [
-        experiment.config.target,
+        experiment.settings.target,
         experiment.dataset.root,
         experiment.model.weights,
-        experiment.config.paths.data,
+        experiment.paths.data,
     ] == texts  # type: ignore[attr-defined]
 
 
@@ -195,7 +196,7 @@ def test_what_may_mean_two_things_shows_the_quoted_form(text: str) -> None:
         ["sh", "-c", f"printf '%s\\0' {remedy}"], capture_output=True, text=True, check=True
     ).stdout.split("\0")[:-1]
     (experiment,) = experiments([typed])
-    assert experiment.config.target == text
+    assert experiment.settings.target == text
 
 
 def test_any_text_survives_its_quotes() -> None:
@@ -228,7 +229,7 @@ def test_a_path_that_exists_is_one_value(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name).mkdir()
         (experiment,) = experiments(["dataset=clips", f"dataset.root={tmp_path / name}"])
         assert experiment.dataset.root == str(tmp_path / name)  # type: ignore[attr-defined]
-        assert experiment.config.dataset.root == str(tmp_path / name)
+        assert experiment.values["dataset"]["root"] == str(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert [one[0][0] for one in point("model.weights=x,y")] == ["++model.weights='x,y'"]
     assert len(point("target=x,y")) == 2, "no path is asked for"
@@ -244,7 +245,7 @@ def test_the_home_folder_is_expanded_where_a_path_is_meant(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     (experiment,) = experiments(["dataset=clips", "dataset.root=~/my clips (2)", "paths.out=~/out", "target=~/x"])
     assert experiment.dataset.root == f"{tmp_path}/my clips (2)"  # type: ignore[attr-defined]
-    assert (experiment.config.paths.out, experiment.config.target) == (f"{tmp_path}/out", "~/x")
+    assert (experiment.paths.out, experiment.settings.target) == (f"{tmp_path}/out", "~/x")
 
 
 @pytest.mark.parametrize("arguments", ["{in_features:4,out_features:3}", "{out_features:3,in_features:4,bias:false}"])
@@ -270,8 +271,8 @@ def test_a_method_of_no_class_is_refused(target: str) -> None:
 
 
 def config(role: str, name: str) -> dict[str, Any]:
-    """Returns a config by its own file, without a composition."""
-    node = OmegaConf.load(ROOT / "configs" / role / f"{name}.yaml")
+    """Returns a config by itself, with the fields of the config that it builds on."""
+    node = choice(role, name)
     around = OmegaConf.merge({"paths": {"data": "data"}, "dataset": {"root": "root"}}, {"role": node})
     values = dict(OmegaConf.to_container(around, resolve=True)["role"])  # type: ignore[index, call-overload]
     values.pop("defaults", None)  # what a recipe names is composed beside it
@@ -340,12 +341,12 @@ RANGES: dict[tuple[str, str], list[tuple[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("choice", RANGES)
-def test_numbers_are_in_their_range(choice: tuple[str, str]) -> None:
-    for key, value in RANGES[choice]:
+@pytest.mark.parametrize("chosen", RANGES)
+def test_numbers_are_in_their_range(chosen: tuple[str, str]) -> None:
+    for key, value in RANGES[chosen]:
         first, _, second = key.partition(".")
         with pytest.raises(ConfigError, match=second or first):
-            build({**config(*choice), first: {second: value} if second else value}, "=".join(choice))
+            build({**config(*chosen), first: {second: value} if second else value}, "=".join(chosen))
             pytest.fail(f"{key}={value} was accepted")
 
 
@@ -446,8 +447,8 @@ def test_python_and_doctor_see_the_users_configs_as_run_does(tmp_path: Path, mon
         package.load_method("mine")
     assert isinstance(package.load_method("mine", add_configs=[str(folder)]), Gradient)
     assert len(package.load_model("mine", device="cpu", add_configs=[folder]).classes) == 8
-    monkeypatch.setattr(catalogue, "listing", lambda role, where: [{"name": "mine"}])
-    rows = {row["name"]: row["ok"] for row in catalogue.diagnosis(None, [folder])}
+    monkeypatch.setattr(doctor, "listing", lambda role, where: [{"name": "mine"}])
+    rows = {row["name"]: row["ok"] for row in doctor.diagnosis(None, [folder])}
     assert rows["dataset mine"]
     assert rows["model mine"]
     monkeypatch.setenv("VIDATTR_ADD_CONFIGS", f"{folder}{os.pathsep}")
@@ -479,8 +480,8 @@ def test_a_group_of_the_users_own_sets_keys_of_the_whole_configuration(tmp_path:
     mine(tmp_path, "# @package _global_\nseed: 8\n", "experiment", "other")
     first, second = experiments(["+experiment=mine,other", "limit=3"], add=[tmp_path])
     assert isinstance(first.method, Gradient)
-    assert (first.config.seed, first.model.input.frames, first.config.limit) == (7, 8, 3)
-    assert (second.names["method"], second.config.seed) == ("grad_cam", 8)
+    assert (first.settings.seed, first.model.input.frames, first.settings.limit) == (7, 8, 3)
+    assert (second.names["method"], second.settings.seed) == ("grad_cam", 8)
     mine(tmp_path, "seed: 7\n", "experiment", "local")
     assert "# @package _global_" in refused("+experiment=local", add=[tmp_path])
     assert "unknown experiment 'nine'" in refused("+experiment=nine", add=[tmp_path])

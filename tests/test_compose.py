@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import written
 from vidattr.config.building import build
-from vidattr.config.compose import config_dir, experiments, part
+from vidattr.config.compose import choice, experiments, part
+from vidattr.config.folders import config_dir
 from vidattr.errors import ConfigError
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.training.composed import composed
@@ -22,7 +22,7 @@ def test_one_point_is_one_cell_with_its_objects_made() -> None:
     (experiment,) = experiments(["method=grad_cam", "method.score=prob", "seed=7"])
     assert isinstance(experiment.method, GradCAM)
     assert experiment.method.score == "prob"
-    assert (experiment.names["method"], experiment.title, experiment.config.seed) == ("grad_cam", "grad_cam", 7)
+    assert (experiment.names["method"], experiment.title, experiment.settings.seed) == ("grad_cam", "grad_cam", 7)
 
 
 def test_lists_and_globs_span_a_grid_in_order() -> None:
@@ -120,7 +120,7 @@ def test_code_and_yaml_are_in_bijection(role: str) -> None:
         head = text.splitlines()[:2]
         assert all(line.startswith("# ") for line in head), f"{path} must open with what it is and where it is from"
         assert head[1].split(":")[0] in ("# Paper", "# Source"), path
-        node = written(path)
+        node = choice(role, path.stem)
         targets.add(str(node._target_).rsplit(".", 2)[1])
         known = {field.name for field in fields(part(role, path.stem, {}))}
         assert set(map(str, node)) - {"_target_"} == known, f"{path} must list every field of its dataclass"

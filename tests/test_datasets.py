@@ -13,6 +13,7 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from vidattr.config.compose import choice
 from vidattr.datasets.clips import Clips
 from vidattr.datasets.kinetics import Kinetics
 from vidattr.datasets.shared import tubes as _tubes
@@ -33,7 +34,7 @@ FILES = ("clips", "kinetics400", "kinetics600", "kinetics700", "ucf101", "ucf101
 
 def made(name: str, **fields: Any) -> Any:
     """The dataset of a YAML file, with some fields overridden."""
-    node = OmegaConf.load(ROOT / "configs/dataset" / f"{name}.yaml")
+    node = choice("dataset", name)
     whole = OmegaConf.create({"dataset": node, "paths": {"data": "nowhere"}})
     whole.dataset.update(fields)
     cls = get_class(whole.dataset.pop("_target_"))

@@ -13,8 +13,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import test_epic
-from conftest import ROOT, written
-from vidattr.config.compose import build
+from conftest import ROOT
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.config.identity import describe
 from vidattr.datasets.shared.files import safe
 from vidattr.errors import ConfigError
@@ -84,7 +85,7 @@ each = pytest.mark.parametrize("name", NAMES)
 
 def load(name: str, folder: Path, **fields: Any) -> Any:
     """Builds the dataset of a config, with its paths below a folder."""
-    node = OmegaConf.merge(written(ROOT / "configs" / "dataset" / f"{name}.yaml"), fields)
+    node = OmegaConf.merge(choice("dataset", name), fields)
     whole = OmegaConf.create({"dataset": node, "paths": {"data": str(folder)}})
     return build(OmegaConf.to_container(whole.dataset, resolve=True), f"dataset={name}")  # type: ignore[arg-type]
 

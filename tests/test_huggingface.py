@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from conftest import ROOT, Command
-from vidattr.config.compose import build
+from conftest import Command
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.config.identity import describe
 from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.models.huggingface import Clips, HuggingFace, network_of
@@ -141,8 +141,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def test_the_yaml_says_what_the_code_says() -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / "hf.yaml")
-    assert isinstance(config, DictConfig)
+    config = choice("model", "hf")
     assert build(config, "hf") == HuggingFace()
     assert set(config) - {"_target_"} == {field.name for field in fields(HuggingFace)}
     assert set(config.input) == {field.name for field in fields(Preprocessing)}

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from omegaconf import OmegaConf
 
 from conftest import Command
-from vidattr.config.compose import config_dir, experiments
+from vidattr.config.compose import choice, experiments
 from vidattr.config.fields import keyed_by_content, not_in_key
+from vidattr.config.folders import config_dir
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key, run_identity
 from vidattr.evaluate.scores import scores_identity
 from vidattr.video.preprocessing import Preprocessing
@@ -88,7 +88,7 @@ def test_a_module_that_is_renamed_changes_no_key(monkeypatch: pytest.MonkeyPatch
 
 def test_no_two_plug_ins_of_a_role_have_one_class_name() -> None:
     for role in ("dataset", "model", "method", "metric"):
-        names = [OmegaConf.load(path)["_target_"] for path in (config_dir() / role).glob("*.yaml")]
+        names = [choice(role, path.stem)["_target_"] for path in (config_dir() / role).glob("*.yaml")]
         classes = {str(name) for name in names}
         assert len({name.rpartition(".")[2] for name in classes}) == len(classes), role
 

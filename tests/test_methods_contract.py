@@ -17,7 +17,8 @@ from torch import Tensor
 
 import toys
 from conftest import ROOT
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
@@ -52,7 +53,7 @@ QUICK |= {"core_kernel": [1, 3, 3], "core_stride": [1, 2, 2], "core_start": 1}  
 
 
 def load(name: str, **fields: object) -> Method:
-    node = OmegaConf.load(ROOT / "configs" / "method" / f"{name}.yaml")
+    node = choice("method", name)
     quick = {field: value for field, value in QUICK.items() if field in node}
     return build({**OmegaConf.to_container(node), **quick, **fields}, f"method={name}")  # type: ignore[dict-item]
 
@@ -107,7 +108,7 @@ def test_yaml_spells_out_every_field_and_says_what_it_is(name: str) -> None:
     text = (ROOT / "configs" / "method" / f"{name}.yaml").read_text().splitlines()
     assert text[0].startswith("# ")
     assert text[1].startswith(("# Paper: ", "# Source: "))
-    node = OmegaConf.load(ROOT / "configs" / "method" / f"{name}.yaml")
+    node = choice("method", name)
     method = load(name)
     assert list(node) == ["_target_", *(field.name for field in dataclasses.fields(method))]  # type: ignore[arg-type]
     assert isinstance(type(method).version, int)

@@ -11,13 +11,12 @@ import pytest
 import torch
 import torchvision.models.video as released
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import conv3d, linear, max_pool3d
 from torchvision.models.video import R2Plus1D_18_Weights
 
-from conftest import ROOT
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.c3d_light import C3DLight, UCF101C3DLight
 from vidattr.models.custom import Custom
@@ -87,8 +86,7 @@ MODELS = {
 
 @pytest.mark.parametrize(("name", "model"), MODELS.items(), ids=MODELS)
 def test_the_yaml_says_what_the_code_says(name: str, model: Any) -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
-    assert isinstance(config, DictConfig)
+    config = choice("model", name)
     assert build(config, name) == model
     assert set(config) - {"_target_"} == {field.name for field in fields(model)}
     assert set(config.input) == {field.name for field in fields(Preprocessing)}

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import ROOT
 from paper_shapes import Shapes, hara_shapes, i3d_shapes, li_i3d_shapes, mfnet_shapes, tsm_shapes
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet, MFNet3D
@@ -38,8 +37,7 @@ MODELS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_yaml_says_what_the_code_says(name: str) -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
-    assert isinstance(config, DictConfig)
+    config = choice("model", name)
     assert build(config, name) == MODELS[name]
     assert set(config) - {"_target_"} == {field.name for field in fields(MODELS[name])}
     assert set(config.input) == {field.name for field in fields(Preprocessing)}

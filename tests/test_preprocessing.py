@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchvision import transforms
 
 from conftest import ROOT
 from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalised, transformers_processor
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.huggingface import HuggingFace
 from vidattr.models.weights.processors import processor_view
@@ -40,8 +40,7 @@ PROCESSORS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
 
 
 def view_of(name: str) -> Preprocessing:
-    node = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
-    assert isinstance(node, DictConfig)
+    node = choice("model", name)
     view: Preprocessing = build(node, name).input
     return view
 

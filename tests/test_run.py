@@ -176,8 +176,8 @@ def test_a_sweep_over_targets_and_seeds_explains_each_its_own(vidattr: Command) 
         folder = run_folder(experiment)
         for clip in folder.stored():
             stored = folder.load(clip)
-            assert stored.name == experiment.config.target
-            found[experiment.names["method"], experiment.config.target, experiment.config.seed, clip] = stored.map
+            assert stored.name == experiment.settings.target
+            found[experiment.names["method"], experiment.settings.target, experiment.settings.seed, clip] = stored.map
     clip = sorted(folder.stored())[0]
     assert not torch.equal(found["grad_cam", "disc", 0, clip], found["grad_cam", "square", 0, clip])
     assert torch.equal(found["grad_cam", "disc", 0, clip], found["grad_cam", "disc", 1, clip])

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
 from torchvision.datasets.video_utils import VideoClips
 
-from conftest import ROOT, Command
+from conftest import Command
 from test_video import LEVELS, encode, grey
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, ConfigError
 from vidattr.models.custom import Custom
@@ -27,8 +27,7 @@ from vidattr.video.sampling import sample
 
 
 def configured(name: str) -> Preprocessing:
-    node = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
-    assert isinstance(node, DictConfig)
+    node = choice("model", name)
     view: Preprocessing = build(node, name).input
     return view
 

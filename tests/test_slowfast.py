@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv3d, linear, max_pool3d
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import ROOT
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant
 from vidattr.models.weights.slowfast_names import from_pyslowfast
@@ -172,8 +171,7 @@ NAMES = [f"slowfast_r50_{variant}{release}" for variant in ("4x16", "8x8") for r
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_yaml_says_what_the_code_says(name: str) -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
-    assert isinstance(config, DictConfig)
+    config = choice("model", name)
     model = build(config, name)
     variant = Variant.r50_4x16 if "4x16" in name else Variant.r50_8x8
     expected = SlowFastR50(variant=variant)

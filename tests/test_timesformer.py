@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import ROOT
 from toys import reset
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.divided_attention import unfold_divided
 from vidattr.models.network.network import VideoModel
@@ -103,8 +102,7 @@ def saved(folder: Path, release: Release, shapes: Shapes) -> tuple[str, dict[str
 
 @pytest.mark.parametrize("name", ["timesformer", "timesformer_facebook"])
 def test_the_yaml_says_what_the_code_says(name: str) -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
-    assert isinstance(config, DictConfig)
+    config = choice("model", name)
     model, expected = build(config, name), TimeSformerB16()
     if name != "timesformer":
         frames = {"sampling": Sampling.span, "fps": 30.0, "place": 0.0, "short": Short.hold}

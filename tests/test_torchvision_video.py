@@ -8,13 +8,12 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision.models.video as released
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import WeightsEnum
 
-from conftest import ROOT
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, unfold_mvit, unfold_swin
@@ -44,8 +43,7 @@ def noise(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("architecture", Architecture)
 def test_the_yaml_says_what_torchvision_says(architecture: Architecture) -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / f"{architecture}.yaml")
-    assert isinstance(config, DictConfig)
+    config = choice("model", str(architecture))
     model, preset = build(config, architecture), WEIGHTS[architecture].transforms()
     assert (model.architecture, model.weights, model.classes) == (architecture, "kinetics400", "released:kinetics400")
     assert (model.input.mean, model.input.std) == (list(preset.mean), list(preset.std))

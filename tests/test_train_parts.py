@@ -237,7 +237,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_of_weights_is_used_as_it_was_trained(weights: Path) -> None:
     (experiment,) = experiments(["model=tiny_cnn_lstm", f"model.weights={weights}"])
     assert experiment.model.input == VIEW
-    assert experiment.config.model.input.size == [32, 32]
+    assert experiment.values["model"]["input"]["size"] == [32, 32]
     assert experiment.model.load().classes == ("cross", "disc", "square", "triangle")
     (note,) = experiment.notes
     assert "input.frames=8" in note

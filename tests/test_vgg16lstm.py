@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
-from conftest import ROOT
-from vidattr.config.compose import build
+from vidattr.config.building import build
+from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.lstm import Activation
 from vidattr.models.vgg16lstm import BPTT, Average, Backbone, LSTMCell, RecurrentCNN
@@ -89,7 +88,7 @@ def meta(model: RecurrentCNN, classes: int = 101) -> nn.Module:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_yaml_says_what_the_code_says(name: str) -> None:
-    config = OmegaConf.load(ROOT / "configs" / "model" / f"{name}.yaml")
+    config = choice("model", name)
     found = build(config, name)  # type: ignore[arg-type]
     assert isinstance(found, RecurrentCNN)
     assert found.input.mean == pytest.approx(MODELS[name].input.mean)

@@ -246,8 +246,9 @@ def train(
 def list_(role: Role, config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
     """List what there is to choose from."""
     from vidattr.config import catalogue
+    from vidattr.config.folders import search_order
 
-    rows = catalogue.listing(role.value.removesuffix("s"), catalogue.folders(config_dir, add_configs or []))
+    rows = catalogue.listing(role.value.removesuffix("s"), search_order(config_dir, add_configs or []))
     typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.text(rows))
 
 
@@ -272,10 +273,10 @@ def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json
 
     Packages, devices, data sets and weights.
     """
-    from vidattr.config import catalogue
+    from vidattr.config import doctor as checks
 
-    rows = catalogue.diagnosis(config_dir, add_configs or [])
-    typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.diagnosis_text(rows))
+    rows = checks.diagnosis(config_dir, add_configs or [])
+    typer.echo(json.dumps(rows, indent=2) if as_json else checks.text(rows))
 
 
 def main() -> None:

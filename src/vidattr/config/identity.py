@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from vidattr.config.user_code import sha256_of_code
 
 if TYPE_CHECKING:
-    from vidattr.config.compose import Experiment
+    from vidattr.config.experiment import Experiment
 
 KEY_VERSION = 2
 """The form of identities: 1 held the Python path of each class, 2 holds its bare name.
@@ -37,7 +39,6 @@ EARLIER = (1,)
 
 def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the maps of one experiment, in the form of a key version."""
-    config = experiment.config
     # float32 is not said: what there was before there was a choice keeps its key.
     precision = {} if experiment.runtime.precision == "float32" else {"precision": experiment.runtime.precision.value}
     return {
@@ -45,8 +46,8 @@ def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str
         "dataset": {"name": experiment.names["dataset"], **describe(experiment.dataset, version)},
         "model": {"name": experiment.names["model"], **describe(experiment.model, version)},
         "method": {"name": experiment.names["method"], **describe(experiment.method, version)},
-        "target": str(config.target),
-        "seed": int(config.seed),
+        "target": experiment.settings.target,
+        "seed": experiment.settings.seed,
         **precision,
     }
 
@@ -62,15 +63,45 @@ def key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+_DESCRIBED: ContextVar[dict[tuple[int, int], tuple[Any, dict[str, Any]]] | None] = ContextVar("described", default=None)
+
+
+@contextmanager
+def described_once() -> Iterator[None]:
+    """Makes `describe` look at each part once, for many experiments that share parts.
+
+    Only for a stretch of work in which no file that a part names is meant to change.
+    """
+    if _DESCRIBED.get() is not None:
+        yield
+        return
+    token = _DESCRIBED.set({})
+    try:
+        yield
+    finally:
+        _DESCRIBED.reset(token)
+
+
 def describe(part: Any, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns the class, its version and the fields of a plug-in's dataclass that decide numbers, in the form of a key version.
 
     The module of a class is left out: moving or renaming a module changes no key. A class that is not this package's is
     told apart by the content of its code.
     """
+    known = _DESCRIBED.get()
+    if known is None:
+        return _describe(part, version)
+    if (id(part), version) not in known:
+        known[id(part), version] = part, _describe(part, version)  # the part is kept, so that no other takes its id
+    return known[id(part), version][1]
+
+
+def _describe(part: Any, version: int) -> dict[str, Any]:
     cls = type(part)
+    if version == 1:
+        return {**describe(part), "class": _path_in_version_1(cls)}
     found: dict[str, Any] = {
-        "class": _path_in_version_1(cls) if version == 1 else cls.__qualname__,
+        "class": cls.__qualname__,
         "version": cls.version,
     }
     if (code := sha256_of_code(cls.__module__)) is not None:

@@ -20,7 +20,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -35,6 +35,7 @@ _FORM = re.compile(
     r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-/]*(@[\w.:\-]*)?(\.[\w\-]+)*)(=(?P<value>.*))?", re.DOTALL | re.ASCII
 )
 _PATHS = ("dataset.", "model.", "method.", "paths.")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)  # means the same to Hydra, which takes a millisecond to parse it
 _FUNCTION = re.compile(r"(glob|choice|range|interval|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(")
 
 
@@ -49,6 +50,8 @@ class Setting:
         typed: A plain value as it was typed; None: a list, a mapping, null, or something quoted.
         varies: Whether it is one of several.
         deletes: Whether it takes the key away.
+        chooses: Whether it names the config of a group.
+        value: The parsed value, or the name of the choice.
     """
 
     key: str
@@ -57,6 +60,16 @@ class Setting:
     typed: str | None = None
     varies: bool = False
     deletes: bool = False
+    chooses: bool = False
+    value: Any = field(default=None, compare=False)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it sets a number, a text, null, true, false, or a list of these."""
+        return not (self.deletes or self.chooses) and all(
+            one is None or (isinstance(one, bool | int | float | str) and one != "???")
+            for one in (self.value if isinstance(self.value, list) else [self.value])
+        )
 
 
 def points(
@@ -225,13 +238,13 @@ def _axis(
             other = "`vidattr evaluate` and `vidattr table`" if key == "metric" else "`vidattr run`"
             raise ConfigError(f"`vidattr {command}` takes no {key}", remedy=f"{key}= goes with {other}")
         sign = "" if key in groups else override.get_key_element().partition(key)[0]
-        return [_choice(override, key, value, sign, choices, len(values) > 1) for value in values]
-    found = []
+        return [_choice(override, key, value, sign, names, choices, len(values) > 1) for value in values]
+    settings = []
     for text, value in values:
-        # Always as an addition: it is our own schema, not Hydra's, that knows which keys there are.
-        plain = text.strip() if isinstance(value, int | float) else None
-        found.append(Setting(key, f"++{key}={text}", f"{key}={text}", plain, varies=len(values) > 1))
-    return found
+        # Always as an addition: which keys there are is checked against the dataclasses, not by Hydra.
+        typed = text.strip() if isinstance(value, int | float) else None
+        settings.append(Setting(key, f"++{key}={text}", f"{key}={text}", typed, varies=len(values) > 1, value=value))
+    return settings
 
 
 _ROLES = ("dataset", "model", "method", "metric", "render", "runtime", "recipe")
@@ -258,7 +271,7 @@ def _values(override: Override) -> list[tuple[str, Any]]:
     texts = _swept(override, line)
     if not texts:
         raise ConfigError(f"{line}: matches nothing")
-    return [(text, _parse(f"key={text}").value()) for text in texts]
+    return [(text, int(text) if _WHOLE.fullmatch(text) else _parse(f"key={text}").value()) for text in texts]
 
 
 def _swept(override: Override, line: str) -> list[str]:
@@ -269,9 +282,14 @@ def _swept(override: Override, line: str) -> list[str]:
 
 
 def _choice(
-    override: Override, key: str, value: tuple[str, Any], sign: str, choices: Callable[[str], list[str]], varies: bool
+    override: Override,
+    key: str,
+    value: tuple[str, Any],
+    sign: str,
+    names: Sequence[str],
+    choices: Callable[[str], list[str]],
+    varies: bool,
 ) -> Setting:
-    names = choices(key)
     text, name = value
     package = override.package
     if package is not None:
@@ -283,4 +301,4 @@ def _choice(
         leaf not in choices(f"{key}/{folder}") or not folder or any(set(one) <= {"."} for one in folder.split("/"))
     ):
         raise unknown(key, name, names)
-    return Setting(key, f"{sign}{key}={text}", f"{key}={name}", varies=varies)
+    return Setting(key, f"{sign}{key}={text}", f"{key}={name}", varies=varies, chooses=True, value=name)

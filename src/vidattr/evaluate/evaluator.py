@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from vidattr.config.compose import Experiment, part
+from vidattr.config.compose import part
+from vidattr.config.experiment import Experiment
 from vidattr.config.identity import key
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
@@ -96,19 +97,20 @@ def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, 
     The second of each pair says whether it is such an added baseline.
     """
     out = [(experiment, False) for experiment in experiments]
+    methods = {name: part("method", name, {}) for name in BASELINES}
     for group in _by_metric(experiments):
         present = {experiment.names["method"] for experiment in group}
         for name in BASELINES:
             if name not in present:
                 names = {**group[0].names, "method": name}
-                added = replace(group[0], names=names, title=name, method=part("method", name, {}))
+                added = replace(group[0], names=names, title=name, method=methods[name])
                 out.append((added, True))
     return out
 
 
 def _check(experiments: Sequence[Experiment]) -> None:
     """Raises ConfigError where results cannot be written, or a metric is of no known kind."""
-    for out in {str(experiment.config.paths.out) for experiment in experiments}:
+    for out in {experiment.paths.out for experiment in experiments}:
         check_out(out)
     for experiment in experiments:
         if not isinstance(experiment.metric, MapMetric | RerunMetric | NetworkMetric):
@@ -157,7 +159,7 @@ def _survey(sheets: Sequence[ScoreSheet]) -> list[Clip]:
     """
     experiment = sheets[0].experiment
     clips, problems, notes = clips_of(experiment)
-    sources = Sources(clips, str(experiment.config.target))
+    sources = Sources(clips, experiment.settings.target)
     truths = {clip.id: truth_of(clip) for clip in clips}
     surveys = [sources.survey(sheet.folder) for sheet in sheets]
     asked: dict[str, str] = {}  # clip to the mark of its frames and explained class

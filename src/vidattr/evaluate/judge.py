@@ -102,7 +102,7 @@ def _judge_batch(
     query = Query(
         frames=upload(experiment.model.input, device, samples),
         target=torch.tensor([targets[clip.id] for clip in clips], device=device),
-        seeds=tuple(clip_seed(int(experiment.config.seed), clip.id) for clip in clips),
+        seeds=tuple(clip_seed(experiment.settings.seed, clip.id) for clip in clips),
     )
     maps = torch.stack([_stacked(sheet, [clip.id for clip in clips], stored[id(sheet)], query) for sheet in sheets])
     batch = MapBatch(maps, query, truths(mapped), network)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from tqdm import tqdm
 
-from vidattr.config.compose import Experiment
+from vidattr.config.experiment import Experiment
 from vidattr.config.identity import describe, key, run_identity
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.judge import SAVE_AFTER, truths
@@ -108,8 +108,10 @@ def stored_network_tables(experiments: Sequence[Experiment]) -> list[list[ScoreS
 def _tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
     tables: dict[str, dict[Path, ScoreSheet]] = {}
     for experiment in experiments:
-        sheet, config = read_scores(experiment, folder=_folder(experiment)), experiment.config
-        shared = {name: str(config[name]) for name in ("seed", "limit", "runtime", "paths")}
+        sheet = read_scores(experiment, folder=_folder(experiment))
+        settings = experiment.settings
+        shared = {name: repr(value) for name, value in (("runtime", experiment.runtime), ("paths", experiment.paths))}
+        shared |= {"seed": repr(settings.seed), "limit": repr(settings.limit)}
         group = {"dataset": describe(experiment.dataset), "metric": scores_identity(experiment), **shared}
         tables.setdefault(key(group), {}).setdefault(sheet.path, sheet)
     for table in tables.values():
@@ -120,7 +122,7 @@ def _tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
 def _folder(experiment: Experiment) -> NetworkFolder:
     identity = {k: v for k, v in run_identity(experiment).items() if k not in ("method", "target")}
     label = experiment.label or f"{experiment.names['dataset']}-{key(identity)}"
-    return NetworkFolder(Path(experiment.config.paths.out) / "network" / experiment.names["model"] / label, identity)
+    return NetworkFolder(Path(experiment.paths.out) / "network" / experiment.names["model"] / label, identity)
 
 
 def _name(sheets: Sequence[ScoreSheet]) -> None:
@@ -134,7 +136,7 @@ def _name(sheets: Sequence[ScoreSheet]) -> None:
 def _survey(sheet: ScoreSheet) -> list[Clip]:
     """Returns the clips of a sheet, and leaves its rows that are of them as they are now."""
     clips, problems, notes = clips_of(sheet.experiment)
-    survey = Sources(clips, str(sheet.experiment.config.target)).survey(sheet.folder)
+    survey = Sources(clips, str(sheet.experiment.settings.target)).survey(sheet.folder)
     sheet.clips, sheet.failures = len(clips), list(problems)
     sheet.doubts = Doubts(sheet.folder.path, clips, notes)
     marks = {clip: mark_of(facts) for clip, facts in survey.good.items()}
@@ -209,7 +211,7 @@ def _judge_batch(sheet: ScoreSheet, decoded: Sequence[Decoded], network: VideoMo
         return Query(
             frames=upload(network.view, network.device, samples),
             target=torch.tensor([network.places.get(plain(c.label), -1) for c in clips], device=network.device),
-            seeds=tuple(clip_seed(int(experiment.config.seed), clip.id) for clip in clips),
+            seeds=tuple(clip_seed(experiment.settings.seed, clip.id) for clip in clips),
         )
 
     query = within_memory(network, whole)

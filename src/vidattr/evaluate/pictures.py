@@ -29,7 +29,7 @@ def draw_curves(sheets: Sequence[ScoreSheet], path: Path) -> None:
             points = [point for heading in values.columns if (point := heading.partition(" ")[2])]
     videos = {sheet.title: list(sheet.rows.sort_values("clip")["video"]) for sheet in sheets if sheet.curves}
     title = f"{experiment.names['dataset']}, {experiment.names['model']}"
-    plot_curves(path, panels, videos, title=title, seed=int(experiment.config.seed), points=points)
+    plot_curves(path, panels, videos, title=title, seed=experiment.settings.seed, points=points)
 
 
 def draw_strips(sheets: Sequence[ScoreSheet], folder: Path) -> bool:

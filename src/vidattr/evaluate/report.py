@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from vidattr.config.compose import Experiment
+from vidattr.config.experiment import Experiment
 from vidattr.config.identity import describe, key
 from vidattr.errors import common_traceback, failure_lines
 from vidattr.evaluate import table as tables
@@ -98,7 +98,7 @@ def build(sheets: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
         columns,
         references=references,
         baseline=baseline,
-        seed=int(experiment.config.seed),
+        seed=experiment.settings.seed,
         caption=caption(experiment, len({sheet.experiment.names["model"] for sheet in sheets})),
         matched=matched,
         remarks=remarks,
@@ -163,7 +163,7 @@ def caption(experiment: Experiment, models: int = 1) -> str:
     names, view = experiment.names, experiment.model.input
     facts = [
         f"{names['metric']} on {names['dataset']}" + (f" by {names['model']}" if models == 1 else ""),
-        "" if isinstance(experiment.metric, NetworkMetric) else f"target {experiment.config.target}",
+        "" if isinstance(experiment.metric, NetworkMetric) else f"target {experiment.settings.target}",
         f"{view.taken}, {view.size[0]}×{view.size[1]} px ({view.geometry.value}, {view.resample.value})"
         if models == 1
         else "",
@@ -186,7 +186,7 @@ def _stem(sheets: Sequence[ScoreSheet]) -> Path:
         folder, what["model"] = experiment.names["model"], describe(experiment.model)
     label = experiment.label or experiment.names["dataset"]
     name = f"{label}-{experiment.names['metric']}-{key(what)}"
-    return Path(experiment.config.paths.out) / "tables" / folder / name
+    return Path(experiment.paths.out) / "tables" / folder / name
 
 
 def missing(sheets: Sequence[ScoreSheet]) -> list[str]:

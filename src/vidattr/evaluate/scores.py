@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vidattr.config.compose import Experiment
+from vidattr.config.experiment import Experiment
 from vidattr.config.identity import KEY_VERSION, key, metric_identity
 from vidattr.errors import ConfigError, Failure
 from vidattr.evaluate.noise import draws_of

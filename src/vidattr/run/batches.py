@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidattr.config.compose import Experiment
-from vidattr.config.identity import describe, key
+from vidattr.config.experiment import Experiment
+from vidattr.config.identity import describe, described_once, key
 from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
@@ -36,18 +36,16 @@ def clip_seed(seed: int, clip: str) -> int:
 
 def by_network(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
     """Groups experiments that share the network, the clips and what is asked of them; groups of one network follow each other."""
-    groups: dict[str, list[Experiment]] = {}
-    first: dict[str, int] = {}
-    for experiment in experiments:
-        config = experiment.config
-        asked = {
-            name: str(config[name])
-            for name in ("dataset", "target", "seed", "limit", "runtime", "render", "paths", "save_label")
-        }
-        shared = {"dataset": describe(experiment.dataset), "model": network_key(experiment), **asked}
-        groups.setdefault(key(shared), []).append(experiment)
-        first.setdefault(network_key(experiment), len(first))
-    yield from sorted(groups.values(), key=lambda group: first[network_key(group[0])])
+    groups: dict[tuple[str, ...], list[Experiment]] = {}
+    first: dict[str, int] = {}  # network to its place
+    with described_once():
+        for experiment in experiments:
+            network = network_key(experiment)
+            parts = (experiment.dataset, experiment.settings, experiment.runtime, experiment.render, experiment.paths)
+            shared = (network, key(describe(experiment.dataset)), *map(repr, parts))
+            groups.setdefault(shared, []).append(experiment)
+            first.setdefault(network, len(first))
+    yield from (group for _, group in sorted(groups.items(), key=lambda item: first[item[0][0]]))
 
 
 def network_key(experiment: Experiment) -> str:
@@ -70,7 +68,7 @@ def clips_of(
     same company in whatever shard.
     """
     index = experiment.dataset.index()
-    clips = list(index.clips[: experiment.config.limit])
+    clips = list(index.clips[: experiment.settings.limit])
     if not clips and not index.problems:
         raise ConfigError(
             f"dataset={experiment.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit"
@@ -89,7 +87,7 @@ def read_ahead(batches: Iterable[Sequence[Clip]], experiment: Experiment) -> Ite
 
     def read(clip: Clip) -> Decoded:
         try:
-            source = Source(clip, str(experiment.config.target)).look()
+            source = Source(clip, experiment.settings.target).look()
             sample = read_video(clip, experiment.model.input)
             return clip, replace(sample, source=source.facts(sample.numbers))
         except Exception as error:  # whatever a file makes a decoder do, it is one clip's affair
@@ -178,7 +176,7 @@ def prepare(
                 failures.append(Failure.of(clip.id, "network", error))
             continue
         try:
-            targets.append(target_of(network, str(experiment.config.target), clip, int(shares[row].argmax())))
+            targets.append(target_of(network, experiment.settings.target, clip, int(shares[row].argmax())))
             keep.append(row)
         except ClipError as error:
             if row in readable:
@@ -197,7 +195,7 @@ def prepare(
         query=Query(
             frames=frames if len(keep) == len(decoded) else frames[keep],
             target=torch.tensor(targets, device=network.device),
-            seeds=tuple(clip_seed(int(experiment.config.seed), decoded[row][0].id) for row in keep),
+            seeds=tuple(clip_seed(experiment.settings.seed, decoded[row][0].id) for row in keep),
         ),
         names=[network.classes[targets[n]] for n in rows],
         probability=[float(shares[keep[n], targets[n]]) for n in rows],

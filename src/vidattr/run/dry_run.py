@@ -1,41 +1,76 @@
-"""What a run would do, before it does it: experiments, clips, passes, disk; and the configuration of every experiment."""
+"""What a run would do, without doing it: experiments, clips, passes, disk space; and the configuration of each experiment."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from vidattr.config.compose import Experiment
-from vidattr.config.identity import key
+from vidattr.config.experiment import Experiment
+from vidattr.config.identity import described_once, key
 from vidattr.config.overrides import escaped
 from vidattr.run.batches import clips_of
 from vidattr.run.doubts import told
 from vidattr.run.job import check_folders, run_folder
 from vidattr.run.sources import Again, Sources
 from vidattr.run.store import free_bytes
+from vidattr.types import Clip
+
+
+class _Indexed:
+    """The clips of each dataset, indexed once for all experiments that share it."""
+
+    def __init__(self, shard: tuple[int, int]) -> None:
+        self._shard = shard
+        self._clips: dict[object, tuple[list[Clip], int, Sequence[str]]] = {}
+        self._sources: dict[object, Sources] = {}
+
+    def clips(self, experiment: Experiment) -> tuple[list[Clip], int, Sequence[str]]:
+        """Returns the clips of an experiment, the number of its dataset's problems, and its notes."""
+        group = self._group(experiment)
+        if group not in self._clips:
+            clips, problems, notes = clips_of(experiment, self._shard)
+            self._clips[group] = clips, len(problems), notes
+        return self._clips[group]
+
+    def sources(self, experiment: Experiment) -> Sources:
+        """Returns the sources of an experiment's clips; each is looked at once."""
+        group = (*self._group(experiment), experiment.settings.target)
+        if group not in self._sources:
+            self._sources[group] = Sources(self.clips(experiment)[0], experiment.settings.target)
+        return self._sources[group]
+
+    def _group(self, experiment: Experiment) -> tuple[object, ...]:
+        # Experiments of one sweep share the object of a dataset that they have in common.
+        return id(experiment.dataset), experiment.settings.limit, experiment.runtime.clips, experiment.notes
 
 
 def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
     """Returns a row per experiment: its key and folder, clips present and missing, forward passes and bytes still to come.
 
-    A pass is one clip through the network, forward, or forward and backward. A method that takes more of them for a
-    longer or larger clip tells those for 16 × 112 × 112, and all that can be where it may stop early. Bytes are those
-    of the maps alone until a map with its extras and pictures is there to be measured.
+    A pass is one clip through the network, forward, or forward and backward. A method whose number of passes depends on
+    the clip reports the number for 16 × 112 × 112, and the largest number if it may stop early. Bytes are those of the
+    maps alone, until a stored map of the run shows how large its extras are.
+
+    Raises:
+        ConfigError: As `check_folders`, or a dataset has no clip or cannot be indexed.
     """
-    check_folders(experiments)
-    rows = []
-    for experiment in experiments:
-        folder = run_folder(experiment)
-        clips, problems, notes = clips_of(experiment, shard)
-        sources = Sources(clips, str(experiment.config.target))
-        survey = sources.survey(folder, extras=experiment.runtime.extras)
-        missing = {clip.id for clip in clips} - survey.good.keys()
+    with described_once():
+        folders = check_folders(experiments)
+    indexed, free, rows = _Indexed(shard), dict[Path, int](), []
+    for experiment, folder in zip(experiments, folders, strict=True):
+        clips, problems, notes = indexed.clips(experiment)
+        survey = indexed.sources(experiment).survey(folder, extras=experiment.runtime.extras)
+        missing = len(clips) - len(survey.good)
         view = experiment.model.input
         sizes = [path.stat().st_size for path in (folder.path / "maps").glob("[!.]*.safetensors")]
         each = sum(sizes) / len(sizes) if sizes else 4 * view.frames * view.size[0] * view.size[1]
+        disk = folder.path if folder.path.exists() else folder.path.parent
+        if disk not in free:
+            free[disk] = free_bytes(disk)
         rows.append(
             {
                 "cell": experiment.title,
@@ -44,32 +79,30 @@ def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> 
                 "key": key(folder.identity),
                 "folder": str(folder.path),
                 "clips": len(clips),
-                "present": len(clips) - len(missing),
-                "missing": len(missing),
+                "present": len(clips) - missing,
+                "missing": missing,
                 "again": {why.name: count for why, count in survey.counts().items()},
-                "problems": len(problems),
+                "problems": problems,
                 "notes": list(notes),
-                "passes": len(missing) * (1 + experiment.method.passes),
-                "bytes": round(len(missing) * each),
-                "free_bytes": free_bytes(folder.path),
+                "passes": missing * (1 + experiment.method.passes),
+                "bytes": round(missing * each),
+                "free_bytes": free[disk],
             }
         )
     return rows
 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the plan for people."""
+    """Returns the plan as a table for people."""
     names = ("cell", "dataset", "model", "key", "clips", "present", "missing", "problems", "passes")
     table = [[*names, "maps"], *([*(str(row[name]) for name in names), _size(row["bytes"])] for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
     lines += [f"{row['cell']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
     lines += told({}, dict.fromkeys(note for row in rows for note in row["notes"]))
-    total = sum(row["bytes"] for row in rows)
+    total, passes = sum(row["bytes"] for row in rows), sum(row["passes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
-    lines.append(
-        f"{len(rows)} experiments, {sum(row['passes'] for row in rows)} passes, {_size(total)} of maps to write, {_size(free)} free"
-    )
+    lines.append(f"{len(rows)} experiments, {passes} passes, {_size(total)} of maps to write, {_size(free)} free")
     lines.append("passes: at most, and for clips of 16 × 112 × 112 where a method's number depends on the clip")
     return "\n".join(lines)
 
@@ -84,19 +117,17 @@ def _size(count: float) -> str:
 
 def configuration(experiments: Sequence[Experiment], as_json: bool) -> str:
     """Returns the composed configuration of every experiment, as YAML documents or one JSON list."""
-    found = []
-    for experiment in experiments:
-        plain = OmegaConf.to_container(experiment.config, resolve=True)
-        assert isinstance(plain, dict)
-        folder = run_folder(experiment)
-        found.append({"cell": experiment.title, "key": key(folder.identity), "folder": str(folder.path), **plain})
+    with described_once():
+        folders = [run_folder(experiment) for experiment in experiments]
     if as_json:
-        return json.dumps(found, indent=2)
-    documents = []
-    for one in found:
-        lines = [
-            f"# {one.pop('cell')}  key {one.pop('key')}  folder {one.pop('folder')}",
-            OmegaConf.to_yaml(OmegaConf.create(escaped(one))).rstrip(),
+        heads = [
+            {"cell": experiment.title, "key": key(folder.identity), "folder": str(folder.path)}
+            for experiment, folder in zip(experiments, folders, strict=True)
         ]
-        documents.append("\n".join(lines))
+        whole = [{**head, **experiment.values} for head, experiment in zip(heads, experiments, strict=True)]
+        return json.dumps(whole, indent=2)
+    documents = []
+    for experiment, folder in zip(experiments, folders, strict=True):
+        body = OmegaConf.to_yaml(OmegaConf.create(escaped(dict(experiment.values)))).rstrip()
+        documents.append(f"# {experiment.title}  key {key(folder.identity)}  folder {folder.path}\n{body}")
     return "\n---\n".join(documents)

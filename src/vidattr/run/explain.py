@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vidattr.config import compose
+from vidattr.config.experiment import Experiment
 from vidattr.config.overrides import exists, is_override, is_text, quoted
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError, ConfigError
@@ -52,7 +53,7 @@ def explain_videos(
     if not any(one.partition("=")[0].lstrip("+") == "target" for one in overrides):
         ours.append("target=predicted")
     experiments = compose.experiments([*ours, *overrides], folder=folder, add=add)
-    check_out(str(experiments[0].config.paths.out))
+    check_out(experiments[0].paths.out)
     if taken := _taken(experiments):
         experiments = compose.experiments(
             [*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add
@@ -62,10 +63,10 @@ def explain_videos(
     return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
 
 
-def _taken(experiments: Sequence[compose.Experiment]) -> list[str]:
+def _taken(experiments: Sequence[Experiment]) -> list[str]:
     """Returns the ids under which results of other videos are stored: of another place, and not the same file once more."""
     clips, found = experiments[0].dataset.index().clips, set[str]()
-    sources = Sources(clips, str(experiments[0].config.target))
+    sources = Sources(clips, experiments[0].settings.target)
     places = {clip.id: os.path.realpath(clip.source) for clip in clips if isinstance(clip.source, Path)}
     for experiment in experiments:
         store = run_folder(experiment)

@@ -131,7 +131,7 @@ def discard(job: Job, clip: Clip, new: StoredMap) -> None:
 
 def _sheet_folders(job: Job) -> list[Path]:
     label = job.experiment.label or job.experiment.names["dataset"]
-    parent = Path(job.experiment.config.paths.out) / "comparison" / job.experiment.names["model"]
+    parent = Path(job.experiment.paths.out) / "comparison" / job.experiment.names["model"]
     return [folder for folder in parent.glob("[!.]*/") if folder.name.startswith(f"{label}-")]
 
 
@@ -139,7 +139,7 @@ def sheets(jobs: Sequence[Job]) -> Path:
     """Returns the folder of the sheets that compare exactly these runs."""
     experiment = jobs[0].experiment
     runs = key({"runs": sorted(_name(job) for job in jobs)})
-    parent = Path(experiment.config.paths.out) / "comparison" / experiment.names["model"]
+    parent = Path(experiment.paths.out) / "comparison" / experiment.names["model"]
     return parent / f"{experiment.label or experiment.names['dataset']}-{runs}"
 
 

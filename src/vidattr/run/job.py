@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from vidattr import __version__
-from vidattr.config.compose import Experiment
-from vidattr.config.identity import EARLIER, key, run_identity
+from vidattr.config.experiment import Experiment
+from vidattr.config.identity import EARLIER, described_once, key, run_identity
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.run.doubts import Doubts
@@ -58,10 +58,10 @@ def run_folder(experiment: Experiment) -> RunFolder:
 
     A run that an earlier key version stored, and that holds what this experiment would write, is gone on with where it lies.
     """
-    parent = Path(experiment.config.paths.out) / experiment.names["method"] / experiment.names["model"]
+    parent = Path(experiment.paths.out) / experiment.names["method"] / experiment.names["model"]
     identity = run_identity(experiment)
     folder = RunFolder(parent / (experiment.label or f"{experiment.names['dataset']}-{key(identity)}"), identity)
-    if experiment.label is None and folder.exists():
+    if experiment.label is None and (folder.exists() or not parent.is_dir()):
         return folder
     for version in EARLIER:
         identity = run_identity(experiment, version)
@@ -83,18 +83,29 @@ def made_by(device: torch.device) -> dict[str, Any]:
     }
 
 
-def check_folders(experiments: Sequence[Experiment], force: bool = False) -> None:
-    """Raises ConfigError where experiments would share a folder, or it holds another run or takes no files: before anything is loaded."""
-    seen: dict[Path, Experiment] = {}
-    for out in {str(experiment.config.paths.out) for experiment in experiments}:
+def check_folders(experiments: Sequence[Experiment], force: bool = False) -> list[RunFolder]:
+    """Returns the folder of each experiment's run, checked before anything is loaded.
+
+    Args:
+        experiments: All that are to be run.
+        force: Whether runs that are there will be moved aside: then it does not matter which they are.
+
+    Raises:
+        ConfigError: Two different experiments would share a folder, or a folder holds another run or takes no files.
+    """
+    seen: dict[Path, RunFolder] = {}
+    folders = []
+    for out in {experiment.paths.out for experiment in experiments}:
         check_out(out)
-    for experiment in experiments:
-        folder = run_folder(experiment)
-        if not force:
-            folder.check()
-        other = seen.setdefault(folder.path, experiment)
-        if other is not experiment and run_folder(other).identity != folder.identity:
-            raise ConfigError(
-                f"two different experiments would write to {folder.path}",
-                remedy="leave save_label out: each gets a name of its own",
-            )
+    with described_once():
+        for experiment in experiments:
+            folder = run_folder(experiment)
+            if not force:
+                folder.check()
+            if seen.setdefault(folder.path, folder).identity != folder.identity:
+                raise ConfigError(
+                    f"two different experiments would write to {folder.path}",
+                    remedy="leave save_label out: each gets a name of its own",
+                )
+            folders.append(folder)
+    return folders

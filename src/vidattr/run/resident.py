@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from vidattr.config.compose import Experiment
+from vidattr.config.experiment import Experiment
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.run.batches import network_key

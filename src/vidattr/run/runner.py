@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vidattr.config.compose import Experiment
+from vidattr.config.experiment import Experiment
 from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
 from vidattr.protocols import JointMethod
@@ -62,7 +62,7 @@ def run(
         jobs = _open(group, shard, force)
         done += jobs
         clips, problems, notes = clips_of(group[0], shard)
-        sources = Sources(clips, str(group[0].config.target))
+        sources = Sources(clips, group[0].settings.target)
         for job in jobs:
             job.failures += problems
             job.doubts = Doubts(job.folder.path, clips, notes, shard)
@@ -251,7 +251,7 @@ def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Jo
             if not job.present:
                 raise ConfigError(f"no maps in {job.folder.path}", remedy="`vidattr run` with the same overrides first")
         clips, _, notes = clips_of(group[0])
-        sources = Sources(clips, str(group[0].config.target))
+        sources = Sources(clips, group[0].settings.target)
         for job in jobs:
             job.doubts = Doubts(job.folder.path, clips, notes)
             for clip, why in sources.survey(job.folder).bad.items():

@@ -268,7 +268,7 @@ class Sources:
             extras: Whether a map that was stored without extras is one to compute again.
         """
         survey, stored = Survey(), folder.stored()
-        for clip in self.clips:
+        for clip in self.clips if stored else ():
             if clip.id not in stored:
                 continue
             facts = folder.facts(clip.id)

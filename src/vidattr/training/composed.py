@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from vidattr.config.building import build
-from vidattr.config.compose import GROUPS, added_folders, config_dir, hydra, options, parts
+from vidattr.config.compose import GROUPS, compose_whole
+from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.overrides import points
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
@@ -51,9 +52,12 @@ def composed(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
                 expected="one: nothing is swept here",
                 remedy="quote it to mean a text",
             )
-        values, names, found = parts("train", first)
+        values, names, parts = compose_whole("train", first)
+    found: dict[str, Any] = {
+        role: parts[role].part if role in parts else None for role in ("recipe", "dataset", "model", "runtime")
+    }
     recipe = cast("Recipe", found["recipe"])
     if recipe.start is Start.random and not any(setting.key == "model.weights" for setting in first):
         found["model"] = build({**values["model"], "weights": "random"}, f"model={names['model']}")
     check(recipe, found["dataset"])  # a typo there is found before anything is loaded
-    return Training(names=names, out=Path(str(values["paths"]["out"])), **found)
+    return Training(names=dict(names), out=Path(str(values["paths"]["out"])), notes=parts["model"].notes, **found)

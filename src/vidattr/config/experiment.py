@@ -1,0 +1,49 @@
+"""One point of a sweep, checked and ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vidattr.config.settings import Paths, Settings
+
+if TYPE_CHECKING:
+    from vidattr.config.runtime import Runtime
+    from vidattr.protocols import Dataset, Method, Metric, ModelConfig
+    from vidattr.render.options import Render
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One dataset, model and method with all their options, and where the results are written.
+
+    Experiments of one sweep share the objects of the parts that are the same.
+
+    Attributes:
+        values: The composed configuration as plain values, for `vidattr config show`; not to be changed.
+        names: Role to the name of the chosen config, {"method": "grad_cam", …}.
+        title: Name of the method, and the options in which the experiments of a sweep differ.
+        settings: Seed, target, limit and the folder's name.
+        paths: Where data are read and results are written.
+        metric: None where no metric is computed.
+        notes: What the model takes from its file of weights, and where it differs from what they were trained with.
+    """
+
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+    title: str
+    settings: Settings
+    paths: Paths
+    dataset: Dataset
+    model: ModelConfig
+    method: Method
+    metric: Metric | None
+    render: Render
+    runtime: Runtime
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str | None:
+        """The name that the user chose for the run's folder."""
+        return self.settings.save_label

@@ -1,0 +1,67 @@
+"""Composition by Hydra, its errors turned into messages that say what to change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+import yaml
+from hydra import compose
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vidattr.config.building import interpolation
+from vidattr.config.folders import open_added_folders, options
+from vidattr.errors import ConfigError, unknown
+
+
+def composed(primary: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """Returns the configuration that Hydra composes, interpolations unresolved, and the choice of each group.
+
+    Args:
+        primary: Name of the config to start from: "run", "evaluate" or "train".
+        overrides: In Hydra's grammar, without sweeps.
+
+    Raises:
+        ConfigError: An unknown choice, or a config that cannot be read or merged.
+    """
+    try:
+        config = compose(primary, overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        _check_yaml()
+        missing = re.search(r"Could not find '([^']+)/([^']+)'", str(error))
+        if missing:
+            raise unknown(missing[1], missing[2], options(missing[1])) from error
+        raise ConfigError(" ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]) from error
+    except (yaml.YAMLError, ValueError, TypeError, OSError, RecursionError):
+        _check_yaml()
+        raise
+    choices = {str(group): str(name) for group, name in config.hydra.runtime.choices.items() if "/" not in str(group)}
+    return OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"]), choices
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Returns a configuration as plain values, interpolations resolved.
+
+    Raises:
+        ConfigError: An interpolation refers to nothing.
+    """
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise interpolation(error) from error
+
+
+def _check_yaml() -> None:
+    """Raises ConfigError with the file and line where a YAML of the user's own folders cannot be read."""
+    for folder in open_added_folders():
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                fine = isinstance(OmegaConf.load(path), DictConfig)
+                reason = "a list or a single value"
+            except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
+                fine, reason = False, " ".join(str(error).split())[:300]
+            if not fine:
+                raise ConfigError(f"{path} cannot be read: {reason}", expected="a YAML mapping in UTF-8, key: value")
