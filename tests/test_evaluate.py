@@ -12,7 +12,14 @@ import pytest
 from conftest import Command
 from vidattr.run.store import RunFolder
 
-SMALL = ("dataset.clips=8", "dataset.frames=16", "dataset.size=64", "--quiet")
+SMALL = (
+    "dataset.clips=8",
+    "dataset.frames=16",
+    "dataset.size=64",
+    "model.input.frames=8",
+    "model.input.size=[32,32]",
+    "--quiet",
+)
 PLAIN = (*SMALL, "render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")
 
 

@@ -83,10 +83,10 @@ def test_toy(dtype: torch.dtype) -> None:
 
 @pytest.fixture(scope="module")
 def real_query(real: Path) -> tuple[VideoModel, Query]:
-    """A real clip, and a network really trained on such clips, at a quarter of its usual frame area to save time."""
+    """A real clip, and a network really trained on such clips, at a tenth of its usual frame area to save time."""
     weights = real / "weights" / "r2plus1d_light_ucf101.pth"
     plain = UCF101R2Plus1DLight().input
-    model = UCF101R2Plus1DLight(weights=str(weights), input=dataclasses.replace(plain, size=[112, 112])).load()
+    model = UCF101R2Plus1DLight(weights=str(weights), input=dataclasses.replace(plain, size=[72, 72])).load()
     frames = read_clip(real / "ucf101_24" / "UCF-101" / "Biking" / "v_Biking_g01_c01.avi", model)
     return model, Query(frames, torch.tensor([model.classes.index("Biking")]), (0,))
 
