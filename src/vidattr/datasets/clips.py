@@ -1,4 +1,4 @@
-"""Any clips: a folder of videos or of folders of frames, or files named one by one."""
+"""Your own clips: a folder of videos or of folders of frames, or a list of files."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from vidattr.types import Clip, Index
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips whose label is the name of their folder, or the part of their own name before the first `-`.
+    """Clips labelled by the name of their folder, or by the part of their own name before the first `-`.
 
     `<root>/<label>/<name>.mp4` and `<root>/<label>/<name>/<number>.png` are labelled by the folder;
-    `<root>/<label>-<name>.mp4` and `<root>/<label>-<name>/<number>.png` by themselves; other names directly under the
-    root have no label. Folders named `videos`, `frames`, `sampled_frames`, `jpegs_256`, `rawframes`, `rgb-images`
-    or `UCF-101` are looked into as if they were the root. What is neither video nor frame is left alone and said.
+    `<root>/<label>-<name>.mp4` and `<root>/<label>-<name>/<number>.png` by their own name; other clips directly under
+    the root have no label. Folders named `videos`, `frames`, `sampled_frames`, `jpegs_256`, `rawframes`, `rgb-images`
+    or `UCF-101` are searched like the root. Files that are neither videos nor frames are ignored and counted in a note.
 
     Attributes:
         root: The folder.
         classes: Only these labels; empty: all.
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
-        files: Videos and folders of frames, anywhere; where some are named, `root` is not looked at.
-        taken: Names that are given away: one of the `files` of such a name, or of one that was there before, gets some
-            digits of the hash of its path behind it.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
-            it is an error.
-        first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
+        files: Paths of videos and folders of frames; if there are any, `root` is not searched.
+        taken: Names that are already in use. A file with such a name, or with the name of an earlier file, gets six
+            digits of the hash of its path appended.
+        damaged: What happens to a clip that can be decoded only in part: warn explains that part and gives a warning,
+            fail makes it an error.
+        first_frame: The number that frame 1 has in the file names of frames; it matters only where there are boxes.
     """
 
     version: ClassVar[int] = 2
@@ -46,7 +46,7 @@ class Clips:
     first_frame: int = 1
 
     def index(self) -> Index:
-        """Returns the clips; named files that are not there are problems.
+        """Returns the clips; files that do not exist are problems.
 
         Raises:
             ConfigError: No clip under `root`, or an unknown class.
@@ -63,7 +63,7 @@ class Clips:
 
 
 def _apart(clips: Sequence[Clip], taken: Collection[str]) -> Iterator[Clip]:
-    """Yields the clips of named files, each place once, with names that differ."""
+    """Yields the clips of named files, each path once, with unique names."""
     names, places = set(taken), set[str]()
     for clip in clips:
         place = os.path.realpath(str(clip.source))

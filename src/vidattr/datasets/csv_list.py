@@ -1,4 +1,4 @@
-"""Clips that a CSV file lists: path, label, and what else is known of each."""
+"""Clips listed in a CSV file, with paths, labels and, where known, seconds, boxes and recordings."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ _Length = Callable[[Path, int], tuple[int, float | None]]
 
 _REQUIRED = ("path", "label")
 _OPTIONAL = ("id", "video", "start", "end", "boxes")
-_EXPECTED = f"a CSV file in UTF-8 whose first line names the columns {', '.join(_REQUIRED)} and, if needed, {', '.join(_OPTIONAL)}"
+_EXPECTED = (
+    f"a CSV file in UTF-8 whose first line names the columns {', '.join(_REQUIRED)} and, if needed, "
+    f"{', '.join(_OPTIONAL)}"
+)
 _REMEDY = "dataset.file=FILE.csv"
 
 
 @dataclass(frozen=True)
 class CsvList:
-    """Clips that a CSV file lists, one a row; the first line names the columns, in any order.
+    """Clips listed in a CSV file, one per row; the first line names the columns, in any order.
 
     | column | what it holds |
     |---|---|
@@ -49,9 +52,9 @@ class CsvList:
         file: The CSV file.
         classes: Only these labels; empty: all.
         fps: Frames a second of folders of frames, which do not say it; needed where they have `start` or `end`.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
-            it is an error.
-        first_frame: The number that frame 1 has in the names of frames.
+        damaged: What happens to a clip that can be decoded only in part: warn explains that part and gives a warning,
+            fail makes it an error.
+        first_frame: The number that frame 1 has in the file names of frames.
     """
 
     version: ClassVar[int] = 1

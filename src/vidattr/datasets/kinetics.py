@@ -26,19 +26,19 @@ class Kinetics:
 
     `root` holds `videos/<label>/<name>.mp4`, `sampled_frames/<label>-<name>/<number>.png`, or both, with the label in
     either place or nowhere; or is itself one of these folders. `<name>` is `<YouTube id>`, with or without
-    `_<start>_<end>`. The label is that of the CSV file; a clip that is not in it gets the one of its folder or name, if
-    the file knows that label, and is a problem otherwise. As Kinetics is never complete on disk, clips of the CSV file
-    that are not there are no problem unless `require_all` is set.
+    `_<start>_<end>`. The label comes from the CSV file. A clip that is not in the file gets the label of its folder or
+    name if the file has that label; otherwise it is a problem. Copies of Kinetics are never complete, so clips of the
+    CSV file that are not on disk are problems only if `require_all` is set.
 
     Attributes:
         root: The folder.
         classes: Only these classes; empty: all.
         source: `any` takes the frames of a clip only where its video, of the same name, is missing.
-        annotations: CSV file with the columns label, youtube_id and time_start; others are not needed.
-        require_all: Names every clip of the CSV file that is not on disk as a problem.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
-            it is an error.
-        first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
+        annotations: CSV file with the columns label, youtube_id and time_start; other columns are ignored.
+        require_all: Whether clips of the CSV file that are not on disk are problems.
+        damaged: What happens to a clip that can be decoded only in part: warn explains that part and gives a warning,
+            fail makes it an error.
+        first_frame: The number that frame 1 has in the file names of frames; it matters only where there are boxes.
     """
 
     version: ClassVar[int] = 2
@@ -52,7 +52,7 @@ class Kinetics:
     first_frame: int = 1
 
     def index(self) -> Index:
-        """Returns the clips on disk with their labels; what has no label is a problem.
+        """Returns the clips on disk with their labels; a clip without a label is a problem.
 
         Raises:
             ConfigError: No clip under `root`, no such CSV file or column, or an unknown class.

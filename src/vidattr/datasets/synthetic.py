@@ -1,4 +1,4 @@
-"""Clips made by code from a seed, in which the evidence for the class is known by construction."""
+"""Clips drawn by code from a seed, so that the evidence for the class is known by construction."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Synthetic:
     a plain background: the boxes hold all the evidence. With `variant=texture` the class is one of four textures that
     cover the background, and the object's shape is drawn independently of it: a map that follows the object is wrong.
 
-    A clip depends on seed, variant, split, its index, `frames` and `size` only, so fewer clips are a subset of more.
-    The label is the index modulo four: any run of clips is balanced.
+    A clip depends only on seed, variant, split, its index, `frames` and `size`, so the first clips are the same
+    whatever `clips` is. The label is the index modulo four, so consecutive clips are balanced over the classes.
 
     Attributes:
         variant: What the class is.
-        split: The networks of this package were trained on train and chosen by nothing; test is for explanations.
-        seed: Makes another data set.
+        split: The bundled networks were trained on train, without model selection; explanations use test.
+        seed: Another seed gives another dataset.
         clips: How many clips.
         frames: Frames in a clip, at least 8.
         size: Height and width of a frame in pixels, at least 32.
@@ -69,11 +69,12 @@ class Synthetic:
         if not (1 <= self.clips <= 10**7 and 8 <= self.frames <= 10**5 and 32 <= self.size <= 8192 and self.seed >= 0):
             raise ConfigError(
                 f"dataset: clips={self.clips} frames={self.frames} size={self.size} seed={self.seed}",
-                expected="1 to 10^7 clips, 8 to 10^5 frames (an object is shown in 40 % of them), 32 to 8192 pixels, a seed from 0",
+                expected="1 to 10^7 clips, 8 to 10^5 frames (an object is shown in 40 % of them), 32 to 8192 pixels, "
+                "a seed from 0",
             )
 
     def index(self) -> Index:
-        """Returns the clips, in the order of their numbers; none is laid out before it is asked for, or drawn before its `source` is."""
+        """Returns the clips by number; a clip is laid out when it is accessed and drawn when its `source` is called."""
         return Index(_Clips(self, range(self.clips)))
 
     def scene(self, number: int) -> scenes.Scene:
@@ -93,7 +94,7 @@ class Synthetic:
         """Returns clip `number` (from 0)."""
         target = self.scene(number).target
         shown = target.frames(self.frames)
-        # The number comes before the label: the first few clips by id are then of all classes.
+        # The number comes before the label, so that the first clips by id cover all classes.
         name = f"{self.variant.value}-{number:04d}-{self._label(number)}"
         return Clip(
             id=name,
@@ -107,7 +108,7 @@ class Synthetic:
 
 
 class _Clips(Sequence[Clip]):
-    """Clips that are laid out when they are asked for: the first of a million are there at once."""
+    """Clips that are laid out when they are accessed, so that a dataset of a million clips opens at once."""
 
     def __init__(self, dataset: Synthetic, numbers: range) -> None:
         self.dataset, self.numbers = dataset, numbers

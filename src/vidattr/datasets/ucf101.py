@@ -25,9 +25,9 @@ class UCF101:
         classes: Only these classes; empty: all on disk.
         source: `any` takes the frames of a video only where the video itself is missing.
         split: A list of videos such as `testlist01.txt` or `trainlist01.txt`; "": all on disk.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
-            it is an error.
-        first_frame: The number that frame 1 has in the names of frames; nothing hangs on it without boxes.
+        damaged: What happens to a clip that can be decoded only in part: warn explains that part and gives a warning,
+            fail makes it an error.
+        first_frame: The number that frame 1 has in the file names of frames; it matters only where there are boxes.
     """
 
     version: ClassVar[int] = 2
@@ -40,7 +40,7 @@ class UCF101:
     first_frame: int = 1
 
     def index(self) -> Index:
-        """Returns the clips on disk; listed but absent ones are problems.
+        """Returns the clips on disk; listed clips that are missing are problems.
 
         Raises:
             ConfigError: No clip under `root`, no such split file, or an unknown class.
@@ -48,8 +48,7 @@ class UCF101:
         found = find_clips(
             self.root, self.source, "UCF-101/<Class>/<video>.avi or rgb-images/<Class>/<video>/<number>.jpg"
         )
-        # The name of a class is spelled in two ways, HandstandPushups as a folder and HandStandPushups in its videos'
-        # names.
+        # One class is spelled HandstandPushups as a folder and HandStandPushups in the names of its videos.
         spelling = {plain(label): label for label in sorted(map(ucf.label_of, found.files), reverse=True) if label}
         labels = chosen(self.classes, spelling.values())
         return ucf.index(found, labels, self.split, damaged=self.damaged, first_frame=self.first_frame)

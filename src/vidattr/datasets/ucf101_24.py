@@ -15,18 +15,18 @@ from vidattr.types import Clip, Index, Problem
 
 CLASSES = (
     "Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving", "Fencing", "FloorGymnastics",
-    "GolfSwing", "HorseRiding", "IceDancing", "LongJump", "PoleVault", "RopeClimbing", "SalsaSpin", "SkateBoarding", "Skiing",
-    "Skijet", "SoccerJuggling", "Surfing", "TennisSwing", "TrampolineJumping", "VolleyballSpiking", "WalkingWithDog",
+    "GolfSwing", "HorseRiding", "IceDancing", "LongJump", "PoleVault", "RopeClimbing", "SalsaSpin", "SkateBoarding",
+    "Skiing", "Skijet", "SoccerJuggling", "Surfing", "TennisSwing", "TrampolineJumping", "VolleyballSpiking", "WalkingWithDog",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class UCF24:
-    """The 24 classes of UCF101 (Soomro et al. 2012) that the THUMOS challenge gave boxes, as corrected by Singh et al. 2017.
+    """The 24 classes of UCF101 (Soomro et al. 2012) with THUMOS boxes as corrected by Singh et al. 2017.
 
     `root` holds `UCF-101/<Class>/<video>.avi`, `rgb-images/<Class>/<video>/<number>.jpg`, or both, or is itself one of
-    these folders. Folders of other classes are left alone. A video without an annotation is a clip without boxes. Where
-    the tubes do not cover the whole video, their union is the clip's segment.
+    these folders. Folders of other classes are ignored. A video without an annotation is a clip without boxes. The
+    clip's segment is the union of its tubes, unless that is the whole video.
 
     Attributes:
         root: The folder.
@@ -34,9 +34,9 @@ class UCF24:
         source: `any` takes the frames of a video only where the video itself is missing.
         annotations: `pyannot.pkl` or `finalAnnots.mat`; "": no boxes.
         split: A list of videos such as `testlist01.txt`, of which only these 24 classes count; "": all on disk.
-        damaged: warn: a clip of which something cannot be decoded is explained as far as it goes, with a warning; fail:
-            it is an error.
-        first_frame: The number that frame 1, as the boxes count, has in the names of frames.
+        damaged: What happens to a clip that can be decoded only in part: warn explains that part and gives a warning,
+            fail makes it an error.
+        first_frame: The number that frame 1 of the annotations has in the file names of frames.
     """
 
     version: ClassVar[int] = 2
@@ -50,7 +50,7 @@ class UCF24:
     first_frame: int = 1
 
     def index(self) -> Index:
-        """Returns the clips on disk with their boxes; listed but absent ones and unreadable tubes are problems.
+        """Returns the clips on disk with their boxes; listed clips that are missing and unreadable tubes are problems.
 
         Raises:
             ConfigError: No clip under `root`, no such annotation or split file, or an unknown class.
@@ -71,7 +71,7 @@ class UCF24:
             read = tubes.get(f"{clip.label}/{clip.id}")
             try:
                 clips.append(clip if read is None else _annotated(clip, read()))
-            except Exception as error:  # whatever a damaged entry leads to
+            except Exception as error:  # a damaged entry can raise anything
                 problems.append(
                     Problem(
                         clip.id,

@@ -1,4 +1,4 @@
-"""What the datasets of files share: names made safe, classes picked, files of annotations read, clips put in order."""
+"""Functions for all datasets of files: safe names, class selection, errors of annotation files, sorted indexes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from vidattr.labels import places, plain
 from vidattr.types import Clip, Index, Problem
 
 _LONGEST = 120
-"""Bytes of a clip's id: what files are named by it, temporary ones with the machine's name too, stays below 255."""
+"""Bytes of a clip's id. Names of files derived from it, also of temporary ones, then stay below 255 bytes."""
 
 
 class Damaged(StrEnum):
-    """What becomes of a clip of which something cannot be decoded: it is explained with a warning, or an error."""
+    """What happens to a clip that can be decoded only in part: it is explained with a warning, or it is an error."""
 
     warn = auto()
     fail = auto()
 
 
 def safe(name: str) -> str:
-    """Returns a name that every file system takes and no listing hides, of at most 120 bytes.
+    """Returns a name of at most 120 bytes that is valid on every file system and not hidden.
 
-    All but letters, digits, `.`, `_` and `-` become `_`. A longer name keeps its beginning and ends in ten digits of
-    its hash.
+    Characters other than letters, digits, `.`, `_` and `-` become `_`. A longer name is cut, and ten digits of its
+    hash are appended.
     """
     plainer = re.sub(r"[^\w.-]", "_", name)
     if plainer.startswith(".") or not plainer:
@@ -43,7 +43,7 @@ def safe(name: str) -> str:
 
 @contextmanager
 def parsing(path: str, expected: str, remedy: str) -> Iterator[None]:
-    """Turns whatever a damaged or foreign file of annotations makes its reader raise into an error that names the file.
+    """Turns any exception while an annotation file is read into an error that names the file.
 
     Raises:
         ConfigError: The block failed.
@@ -58,10 +58,10 @@ def parsing(path: str, expected: str, remedy: str) -> Iterator[None]:
 
 
 def chosen(classes: Sequence[str], known: Iterable[str]) -> frozenset[str]:
-    """Returns those of the `known` labels that a user named, all where none was.
+    """Returns the `known` labels that the user named, or all of them if none was named.
 
     Raises:
-        ConfigError: A name is none of `known`, or two of `known` are one name to `labels.plain`.
+        ConfigError: A name is not in `known`, or two known labels are the same to `labels.plain`.
     """
     labels = sorted(set(known))
     found = places(labels, "this dataset", "rename one of the two, or move its clips to the other")
@@ -79,10 +79,10 @@ def indexed(
     damaged: Damaged = Damaged.warn,
     first_frame: int = 1,
 ) -> Index:
-    """Returns the index, by id, of clips that come as `find_clips` sorts them.
+    """Returns the index, sorted by id, of clips in the order of `find_clips`.
 
-    Of several clips of one id the first is kept. A folder of frames beside a video of its name is the same clip once
-    more; any other is a problem.
+    If several clips have the same id, the first one is kept. A folder of frames with the name of a video is taken for
+    the same clip; any other second clip is a problem.
     """
     kept: dict[str, Clip] = {}
     problems = list(problems)
@@ -90,7 +90,7 @@ def indexed(
         first = kept.setdefault(clip.id, clip)
         if first is not clip and not (_is_folder(clip) and not _is_folder(first)):
             problems.append(
-                Problem(clip.id, f"{clip.source} has the name of {first.source}", "rename one of them, or leave it out")
+                Problem(clip.id, f"{clip.source} has the same id as {first.source}", "rename or remove one of them")
             )
     intact = damaged is Damaged.fail
     ordered = tuple(replace(kept[name], intact=intact, first_frame=first_frame) for name in sorted(kept))

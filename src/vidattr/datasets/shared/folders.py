@@ -1,4 +1,4 @@
-"""Finds the clips of a folder: videos and folders of frames, in the layouts that datasets come in; what is not read is said."""
+"""Finds the clips of a folder: videos and folders of frames in the usual layouts; ignored files are counted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from vidattr.video.decoders import VIDEO_SUFFIXES
 from vidattr.video.frame_folder import IMAGE_SUFFIXES
 
 CONTAINERS = (
-    "UCF-101", "UCF101", "frames", "jpegs", "jpegs_256", "rawframes", "rgb-images", "rgb_frames", "sampled_frames", "videos",
+    "UCF-101", "UCF101", "frames", "jpegs", "jpegs_256", "rawframes", "rgb-images", "rgb_frames", "sampled_frames",
+    "videos",
 )  # fmt: skip
-"""Folders that hold classes or clips and are no class themselves; where a root has none of them, it is one itself."""
+"""Folders that hold classes or clips and are not classes themselves; a root without any of them is searched itself."""
 
 _NOT_FOOTAGE = frozenset(
     {"#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "lost+found"}
 )
-"""Folders that servers and systems put beside everything; names that begin with a point are left alone likewise."""
+"""Folders that file servers and operating systems create; they are ignored, like names that begin with a dot."""
 
 
 class Source(StrEnum):
-    """What is taken where a dataset lies on disk as videos and as folders of frames; `any` prefers the video."""
+    """Which of videos and folders of frames are read, if a dataset is on disk as both; `any` prefers the video."""
 
     any = auto()
     videos = auto()
@@ -49,13 +50,12 @@ class ClipPath:
 
 @dataclass
 class FoundClips:
-    """What lies under a root.
+    """The contents of a root.
 
     Attributes:
         files: The clips.
-        problems: What must be a clip, by its name, and cannot be one: links to nothing, pipes, folders that may not be
-            read.
-        left: Reason to the names of what is not read for it.
+        problems: Entries that are named like clips and cannot be read: broken links, pipes, folders without permission.
+        left: Reason to the names of the entries that are ignored for it.
     """
 
     files: list[ClipPath] = field(default_factory=list)
@@ -63,7 +63,7 @@ class FoundClips:
     left: dict[str, list[str]] = field(default_factory=dict)
 
     def notes(self) -> tuple[str, ...]:
-        """Returns a line for each reason for which something is not read, with how much and what."""
+        """Returns one line per reason, with the names of the entries that were ignored for it."""
         lines = []
         for reason, names in sorted(self.left.items()):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -71,17 +71,17 @@ class FoundClips:
         return tuple(lines)
 
     def leave(self, reason: str, path: Path | str) -> None:
-        """Notes that something is not read."""
+        """Records that an entry is ignored."""
         self.left.setdefault(reason, []).append(printable(str(path)))
 
     def fail(self, path: Path, why: str) -> None:
-        """Notes that a clip, or a folder of clips, is lost."""
+        """Records that a clip, or a folder of clips, cannot be read."""
         self.problems.append(Problem(safe(path.stem or path.name), f"{path} {why}", "mend or remove it"))
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """What a folder holds, by kind; names that begin with a point and folders of the system are left out."""
+    """The entries of a folder by kind, without hidden names and folders of the system."""
 
     images: Sequence[str]
     videos: Sequence[str]
@@ -103,7 +103,12 @@ class _Folder:
         return cls(*kinds)
 
     def is_clip(self, deepest: bool) -> bool:
-        """Says whether these are the frames of one clip; among more folders than pictures they are not, if those are looked into."""
+        """Returns whether the pictures are the frames of one clip.
+
+        Args:
+            deepest: Whether folders inside are not searched. If they are, a folder with fewer pictures than folders
+                is not a clip.
+        """
         if not self.images or self.videos:
             return False
         return deepest or not self.folders or len(self.images) > len(self.folders)
@@ -112,17 +117,22 @@ class _Folder:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads round in a circle
+    except OSError:  # a circular link
         return False
 
 
 def find_clips(root: str, source: Source, layout: str) -> FoundClips:
-    """Returns what lies under a root, videos before folders of frames, each by path.
+    """Returns the contents of a root: clips sorted by path, videos before folders of frames.
 
-    FoundClips are `<root>/<clip>` and `<root>/<class>/<clip>`, and the same in each of the `CONTAINERS` under the root.
+    Clips are `<root>/<clip>` and `<root>/<class>/<clip>`, and the same in each of the `CONTAINERS` under the root.
+
+    Args:
+        root: The folder.
+        source: Which kinds of clips are kept.
+        layout: The expected layout, for the error message.
 
     Raises:
-        ConfigError: No such folder, or nothing in it; `layout` says what was looked for.
+        ConfigError: No such folder, or no clip in it.
     """
     remedy = "dataset.root=FOLDER"
     if not root or not os.path.isdir(root):
@@ -147,7 +157,7 @@ def find_clips(root: str, source: Source, layout: str) -> FoundClips:
 
 
 def named_clips(files: Sequence[str]) -> FoundClips:
-    """Returns clips that were named one by one; what is not there is a problem."""
+    """Returns the clips at these paths; a path that does not exist is a problem."""
     found = FoundClips()
     for file in files:
         path = Path(file)
@@ -167,7 +177,7 @@ def _opened(found: FoundClips, path: Path) -> _Folder | None:
 
 
 def _visit(found: FoundClips, root: Path, path: Path, label: str, depth: int) -> None:
-    """Looks at a folder: at 0 the root or a container, at 1 what may be a class or a clip, at 2 a clip in a class."""
+    """Searches a folder: at depth 0 the root or a container, at 1 a class or a clip, at 2 a clip in a class."""
     inside = _opened(found, path)
     if inside is None:
         return
@@ -194,13 +204,13 @@ def _visit(found: FoundClips, root: Path, path: Path, label: str, depth: int) ->
         found.leave("pictures that are in no folder of frames", shown / name)
     for name in inside.others:
         if not Path(name).suffix and not (path / name).is_file():
-            _is_file(found, path / name)  # a link, or worse, that may have been a folder of clips
+            _is_file(found, path / name)  # a broken link or a pipe, which may stand for a folder of clips
         else:
             found.leave("for their suffix", shown / name)
 
 
 def _is_file(found: FoundClips, path: Path) -> bool:
-    """Says whether this is a regular file; if not, it is a problem."""
+    """Returns whether this is a regular file; if not, records a problem."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Reads MATLAB 5 files of structs and numbers, with every length checked before it is believed.
+"""Reads MATLAB 5 files of structs and numbers, and checks every length before it is used.
 
-scipy's reader trusts the lengths in a file, and a damaged one can end the process. Annotations need little of the
-format: numeric arrays, text, cells and structs, compressed or not.
+scipy's reader trusts the lengths in a file, and a damaged file can crash the process. Annotations need only a part of
+the format: numeric arrays, text, cells and structs, compressed or not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def variable(content: bytes, name: str) -> Any:
         ValueError: The file is damaged, of another version, or has no such variable.
     """
     if len(content) < 136 or content[126:128] not in (b"IM", b"MI"):
-        raise ValueError("it does not begin as a MATLAB 5 file (if it is of version 7.3: save it by -v7)")
+        raise ValueError("it is not a MATLAB 5 file (a file of version 7.3 has to be saved again with -v7)")
     order = "<" if content[126:128] == b"IM" else ">"
     for element in _elements(memoryview(content)[128:], order):
         matrix = _inflated(element, order) if element.kind == _COMPRESSED else element
@@ -58,7 +58,7 @@ def _elements(data: memoryview, order: str, most: int | None = None) -> Iterator
     place, count = 0, 0
     while place + 8 <= len(data) and count != most:
         kind, size = struct.unpack_from(f"{order}II", data, place)
-        if kind >> 16:  # up to four bytes lie in the tag itself
+        if kind >> 16:  # data of up to four bytes are stored in the tag itself
             kind, size, start, place = kind & 0xFFFF, kind >> 16, place + 4, place + 8
             if size > 4:
                 raise ValueError(f"a small element of {size} bytes")
@@ -81,7 +81,7 @@ def _inflated(element: _Element, order: str) -> _Element:
         raise ValueError("compressed data without an end, or of more than 1 GiB")
     found = next(_elements(memoryview(data), order), None)
     if found is None:
-        raise ValueError("compressed data of nothing")
+        raise ValueError("compressed data without an element")
     return found
 
 

@@ -1,6 +1,6 @@
-"""Draws the synthetic clips: shapes that move over a background, with exact boxes, from one random generator a clip.
+"""Draws the synthetic clips: shapes that move over a background, with exact boxes, from one random generator per clip.
 
-Lengths are in frame sides and times in clip lengths, so a scene drawn larger or with more frames is the same scene.
+Lengths are in frame sides and times in clip lengths, so that a scene is the same at any size and number of frames.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ TURN = 2 * np.pi
 GRAIN = 5  # largest change of a pixel from frame to frame, in grey levels
 
 
-# Each maps points, in radii from the shape's centre, to about their distance from its outline: negative inside. No
-# shape leaves the unit circle. An equilateral triangle is where three half-planes, 120 degrees apart, meet.
+# Each function maps points, in radii from the shape's centre, to their approximate distance from its outline, negative
+# inside. All shapes lie in the unit circle. An equilateral triangle is the intersection of three half-planes.
 Distance = Callable[[Array, Array], Array]
 SHAPES: dict[str, Distance] = {
     "disc": lambda x, y: np.hypot(x, y) - 0.88,
@@ -41,7 +41,7 @@ DISTRACTORS: dict[str, Distance] = {
     "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 0.95, 0.8 - np.hypot(x - 0.5, y)),
 }
 
-# Each maps points, in periods of the texture, to a number that is positive on one of its two colours.
+# Each function maps points, in periods of the texture, to a number that is positive on one of the two colours.
 TEXTURES: dict[str, Distance] = {
     "horizontal_stripes": lambda x, y: np.sin(TURN * y) + 0 * x,
     "vertical_stripes": lambda x, y: np.sin(TURN * x) + 0 * y,
@@ -52,7 +52,7 @@ TEXTURES: dict[str, Distance] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """One shape on its way through a clip.
+    """One moving shape of a clip.
 
     Attributes:
         distance: Its outline, one of `SHAPES` or `DISTRACTORS`.
@@ -62,7 +62,7 @@ class Sprite:
         velocity: (x, y) in frame sides per clip; it bounces off the frame's edges and never leaves the frame.
         angle: Its rotation at time 0, in radians.
         spin: Radians per clip.
-        shown: Share of the clip's length at which it appears, and at which it is gone.
+        shown: When it appears and when it disappears, in shares of the clip's length.
     """
 
     distance: Distance
@@ -79,17 +79,17 @@ class Sprite:
         return range(round(self.shown[0] * count), round(self.shown[1] * count))
 
     def path(self, time: Array, margin: float) -> Array:
-        """Returns its centre, (F, 2) in frame sides, at the times (F, 1) from 0 to 1, never nearer to an edge than `margin`."""
+        """Returns its centre (F, 2) in frame sides at times (F, 1) in [0, 1], at least `margin` away from the edges."""
         room = 1 - 2 * margin
-        # Bouncing between two walls is uniform motion folded into a triangle wave.
+        # A bounce between two walls is uniform motion through a triangle wave.
         return np.asarray(margin + abs((self.start - margin + self.velocity * time + room) % (2 * room) - room))
 
     def masks(self, size: int, count: int) -> tuple[Array, Array, NDArray[np.int64]]:
-        """Draws it in small windows, one for each frame that shows it.
+        """Draws it in small windows, one per frame that shows it.
 
         Returns:
-            The share of each pixel that it covers, (F, P, P) from 0 to 1; the share that is fill and not outline; and
-            the (column, row) of each window's corner in the (size, size) frame, (F, 2).
+            The share of each pixel that it covers, (F, P, P) in [0, 1]; the share that is fill, not outline; and the
+            (column, row) of each window's corner in the (size, size) frame, (F, 2).
         """
         time = (np.array(self.frames(count))[:, None] + 0.5) / count
         centre = self.path(time, self.radius + 1 / size)
@@ -107,7 +107,7 @@ class Sprite:
         return cover, fill, corner
 
     def boxes(self, size: int, count: int) -> dict[int, tuple[Box, ...]]:
-        """Returns, for each frame number (1-based) that shows it, the smallest box around every pixel that it touches."""
+        """Returns the number (1-based) of each frame that shows it to the smallest box around all pixels it touches."""
         cover, _, corner = self.masks(size, count)
         boxes: dict[int, tuple[Box, ...]] = {}
         for frame, touched, (x, y) in zip(self.frames(count), cover > 0, corner.tolist(), strict=True):
@@ -126,7 +126,7 @@ class Sprite:
         for frame, paint, alpha, (x, y) in zip(
             self.frames(len(canvas)), colour, cover[..., None], corner.tolist(), strict=True
         ):
-            # A window may stick out of the frame by a pixel or two, what it covers never does.
+            # A window may exceed the frame by a pixel or two; the shape itself never does.
             inside = (slice(max(-y, 0), min(window, size - y)), slice(max(-x, 0), min(window, size - x)))
             patch = canvas[frame, max(y, 0) : y + window, max(x, 0) : x + window]
             patch += alpha[inside] * (paint[inside] - patch)
@@ -134,12 +134,12 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything in one clip. The order of painting is background, distractors, object.
+    """The content of one clip, painted in the order background, distractors, object.
 
     Attributes:
         shape: Name of the object's shape.
         target: The object.
-        distractors: Shapes of no class, shown in the whole clip.
+        distractors: Shapes that belong to no class, shown in the whole clip.
         background: Paints one frame, (size, size, 3) from 0 to 255, that all frames share.
         grain: Seed of the noise that differs from frame to frame.
     """
@@ -168,7 +168,7 @@ def _colour(random: Generator, saturation: tuple[float, float], value: tuple[flo
 
 
 def _sprite(random: Generator, distance: Distance, shown: tuple[float, float] = (0.0, 1.0)) -> Sprite:
-    """Draws a shape whose way keeps off the frame's centre, or a map that always points there would be a good answer."""
+    """Draws a shape whose path mostly avoids the frame's centre; otherwise a map of the centre would score well."""
     while True:
         sprite = _any_sprite(random, distance, shown)
         time = np.linspace(*shown, 16)[:, None]
@@ -218,7 +218,7 @@ def _textured(random: Generator, name: str) -> Callable[[int], Array]:
     def paint(size: int) -> Array:
         axis = (np.arange(size) + 0.5) * (periods / size)
         level = TEXTURES[name](axis[None, :] + phase[0], axis[:, None] + phase[1])
-        # The steepest slope of `level` is about 2 pi a period: this makes an edge one to two pixels wide.
+        # The steepest slope of `level` is about 2 pi per period, so that an edge is one to two pixels wide.
         share = np.clip(0.5 + level * (size / periods / 8), 0, 1)[..., None]
         return np.asarray(dark + share * (light - dark))
 
@@ -226,10 +226,10 @@ def _textured(random: Generator, name: str) -> Callable[[int], Array]:
 
 
 def scene(random: Generator, *, shape: str | None, texture: str | None) -> Scene:
-    """Draws the lots for one clip.
+    """Returns a random scene.
 
     Args:
-        random: Decides everything that is not asked for.
+        random: Decides everything but the shape or texture that is given.
         shape: The object's shape; None: any.
         texture: The background's texture; None: a plain background.
     """

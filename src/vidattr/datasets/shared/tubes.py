@@ -1,6 +1,6 @@
-"""The corrected person tubes of UCF101-24, from `pyannot.pkl` or `finalAnnots.mat`; both files hold the same.
+"""The corrected person tubes of UCF101-24, from `pyannot.pkl` or `finalAnnots.mat`; both hold the same tubes.
 
-A pickle is a program: neither is run (`_arrays`).
+A pickle can run code when it is loaded. `array_pickle` reads numbers, text and arrays from it without running anything.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class PersonTubes:
     def boxes(self) -> dict[int, tuple[Box, ...]]:
         """Returns frame number to boxes, 0-based with exclusive far edges.
 
-        What the file calls the width is taken as one: x0 = x − 1, x1 = x0 + width. No box then reaches the frame's last
-        column, which suggests far edges that are inclusive; the doubt is one pixel of 320.
+        x0 = x − 1 and x1 = x0 + width. No box then reaches the frame's last column, so the width may have been counted
+        without the last column; the error would be one pixel of 320.
         """
         found: dict[int, list[Box]] = {}
         for tube in self.tubes:
@@ -58,7 +58,7 @@ class PersonTubes:
         return {number: tuple(boxes) for number, boxes in sorted(found.items())}
 
     def segment(self) -> tuple[int, int] | None:
-        """Returns the first and last frame with a tube, or None where that is no frame or the whole video."""
+        """Returns the first and last frame with a tube; None if there is no tube or if they span the whole video."""
         if not self.tubes:
             return None
         first = min(tube.first for tube in self.tubes)
@@ -70,7 +70,7 @@ def load(path: str) -> Mapping[str, Callable[[], PersonTubes]]:
     """Reads an annotation file.
 
     Returns:
-        `<Class>/<video>` to a function that returns the tubes, or raises ValueError where they make no sense.
+        `<Class>/<video>` to a function that returns the tubes, or raises ValueError if the entry is invalid.
 
     Raises:
         ConfigError: The file is missing, of another format, or holds code.
@@ -113,8 +113,8 @@ def _scalar(value: NDArray[Any]) -> int:
 
 def _tube(first: int, last: int, boxes: NDArray[Any]) -> PersonTube:
     if not np.isfinite(boxes).all():
-        raise ValueError(f"boxes that are no numbers on frames {first} to {last}")
-    # The file's uint8 would wrap around in x + width.
+        raise ValueError(f"boxes that are not finite on frames {first} to {last}")
+    # The file stores uint8, in which x + width would overflow.
     tube = PersonTube(first, np.asarray(boxes).astype(np.int64))
     if first < 1 or tube.boxes.shape != (last - first + 1, 4):
         raise ValueError(f"boxes of shape {tube.boxes.shape} for frames {first} to {last}")

@@ -1,4 +1,4 @@
-"""What UCF101 and UCF101-24 share: names of videos, class folders, split files."""
+"""Functions for UCF101 and UCF101-24: names of videos, class folders, split files."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ _NAME = re.compile(r"v_(?P<label>.+)_(?P<group>g\d+)_c\d+")
 
 
 def label_of(found: ClipPath) -> str:
-    """Returns the class: the one in the video's name, in the folder's spelling if it is that; else the folder's name, or "".
+    """Returns the class in the video's name, or the name of its folder, or "" if there is neither.
 
-    The name comes first because some copies have no folders of classes: Feichtenhofer's frames lie in
-        `jpegs_256/<video>`.
+    If both name the same class, the folder's spelling is returned. The video's name comes first because some copies
+    have no folders of classes: Feichtenhofer's frames are in `jpegs_256/<video>`.
     """
     match = _NAME.fullmatch(found.name)
     return found.folder if match is None or plain(found.folder) == plain(match["label"]) else match["label"]
 
 
 def index(found: FoundClips, labels: Collection[str], split: str, *, damaged: Damaged, first_frame: int) -> Index:
-    """Returns the clips of the classes `labels`, and of a split file only; no boxes.
+    """Returns the clips of the classes `labels`, limited to those of the split file if there is one; without boxes.
 
     All clips of one group (`v_Biking_g01`) were cut from one video, which becomes `Clip.video`.
 
     Args:
-        found: What lies on disk, as `find_clips` sorts it.
-        labels: Classes to keep, in the spelling they get.
-        split: A list of `<Class>/<video>[.avi] [number]`; "" keeps every clip. Listed and absent ones become problems.
+        found: The clips on disk.
+        labels: Classes to keep; clips get this spelling.
+        split: A list of `<Class>/<video>[.avi] [number]`; "" keeps every clip. Listed clips that are missing become
+            problems.
         damaged: The option of the dataset.
         first_frame: The option of the dataset.
 
