@@ -1,1 +1,1 @@
-"""One module per attribution method; shared steps are functions in `_ops`."""
+"""Attribution methods, one module each, in a folder per family; `shared` holds functions that several families use."""

@@ -19,7 +19,7 @@ from vidattr.types import Explanation, Query
 
 
 class Heads(StrEnum):
-    """How the heads of a block become one: their mean, or their largest or smallest weight, query by query and key by key."""
+    """How the heads of a block are fused, for each query and key: by the mean, the largest or the smallest weight."""
 
     mean = auto()
     max = auto()
@@ -37,25 +37,25 @@ _FUSE: dict[Heads, Callable[[Tensor], Tensor]] = {
 class AttentionRollout:
     """Attention rollout (Abnar and Zuidema, ACL 2020), for attention over space and time at once or in turn.
 
-    R = W_L … W_1 with W_l = ½ (A_l + 1), A_l the mean over heads; the map is what the class token's row of R gives to
-    each patch (or the mean row, where the head reads the mean of all tokens), resized to the frames.
+    R = W_L … W_1 with W_l = ½ (A_l + 1), A_l the mean over heads. The map is the class token's row of R, one value per
+    patch, resized to the frames; it is the mean row for a network whose head reads the mean of all tokens.
 
-    The map is the same for every class: attention knows no class.
+    The map is the same for every class, because attention does not depend on the class.
 
-    Divided attention (TimeSformer) has two A in a block: over time at each place, which leaves the class token out, and
-    over space in each frame with a copy of the class token, copies being averaged after it: W_l = B^S_l B^T_l. This
-    equals multiplying the matrices of all tokens and one class token a frame, at a thousandth of the cost, as only the
-    one row is carried.
+    Divided attention (TimeSformer) has two matrices A per block: over time at each position, without the class token,
+    and over space in each frame, with a copy of the class token; the copies are averaged afterwards: W_l = B^S_l B^T_l.
+    Only the class token's row is computed. This equals the product of the full matrices over all tokens, at a
+    thousandth of the cost.
 
     Unlike the paper, heads may be fused by their maximum or minimum and the smallest weights discarded; rows are then
-    normalised to 1 again. (The vit-explain code normalises columns there, and discards in the batch's first clip only.)
+    normalised to sum 1 again. (The vit-explain code normalises columns, and discards in the batch's first clip only.)
 
     Attributes:
-        heads: How the heads of a block become one.
-        discard: Share of each block's weights, the smallest, that count as 0; vit-explain takes 0.9.
-        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
+        heads: How the heads of a block are fused.
+        discard: Share of each block's weights that are set to 0, the smallest first; 0.9 in vit-explain.
+        time_upsample: How t steps are upsampled to T frames; in space, upsampling is bilinear.
 
-    The explanation's extras: `cam` (N, t, h, w), the share of each patch; it and the class token's own share make 1.
+    The explanation's extras: `cam` (N, t, h, w), the share of each patch; with the class token's share they sum to 1.
 
     Raises:
         ConfigError: `discard` is not in [0, 1).

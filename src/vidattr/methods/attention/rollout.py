@@ -1,4 +1,4 @@
-"""Attention rolled out from a transformer's last block to its first, as one row vector."""
+"""The product of attention matrices from a transformer's last block to its first, applied to one row vector."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from vidattr.models.network.attention import Attention, DividedAttention, JointA
 
 
 def rolled_out(attention: Attention, discard: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Returns what the head reads of each token, as a share of 1.
+    """Returns the share of each token in what the head reads.
 
-    Abnar and Zuidema (ACL 2020): a block with the attention A passes on W_l = normalise(A + 1), rows summing to 1, the
-    1 being the residual connection, and the head's row of R = W_L … W_1 says what each token of the first block gives.
-    Only that row is
-    needed: r ← r · W_l from the last block to the first, which costs O(L·S²) and not O(L·S³).
+    Abnar and Zuidema (ACL 2020): a block with attention A mixes tokens by W_l = normalise(A + 1), whose rows sum to 1;
+    the 1 is the residual connection. The row of R = W_L … W_1 that the head reads holds the share of each token of the
+    first block. Only that row is computed: r ← r · W_l from the last block to the first, in O(L·S²) instead of O(L·S³).
 
     Args:
-        attention: The blocks' attention, heads fused, rows being queries.
-        discard: Share of a block's weights, the smallest of each clip, that count as 0; ties with the first kept one
-            stay.
+        attention: The blocks' attention, heads fused, one row per query.
+        discard: Share of a block's weights, the smallest of each clip, that are set to 0; weights equal to the smallest
+            one that is kept are kept too.
 
     Returns:
-        (N, t, h, w), and the share (N,) that stays in the class token; together 1.
+        (N, t, h, w), and the share (N,) of the class token; together they sum to 1.
     """
     if isinstance(attention, JointAttention):
         return _joint(attention, discard)
@@ -43,7 +42,7 @@ def _joint(attention: JointAttention, discard: float) -> tuple[Tensor, Tensor]:
 
 
 def _divided(attention: DividedAttention, discard: float) -> tuple[Tensor, Tensor]:
-    """With W_l = B^S_l B^T_l: B^T acts on each place, B^S on each frame and a copy of the class token's row, a t-th of it."""
+    """W_l = B^S_l B^T_l: B^T acts at each position, B^S in each frame with 1/t of the class token's row."""
     t, h, w = attention.grid
     like = attention.spatial[0]
     cls, tokens = like.new_ones(len(like)), like.new_zeros(len(like), t, h * w)
@@ -57,7 +56,7 @@ def _divided(attention: DividedAttention, discard: float) -> tuple[Tensor, Tenso
 
 
 def with_residual(weights: Tensor, discard: float) -> Tensor:
-    """Returns normalise(A + 1) of one block's attention (N, …, queries, keys), the smallest weights of each clip at 0."""
+    """Returns normalise(A + 1) of attention (N, …, queries, keys), the smallest weights of each clip set to 0."""
     if discard > 0:
         values = weights.flatten(1)
         count = min(int(discard * values.shape[1]), values.shape[1] - 1)

@@ -1,1 +1,1 @@
-"""Maps that know nothing of the network: what every method must beat."""
+"""Maps that do not depend on the network: baselines that every method must beat."""

@@ -1,4 +1,4 @@
-"""A map that knows nothing but where people point a camera: the centre of the frame."""
+"""A map of the frame's centre, which does not depend on the network or the clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidattr.types import Explanation, Query
 
 @dataclass(frozen=True)
 class Center:
-    """A bell around the centre of every frame: what the habit of filming things in the middle is worth by itself.
+    """A Gaussian around the centre of every frame: it scores what the centre bias of a dataset is worth by itself.
 
     map(t, i, j) = exp(−d²/2σ²), d the distance in pixels from ((H−1)/2, (W−1)/2) and σ a quarter of the frame's
     diagonal. It falls strictly with d, down to e⁻² in the corners; in an even frame the pixels around the centre tie.
@@ -24,11 +24,11 @@ class Center:
 
     @property
     def passes(self) -> int:
-        """None: no network is asked."""
+        """0: the network is not used."""
         return 0
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Returns N times the same map without asking the network anything."""
+        """Returns the same map for each of the N clips, without a pass through the network."""
         clips, _, T, H, W = query.frames.shape
         rows = torch.arange(H, device=query.frames.device) - (H - 1) / 2
         columns = torch.arange(W, device=query.frames.device) - (W - 1) / 2

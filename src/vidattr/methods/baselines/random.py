@@ -1,4 +1,4 @@
-"""A map that knows nothing: noise."""
+"""A map of noise, which does not depend on the network or the clip."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vidattr.types import Explanation, Query
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform noise in [0, 1), independent in every voxel: what a map scores that knows nothing of clip, network or class.
+    """Uniform noise in [0, 1), independent in every voxel: the score of a map without any information.
 
-    Drawn from the clip's seed on the CPU, so that every device shows the same map.
+    It is drawn from the clip's seed on the CPU, so that the map is the same on every device.
     """
 
     version: ClassVar[int] = 1
 
     @property
     def passes(self) -> int:
-        """None: no network is asked."""
+        """0: the network is not used."""
         return 0
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Returns N maps without asking the network anything."""
+        """Returns N maps, without a pass through the network."""
         size = query.frames.shape[2:]
         maps = [
             torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in query.seeds

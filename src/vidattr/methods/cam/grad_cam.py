@@ -17,7 +17,7 @@ from vidattr.types import Explanation, Query
 
 
 class Pool(StrEnum):
-    """Over what a channel's gradient is averaged: the space of each time step by itself, or space and time."""
+    """The axes over which a channel's gradient is averaged: space, for each time step; or space and time."""
 
     space = auto()
     spacetime = auto()
@@ -33,16 +33,16 @@ class GradCAM:
     With A (c, t, h, w) the features of `layer` and G = ∂s_y/∂A, channel c weighs w_c(t) = mean over h, w of G_c(t), and
     cam(t, i, j) = ReLU(Σ_c w_c(t) · A_c(t, i, j)); the map is cam, resized to the frames.
 
-    Unlike the paper, which knows no time, there are two ways to pool the weights: per time step, as video work does
-    (Li et al., WACV 2021; SlowFast), or over space and time alike, the literal extension of eq. 1 (`pool=spacetime`).
+    Unlike the paper, which explains images, there are two ways to pool the weights: per time step, as video work does
+    (Li et al., WACV 2021; SlowFast), or over space and time, the literal extension of eq. 1 (`pool=spacetime`).
     Li et al. write that the map is upsampled in time, and their code repeats it (`time_upsample=repeat`).
 
     Attributes:
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         layer: Name of the module whose output is A; None: the network's own last convolution.
-        pool: Over what a channel's weight is averaged.
-        relu: Whether what speaks against the class is cut off, as in eq. 2.
-        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
+        pool: The axes over which a channel's weight is averaged.
+        relu: Whether negative values, evidence against the class, are set to 0, as in eq. 2.
+        time_upsample: How t steps are upsampled to T frames; in space, upsampling is bilinear.
 
     The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
     """

@@ -23,15 +23,15 @@ class LayerCAM:
     ReLU(G_c(t, i, j)), and cam(t, i, j) = ReLU(Σ_c ReLU(G_c(t, i, j)) · A_c(t, i, j)); the map is cam, resized to the
     frames. Because no weight is averaged over positions, layers near the input give maps too, finer than Grad-CAM's.
 
-    Unlike the paper, which fuses the maps of several layers after scaling those of the first layers by tanh (eq. 8), one
-    call explains one layer: scaling depends on the largest value of a map, and a map is stored unscaled.
+    Unlike the paper, which fuses the maps of several layers after scaling those of the first layers by tanh (eq. 8),
+    one call explains one layer: the scaling depends on the largest value of a map, and maps are stored unscaled.
 
     Attributes:
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         layer: Name of the module whose output is A; None: the network's own last convolution.
         relu: Whether negative values of the sum are set to 0, as in eq. 7. After a ReLU in the network A ≥ 0, and
             there are none.
-        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
+        time_upsample: How t steps are upsampled to T frames; in space, upsampling is bilinear.
 
     The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
     """

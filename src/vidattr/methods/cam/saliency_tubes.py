@@ -20,7 +20,7 @@ from vidattr.types import Explanation, Query
 
 
 class Upsample(StrEnum):
-    """How the t × h × w map becomes T × H × W: linearly on each axis, or by a cubic spline through the whole volume."""
+    """How the t × h × w map is resized to T × H × W: linearly on each axis, or by a cubic spline."""
 
     trilinear = auto()
     spline3 = auto()
@@ -31,12 +31,12 @@ def _spline_matrix(cells: int, size: int) -> Tensor:
     """Returns the (size, cells) float64 matrix that resizes one axis as `scipy.ndimage.zoom` of order 3 does."""
     from scipy.ndimage import zoom
 
-    # Zooming is linear and works axis by axis, so that what it does to unit vectors is all there is to know of it.
+    # Zooming is linear and separable, so the zoomed unit vectors are the columns of its matrix.
     return torch.from_numpy(zoom(np.eye(cells), (size / cells, 1), order=3))
 
 
 def _spline3(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Resizes (N, t, h, w) to (N, T, H, W) by a cubic spline whose first and last cell fall on the first and last voxel."""
+    """Resizes (N, t, h, w) to (N, T, H, W) by a cubic spline through the centres of the outermost voxels."""
     time, rows, columns = (
         _spline_matrix(cells, length).to(cam) for cells, length in zip(cam.shape[1:], size, strict=True)
     )
@@ -53,14 +53,14 @@ _UPSAMPLE: dict[Upsample, Callable[[Tensor, tuple[int, int, int]], Tensor]] = {
 class SaliencyTubes:
     """Saliency Tubes (Stergiou et al., ICIP 2019), class activation mapping (Zhou et al., CVPR 2016) in space and time.
 
-    Of a network that ends in z = W · mean_thw(A) + b, cam(t, i, j) = Σ_c W_{y,c} · A_c(t, i, j); the map is cam,
-    resized to the frames. The mean of cam plus b_y is the logit z_y. The released code cuts nothing off at 0 and
+    For a network that ends in z = W · mean_thw(A) + b, cam(t, i, j) = Σ_c W_{y,c} · A_c(t, i, j); the map is cam,
+    resized to the frames. The mean of cam plus b_y is the logit z_y. The released code keeps negative values and
     resizes by a cubic spline (`upsample=spline3`), which overshoots between distant values.
 
-    Volume and weights are found by themselves (`gap_linear_head`), whatever the network calls them.
+    `gap_linear_head` finds A and W without their names.
 
     Attributes:
-        relu: Whether what speaks against the class is cut off, as Grad-CAM does.
+        relu: Whether negative values, evidence against the class, are set to 0, as in Grad-CAM.
         upsample: trilinear or spline3.
 
     The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.

@@ -1,4 +1,4 @@
-"""A call of a function of torch, and what the rules of recurrent layers tell the trace that runs them."""
+"""A call of a torch function, and the part of a trace that the rules of recurrent layers use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function of torch, by its name without underscores."""
+    """One call of a torch function; `name` is its name without underscores at the ends."""
 
     name: str
     function: Callable[..., Any]
@@ -20,11 +20,11 @@ class Call:
     kwargs: Mapping[str, Any]
 
     def __call__(self) -> Any:
-        """Calls the function with the arguments it was called with."""
+        """Calls the function with the original arguments."""
         return self.function(*self.args, **self.kwargs)
 
     def of(self, *inputs: Tensor) -> Tensor:
-        """Calls it out of place, with other tensors as its first arguments."""
+        """Calls the function out of place, with other tensors as its first arguments."""
         keywords = {key: value for key, value in self.kwargs.items() if key != "inplace"}
         function = getattr(torch, self.name) if self.in_place else self.function
         return cast(Tensor, function(*inputs, *self.args[len(inputs) :], **keywords))
@@ -37,7 +37,7 @@ class Call:
 
 
 class Recorder(Protocol):
-    """What a rule of a recurrent layer needs of the trace.
+    """The part of a trace that a rule of a recurrent layer uses.
 
     Attributes:
         time_first: The T of layers that take (T, N, D).

@@ -20,13 +20,13 @@ from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
-# What may follow the layer that scores the classes: nothing that gives one step more say than another.
+# Operations that may follow the layer that scores the classes: they weigh all time steps equally.
 _AFTER_HEAD = {OperationKind.copy, OperationKind.average, OperationKind.scale, OperationKind.sum}
 _NORMALISING = {"softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid", "clamp_min", "log"}
 
 
 class Steps(StrEnum):
-    """Where in time the class's unit is excited: wherever the network scores the classes, or at the last of these steps."""
+    """Time steps at which the class's unit is excited: all steps with scores of the classes, or the last of them."""
 
     every = auto()
     last = auto()
@@ -36,27 +36,30 @@ class Steps(StrEnum):
 class ExcitationBackprop:
     """Excitation backprop (Zhang et al., ECCV 2016) and EB-R, for recurrent networks (Bargal et al., CVPR 2018).
 
-    The unit of class y, in the layer that scores the classes, gets the mass 1 at S steps: at every one (a CNN-LSTM
-        scores
-    at each frame, a 3-D CNN mostly once) or at the last. The mass goes down: through convolutions, linear layers and
-    average pools p_in(j) = u_j Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., eq. 4), u being the layer's input,
-    with 0/0 = 0; through maxima to the winner; through a sum of branches in proportion to them; unchanged through
-    biases, BatchNorm and a unit's activation. In an LSTM all mass of W_x x_t + W_h h_(t-1) goes to x_t, and the unit
-    has its ordinary derivative, so mass moves in time by the cell alone: as the released Caffe code has it, not as a
-    reader of the paper would guess. At the input of the LSTM, or else of the scoring layer, the mass is scaled to S in
-    all; contrastive excitation subtracts what −W of the scoring layer would have sent there, scaled alike. The map is
-    max(0, Σ_c p_c) on `layer`.
+    The unit of class y, in the layer that scores the classes, gets the mass 1 at S time steps: at every step (a
+    CNN-LSTM has scores at each frame, most 3-D CNNs once) or at the last. The mass is propagated down to `layer`:
 
-    Unlike the papers, whose features are never negative, a negative input counts as 0; and since the ordinary
-    derivative of an LSTM with tanh is negative in places (with ReLU never), what is scaled to S is Σ|p|. What is not
-    live (a branch that bypasses `layer` and joins later, as SlowFast's) takes its share of the mass along.
+    - convolutions, linear layers and average pools: p_in(j) = u_j Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., eq.
+      4), u being the layer's input, with 0/0 = 0;
+    - maxima: to the largest input; sums of branches: in proportion to the branches; biases, BatchNorm and activations:
+      unchanged;
+    - LSTMs: all mass of W_x x_t + W_h h_(t-1) goes to x_t, and the unit uses its ordinary derivative, so that mass
+      moves in time through the cell only. This follows the released Caffe code, not the text of the paper.
+
+    At the input of the LSTM, or of the scoring layer if there is no LSTM, the mass is scaled to a total of S.
+    Contrastive excitation subtracts the mass that −W of the scoring layer sends there, scaled in the same way. The map
+    is max(0, Σ_c p_c) at `layer`.
+
+    Unlike the papers, whose features are never negative, negative inputs count as 0. The ordinary derivative of an LSTM
+    with tanh can be negative (with ReLU it cannot), so Σ|p| is scaled to S. A branch that bypasses `layer` and joins
+    later, as in SlowFast, keeps its share of the mass.
 
     Attributes:
-        contrastive: Whether what speaks as well for the other classes is taken off.
-        steps: Where the class's unit is excited.
+        contrastive: Whether evidence that is shared with the other classes is subtracted.
+        steps: The time steps at which the class's unit is excited.
         layer: Name of the module whose output is explained; None: the network's own last convolution. Bargal et al.
             take conv5_1 of their VGG16, Li et al. (WACV 2021) do not say.
-        time_upsample: How t steps become T frames; in space, upsampling is bilinear.
+        time_upsample: How t steps are upsampled to T frames; in space, upsampling is bilinear.
 
     The explanation's extras: `cam` (N, t, h, w), the map at the features' resolution.
     """
@@ -77,7 +80,7 @@ class ExcitationBackprop:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`.
 
         Raises:
-            MethodUndefinedError: The network is built of more than there are rules for, between `layer` and the classes.
+            MethodUndefinedError: There is no rule for an operation between `layer` and the classes.
         """
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
@@ -88,9 +91,8 @@ class ExcitationBackprop:
         trace = Trace()
         with trace.over(model.module, frames):
             logits, leaf = model.activations(frames, self.layer)
-        if (
-            len(frames) > 1 and len(frames) in trace.time_first
-        ):  # which axis of the scores is the clips would be a guess
+        # If N equals T of a time-first LSTM, the axis of the clips is ambiguous: the chunk is split.
+        if len(frames) > 1 and len(frames) in trace.time_first:
             return torch.cat(
                 [self._cam(model, x, y) for x, y in zip(frames.tensor_split(2), target.tensor_split(2), strict=True)]
             )
@@ -110,7 +112,7 @@ class ExcitationBackprop:
         total = _sizes(units, len(target))  # S
 
         def arriving(sign: int) -> list[Tensor]:
-            """Returns the mass that the heads' W, or −W, sends to `mids`, scaled to S."""
+            """Returns the mass that the heads' W, or −W, sends to `mids`, scaled to a total of S."""
             sent = [_sent(head, unit, sign) for head, unit in zip(heads, units, strict=True)]
             if trace.recurrent:
                 inputs = [head.input for head in heads]
@@ -127,10 +129,10 @@ class ExcitationBackprop:
 
 
 def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
-    """Returns the runs of the layer that scores the K classes: the last with K outputs; once, or once a step.
+    """Returns the runs, one or one per step, of the layer that scores the K classes: the last one with K outputs.
 
     Raises:
-        MethodUndefinedError: There is none, or there is no rule for what lies above or below it.
+        MethodUndefinedError: There is none, or there is no rule for an operation above or below it.
     """
     above = _below([logits], [])
     scoring = [w for w in trace.weighted if w.output.shape[w.axis] == logits.shape[1] and w.output.grad_fn in above]
@@ -152,14 +154,14 @@ def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
 
 
 def _units(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool) -> list[Tensor]:
-    """Returns, for each run of the head, the mass 1 on the class's unit at each step, spread over the places of a step."""
+    """Returns for each run of the head the mass 1 at each step on the class's unit, spread over its positions."""
     found = []
     for k, head in enumerate(heads):
         scores = head.output.detach().movedim(head.axis, -1)  # (N, …, K), or (N·T, …, K)
         if len(scores) % len(target) or (time_first and len(scores) != len(target)):
             _refuse(f"scores of shape {tuple(head.output.shape)} for {len(target)} clips", "the last layer")
         folded = len(scores) // len(target)
-        in_batch = folded > 1 or scores.ndim == 2 or head.weight.ndim == 4  # of a Conv2d: it has no axis of time
+        in_batch = folded > 1 or scores.ndim == 2 or head.weight.ndim == 4  # a Conv2d has no time axis
         split = scores.reshape(len(target), folded if in_batch else scores.shape[1], -1, scores.shape[-1])
         unit = (torch.arange(split.shape[3], device=target.device) == target[:, None, None, None]).to(split).expand_as(
             split
@@ -172,7 +174,7 @@ def _units(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool
 
 
 def _sizes(parts: list[Tensor], clips: int) -> Tensor:
-    """Returns Σ|p| (N,) over parts whose first axis is clips, or clips and steps."""
+    """Returns Σ|p| (N,) over parts whose first axis is clips, or clips and time steps."""
     return torch.stack([part.reshape(clips, -1).abs().sum(1) for part in parts]).sum(0)
 
 
@@ -190,7 +192,7 @@ def _node_of(leaf: Tensor) -> Node:
 
 
 def _below(tops: Iterable[Tensor], stops: Iterable[Tensor]) -> set[Node]:
-    """Returns the nodes of the graph that `tops` depend on, no further than the nodes of `stops`."""
+    """Returns the graph nodes that `tops` depend on, up to the nodes of `stops`."""
     ends = {stop.grad_fn for stop in stops}
     found: set[Node] = set()
     waiting = [top.grad_fn for top in tops]
@@ -209,7 +211,7 @@ def _any_of(operation: Operation, nodes: set[Node]) -> bool:
 def _refuse(what: str, where: str) -> NoReturn:
     raise MethodUndefinedError(
         f"excitation backprop has no rule for {what}, in {where}",
-        expected="convolutions, linear layers, pools, BatchNorm, activations, sums of branches, concatenations and LSTMs, then scores "
-        "of the classes that are at most averaged",
+        expected="convolutions, linear layers, pools, BatchNorm, activations, sums of branches, concatenations and "
+        "LSTMs, then scores of the classes that are at most averaged",
         remedy="choose a layer after it (method.layer=<module name>), or another method",
     )

@@ -1,7 +1,7 @@
-"""Excitation through LSTMs, of torch and of the project's own.
+"""Rules of excitation backprop for LSTMs, torch's and this package's own.
 
-The sum W_x x_t + b + W_h h_(t-1) passes all its mass to x_t, and the unit has its ordinary derivative: mass moves in
-time by the cell alone. This is what the code released with EB-R (Bargal et al., CVPR 2018) does.
+The sum W_x x_t + b + W_h h_(t-1) passes all its mass to x_t, and the unit uses its ordinary derivative: mass moves in
+time through the cell only, as in the code released with EB-R (Bargal et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _torch_lstm(trace: Recorder, call: Call) -> Any:
         return NotImplemented
     if not batch_first:
         trace.time_first.add(len(x))
-    # A later layer's input is the earlier one's output: only the first reads what the rest of the network made.
+    # Only the first layer reads the output of the rest of the network.
     steps, last = trace.read(weights[0], x if batch_first else x.transpose(0, 1)), []
     for k in range(layers):
         weight_x, weight_h, *biases = (_reordered(w) for w in weights[k * per_layer : (k + 1) * per_layer])
@@ -63,7 +63,7 @@ def _gates(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _reordered(rows: Tensor) -> Tensor:
-    """Takes torch's gates i, f, g, o to the order i, f, o, g."""
+    """Reorders torch's gates i, f, g, o to i, f, o, g."""
     i, f, g, o = rows.chunk(4)
     return torch.cat([i, f, o, g])
 

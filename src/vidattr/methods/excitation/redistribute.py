@@ -1,4 +1,4 @@
-"""How excitation is shared among the inputs of one operation."""
+"""Redistribution of excitation among the inputs of one operation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Positive = Callable[..., Tensor]
 
 
 def redistribute(positive: Positive, inputs: Sequence[Tensor], mass: Tensor) -> tuple[Tensor, ...]:
-    """Shares each output's mass among its inputs in proportion to what they add to it.
+    """Shares each output's mass among its inputs in proportion to their contributions.
 
-    p_in(j) = u_j · Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., ECCV 2016, eq. 4), with 0/0 := 0 and negative u as
-    0.
+    p_in(j) = u_j · Σ_i W⁺_ij p_out(i) / Σ_k W⁺_ik u_k (Zhang et al., ECCV 2016, eq. 4), with 0/0 := 0 and negative u
+    counted as 0.
 
     Args:
-        positive: Maps the clamped inputs to Σ_k W⁺_ik u_k; it must be linear with no negative weight and no bias.
-        inputs: u, one tensor or several that are added up.
+        positive: Maps the clamped inputs to Σ_k W⁺_ik u_k; it must be linear, without negative weights and bias.
+        inputs: u, one tensor, or several tensors that are summed.
         mass: p_out, of the shape of the output.
     """
     with torch.enable_grad():
@@ -33,7 +33,7 @@ def redistribute(positive: Positive, inputs: Sequence[Tensor], mass: Tensor) -> 
 
 
 class Share(torch.autograd.Function):
-    """Computes as it is told; backwards, shares the mass among its inputs by `positive`, as `redistribute` does."""
+    """Computes a given function; its backward pass shares the mass among the inputs as `redistribute` does."""
 
     @staticmethod
     def forward(ctx: Any, compute: Positive, positive: Positive, *inputs: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Share(torch.autograd.Function):
 
 
 class PassOn(torch.autograd.Function):
-    """Computes as it is told, one output for each input; backwards, each keeps its mass."""
+    """Computes a given elementwise function; its backward pass returns the mass unchanged."""
 
     @staticmethod
     def forward(ctx: Any, compute: Positive, x: Tensor) -> Tensor:
@@ -58,5 +58,5 @@ class PassOn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, mass: Tensor) -> tuple[Tensor | None, ...]:
-        """Returns the mass as it came."""
+        """Returns the mass unchanged."""
         return None, mass

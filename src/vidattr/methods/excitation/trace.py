@@ -1,4 +1,4 @@
-"""A forward pass whose graph sends excitation back instead of gradients."""
+"""A forward pass whose backward pass propagates excitation instead of gradients."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vidattr.methods.excitation.redistribute import PassOn, Share
 
 
 class OperationKind(StrEnum):
-    """What an operation does with excitation.
+    """The rule by which an operation propagates excitation.
 
-    `copy` moves values about or drops some, `winner` picks the largest, and their ordinary derivative is the rule;
-    `identity` is a unit's own activation; `weighted`, `average`, `scale` and `sum` share in proportion; `unknown` has
-    no rule.
+    `copy` and `slice` move or drop values, `winner` selects the largest: they use their ordinary derivative. `identity`
+    is an activation and passes the mass on. `weighted`, `average`, `scale` and `sum` share it in proportion.
+    `recurrent` is an LSTM. `unknown` has no rule.
     """
 
     copy = auto()
@@ -40,13 +40,16 @@ class OperationKind(StrEnum):
 
 
 _NAMES = {
-    OperationKind.copy: "view view_as reshape flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis swapaxes T mT expand repeat "
-    "contiguous clone to type float double type_as cat concat stack pad dropout dropout1d dropout2d dropout3d setitem roll flip",
+    OperationKind.copy: "view view_as reshape flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis "
+    "swapaxes T mT expand repeat contiguous clone to type float double type_as cat concat stack pad dropout dropout1d "
+    "dropout2d dropout3d setitem roll flip",
     OperationKind.slice: "getitem select narrow split chunk tensor_split unbind index_select",
-    OperationKind.winner: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax max maximum",
+    OperationKind.winner: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+    "adaptive_max_pool3d amax max maximum",
     OperationKind.identity: "relu relu6 leaky_relu elu tanh hardtanh silu gelu hardswish batch_norm",
     OperationKind.weighted: "conv1d conv2d conv3d linear matmul mm",
-    OperationKind.average: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum",
+    OperationKind.average: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d mean sum",
     OperationKind.scale: "mul div truediv true_divide multiply divide",
     OperationKind.sum: "add sub subtract",
     OperationKind.recurrent: "lstm lstm_cell unrolled_lstm",
@@ -56,7 +59,7 @@ _OPERATION_KINDS = {name: kind for kind, names in _NAMES.items() for name in nam
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation on tensors that depend on the layer: its kind, its name, the module it ran in, and its graph nodes."""
+    """One operation on tensors that depend on the layer: its kind, name, enclosing module and graph nodes."""
 
     kind: OperationKind
     name: str
@@ -66,7 +69,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Weighted:
-    """One convolution or matrix product: its input, its weight, what it computes of both without a bias, and its output."""
+    """One convolution or matrix product: input, weight, the function of both without a bias, and output."""
 
     input: Tensor
     weight: Tensor
@@ -77,14 +80,14 @@ class Weighted:
 
 @dataclass
 class Trace(TorchFunctionMode):
-    """While it is entered, operations that depend on a tensor with a gradient run as ever, but their backward pass is excitation's.
+    """A mode in which operations that depend on a tensor with a gradient get the backward pass of excitation backprop.
 
-    It changes no module and no weight: torch hands every call to it (`TorchFunctionMode`).
+    Their results do not change, and neither do modules and weights: torch passes every call to a `TorchFunctionMode`.
 
     Attributes:
-        operations: All of them, in order.
+        operations: All operations, in order.
         weighted: The convolutions and matrix products among them.
-        recurrent: For each run of an LSTM layer, or step of a cell, its weight and its input.
+        recurrent: The weight and the input of each run of an LSTM layer, or of each step of a cell.
         time_first: The T of LSTM layers that take (T, N, D).
     """
 
@@ -100,7 +103,7 @@ class Trace(TorchFunctionMode):
 
     @contextmanager
     def over(self, module: nn.Module, frames: Tensor) -> Iterator[Trace]:
-        """Enters it for one pass of `module`, whose parts lend their names to the operations, over these frames."""
+        """Enters the mode for one pass of `module` over these frames; operations get the names of its submodules."""
         self._of_clips[frames] = True
         with ExitStack() as stack:
             for name, part in module.named_modules():
@@ -117,7 +120,7 @@ class Trace(TorchFunctionMode):
             yield self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs one call of torch, with the rule for its kind where it depends on the layer."""
+        """Runs one call of torch, by the rule for its kind if it depends on the layer."""
         call = Call(_name(func), func, args, kwargs or {})
         inputs = list(_tensors((args, call.kwargs)))
         follows = (
@@ -135,14 +138,14 @@ class Trace(TorchFunctionMode):
         return result
 
     def varies(self, value: object) -> bool:
-        """Returns whether a value depends on the clip, through the layer or past it; a weight or a constant does not."""
+        """Returns whether a value depends on the clip, through the layer or not; weights and constants do not."""
         return isinstance(value, Tensor) and (value.requires_grad or value in self._of_clips)
 
     def _run(self, call: Call) -> Any:
         args = call.args
         kind = _OPERATION_KINDS.get(call.name, OperationKind.unknown) if args else OperationKind.unknown
         in_place = kind is not OperationKind.unknown and (call.in_place or call.kwargs.get("inplace", False))
-        # The rule keeps what was there before the call, which then writes over it.
+        # The rule keeps a copy of the input that the call then overwrites.
         result = _RULES[kind](self, replace(call, args=(args[0].clone(), *args[1:])) if in_place else call)
         if result is NotImplemented:
             kind, result = OperationKind.unknown, call()
@@ -156,8 +159,8 @@ class Trace(TorchFunctionMode):
         return result
 
     def read(self, weight: Tensor, x: Tensor) -> Tensor:
-        """Notes that a recurrent layer with this weight reads x, (N, T, D) or (N, D), and returns it."""
-        x = x.view_as(x)  # a node of the graph of its own, to stop at
+        """Records that a recurrent layer with this weight reads x, (N, T, D) or (N, D), and returns x."""
+        x = x.view_as(x)  # a graph node of its own, at which the backward pass can stop
         if x.requires_grad:
             self.recurrent.append((weight, x))
         return x
@@ -193,7 +196,7 @@ def _average(trace: Trace, call: Call) -> Any:
 
 
 def _weighted(trace: Trace, call: Call) -> Any:
-    if len(call.args) < 2 or trace.varies(call.args[1]):  # attention, or weights that the clip decides
+    if len(call.args) < 2 or trace.varies(call.args[1]):  # attention, or weights that depend on the clip
         return NotImplemented
     x, weight, rest = call.args[0].view_as(call.args[0]), call.args[1], call.args[3:]
     keywords = {key: value for key, value in call.kwargs.items() if key != "bias"}
@@ -217,7 +220,7 @@ def _scale(trace: Trace, call: Call) -> Any:
         x, factor = factor, x
     if trace.varies(factor):  # a gate
         return NotImplemented
-    # An output has one input only, to which all its mass goes, unless its weight is negative.
+    # Each output has one input, which gets all the mass unless the factor is negative.
     return Share.apply(lambda u: call.of(u, factor), lambda u: u * (factor > 0), x)
 
 
@@ -229,7 +232,7 @@ def _sum(trace: Trace, call: Call) -> Any:
         return NotImplemented
     if trace.varies(y):
         return Share.apply(torch.add, torch.add, x, y)
-    # A bias is dropped: what the features add to it keeps all the mass.
+    # A bias gets no mass; the features keep all of it.
     if isinstance(y, Tensor) and y.shape != x.shape:
         x = x.expand_as(x.detach() + y)
     return PassOn.apply(lambda u: call.of(u, y), x)

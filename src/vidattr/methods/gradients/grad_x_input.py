@@ -20,7 +20,7 @@ class GradXInput:
 
     Attributes:
         score: s_y: the logit, the probability, its logarithm, or its log-odds.
-        polarity: Which side of a the map shows.
+        polarity: Which part of a the map shows.
         reduce: How channels become one number.
 
     The explanation's extras: `attribution` (N, C, T, H, W), a itself.

@@ -20,7 +20,7 @@ class Gradient:
 
     Attributes:
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
-        polarity: Which side of g the map shows.
+        polarity: Which part of g the map shows.
         reduce: How channels become one number.
 
     The explanation's extras: `attribution` (N, C, T, H, W), g itself.

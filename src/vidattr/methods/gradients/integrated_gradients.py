@@ -21,14 +21,14 @@ from vidattr.types import Explanation, Query
 
 
 class Rule(StrEnum):
-    """Where each of the S equal pieces of the line is probed: at its left end, or in its middle."""
+    """Where the gradient is taken in each of the S equal pieces of the line: at the left end, or in the middle."""
 
     left = auto()
     midpoint = auto()
 
 
 class Baseline(StrEnum):
-    """Where the line starts: a black clip, the clip of value 0, the blurred clip, or a picture of one's own."""
+    """Where the line starts: a black clip, a clip of zeros, the blurred clip, or a picture of your own."""
 
     black = auto()
     zero = auto()
@@ -45,10 +45,10 @@ class IntegratedGradients:
 
     a = (x − x₀) ⊙ (1/S) Σ_{i<S} ∂s_y/∂x at x₀ + α_i (x − x₀), with α_i = i/S for the left rule, as STEP's released code
     has it (Li et al., WACV 2021: S = 25, black baseline; the defaults), and (i + ½)/S for the midpoint rule, whose
-    error falls with 1/S² instead of 1/S. The map is reduce_c polarity(a_c). Unlike the paper's eq. 3, which probes the
-    right ends, the left rule never asks for the gradient at x itself.
+    error falls with 1/S² instead of 1/S. The map is reduce_c polarity(a_c). Unlike the paper's eq. 3, which takes the
+    gradient at the right ends, the left rule does not use the gradient at x itself.
 
-    Completeness, Σ a = s_y(x) − s_y(x₀), holds in the limit of S; how far it is missed is reported for each clip.
+    Completeness, Σ a = s_y(x) − s_y(x₀), holds in the limit of large S; the extras report the error for each clip.
 
     Attributes:
         steps: S.
@@ -59,7 +59,7 @@ class IntegratedGradients:
             border.
         baseline_file: A PNG or JPEG, stretched to the frame and repeated in time; only with `baseline=image`.
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
-        polarity: Which side of a the map shows.
+        polarity: Which part of a the map shows.
         reduce: How channels become one number.
 
     The explanation's extras: `attribution` (N, C, T, H, W), a itself; `completeness` (N, 3): Σ a, s_y(x) − s_y(x₀), and
@@ -89,7 +89,7 @@ class IntegratedGradients:
         if (self.baseline == Baseline.image) != (self.baseline_file is not None):
             raise ConfigError(
                 f"method.baseline={self.baseline} with method.baseline_file={self.baseline_file}",
-                remedy="say both method.baseline=image and method.baseline_file=FILE, or neither",
+                remedy="set both method.baseline=image and method.baseline_file=FILE, or neither",
             )
         if self.baseline_file is not None and not Path(self.baseline_file).is_file():
             raise ConfigError(
@@ -98,11 +98,11 @@ class IntegratedGradients:
 
     @property
     def passes(self) -> int:
-        """S for the gradients, two for the completeness."""
+        """S for the gradients, and two forward passes for the completeness."""
         return self.steps + 2
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips by S forward and S backward passes each, in chunks of `max_batch`, and two forward passes more."""
+        """Explains N clips, each by S forward and backward passes and two forward passes, in chunks of `max_batch`."""
         frames = query.frames.detach()
         start = _BASELINES[self.baseline](self, model, frames).expand_as(frames)
         way = frames - start
@@ -130,7 +130,7 @@ class IntegratedGradients:
 
 
 def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Tensor:
-    """Returns the picture in `baseline_file` as the network sees it, (1, C, 1, H, W)."""
+    """Returns the preprocessed picture in `baseline_file`, (1, C, 1, H, W)."""
     import cv2
 
     bgr = cv2.imread(str(method.baseline_file), cv2.IMREAD_COLOR)
@@ -142,7 +142,7 @@ def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Te
 
 
 def _blur(method: IntegratedGradients, _model: VideoModel, frames: Tensor) -> Tensor:
-    """Returns the frames, blurred in space: each axis is one product with a small matrix, however wide the Gaussian."""
+    """Returns the frames blurred in space, by one matrix product per axis whatever the width of the Gaussian."""
 
     def gaussian(size: int) -> Tensor:
         place = torch.arange(size, dtype=frames.dtype, device=frames.device)

@@ -19,7 +19,7 @@ from vidattr.types import Explanation, Query
 
 
 class Moment(StrEnum):
-    """What is kept of the n gradients g_k of a voxel: their mean, the mean of their squares, or their variance."""
+    """The statistic of the n gradients g_k of a voxel: their mean, the mean of their squares, or their variance."""
 
     plain = auto()
     squared = auto()
@@ -39,17 +39,17 @@ class SmoothGrad:
 
     g_k = ∂s_y/∂x at x + ε_k, with ε_k ~ N(0, σ²) on every voxel and channel and σ = spread · (max x − min x), the range
     taken over the clip. Then a = (1/n) Σ_k g_k, or (1/n) Σ_k g_k², or their variance (1/n) Σ_k (g_k − mean g)²; the map
-    is reduce_c polarity(a_c). Noise comes from the clip's own seed: the same in every batch.
+    is reduce_c polarity(a_c). The noise depends only on the clip's seed, not on the batch.
 
-    Conventions differ. Smilkov et al. advise n = 50 and a spread of 0.1 to 0.2; the released code of STEP
-    (Li et al., WACV 2021) uses n = 25 and 0.15, the defaults here; its demo shows the squared kind.
+    Smilkov et al. recommend n = 50 and a spread of 0.1 to 0.2. The defaults, n = 25 and 0.15, are those of the released
+    code of STEP (Li et al., WACV 2021); its demo shows the squared kind.
 
     Attributes:
         kind: plain, squared or variance.
         n: Noisy copies per clip.
         spread: σ as a share of the clip's range of values; a flat clip gets no noise.
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
-        polarity: Which side of a the map shows; squares and variances have one side only, and take `both`.
+        polarity: Which part of a the map shows; squares and variances are never negative and need `both`.
         reduce: How channels become one number.
 
     The explanation's extras: `attribution` (N, C, T, H, W), a itself.
@@ -75,12 +75,12 @@ class SmoothGrad:
         if self.polarity != Polarity.both and self.kind != Moment.plain:
             raise ConfigError(
                 f"method.polarity={self.polarity} with method.kind={self.kind}, which is never negative",
-                remedy="say method.kind=plain, or method.polarity=both",
+                remedy="method.kind=plain, or method.polarity=both",
             )
 
     @property
     def passes(self) -> int:
-        """One a noisy copy."""
+        """One per noisy copy."""
         return self.n
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
@@ -90,13 +90,13 @@ class SmoothGrad:
         sigma = self.spread * (frames.flatten(1).amax(1) - frames.flatten(1).amin(1))
 
         def noisy(i: int, _k: int) -> Tensor:
-            # One draw per copy, in the order of k: the k-th noise is the same in whatever chunk it falls.
+            # One draw per copy, in the order of k: the k-th noise does not depend on the chunks.
             noise = torch.randn(frames.shape[1:], generator=generators[i], dtype=frames.dtype, device=frames.device)
             return frames[i] + sigma[i] * noise
 
         mean, squares = torch.zeros_like(frames), torch.zeros_like(frames)
         for i, k, gradient in probe_gradients(model, query.target, self.score, self.n, noisy):
-            # Welford's update: no cancellation where the mean is large and the variance small.
+            # Welford's update avoids cancellation where the mean is large and the variance small.
             step = gradient - mean[i]
             mean[i] += step / (k + 1)
             squares[i] += step * (gradient - mean[i])

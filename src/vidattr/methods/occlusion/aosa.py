@@ -1,4 +1,4 @@
-"""The fall of the score when tubes that follow the motion are occluded."""
+"""The drop of the score when tubes that follow the motion are occluded."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from vidattr.types import Explanation, Query
 class AOSA(OcclusionOptions, TubeOptions):
     """Adaptive occlusion sensitivity analysis (Uchiyama et al., WACV 2023).
 
-    1. Anchors on a grid over the first frame follow the optical flow until they leave; a square around each is its tube
-    Ω_i. 2. Each tube is occluded together with the K tubes whose motion is most like its own, eq. (1): f_i is the score
-    then. 3. The map adds the drops f_0 − f_i up where the tubes were.
+    1. Anchors on a grid over the first frame follow the optical flow until they leave the frame; a square around an
+    anchor is its tube Ω_i. 2. Each tube is occluded together with the K tubes whose motion is most similar, eq. (1);
+    f_i is the resulting score. 3. The map sums the drops f_0 − f_i over the tubes that contain a voxel.
 
-    Unlike the paper, the map is not eq. (2) but its part that does not reward voxels for lying in few tubes
-    (`Aggregate`). Unlike the released code, positions are real numbers, nothing depends on the size of the frame, and a
-    clip without motion has no partners. K = 0 is the paper's ablation without integration.
+    Unlike the paper, the map leaves out the part of eq. (2) that rewards voxels for lying in few tubes (`Aggregate`).
+    Unlike the released code, positions are real numbers, nothing depends on the size of the frame, and a clip without
+    motion has no partners. K = 0 is the paper's ablation without integration.
 
-    The options are those of `TubeOptions`, which tubes, and `OcclusionOptions`, what is done with them.
+    `TubeOptions` are the options of the tubes, `OcclusionOptions` those of the occlusion.
 
-    The explanation's extras: `f0` (N,), f_0; `drops` (N, A), f_0 − f_i; `coverage` (N, T, H, W), how many unions hold
-    each voxel; `rectangles` (N, A, T, 4), the tubes as top, bottom, left, right, zeros where there is none; `partners`
-    (N, A, K),
-    -1 where there is none.
+    The explanation's extras: `f0` (N,), f_0; `drops` (N, A), f_0 − f_i; `coverage` (N, T, H, W), the number of unions
+    that contain each voxel; `rectangles` (N, A, T, 4), the tubes as top, bottom, left, right, zeros where there is
+    none; `partners` (N, A, K), -1 where there is none.
 
     Raises:
         ConfigError: A number out of range, or weights of an optical flow that does not take them.
@@ -44,7 +43,7 @@ class AOSA(OcclusionOptions, TubeOptions):
 
     @property
     def passes(self) -> int:
-        """One per tube of a frame of 112 × 112 and one for the clip: no fewer than it takes, as equal unions are run once."""
+        """An upper bound for frames of 112 × 112: one per tube and one for the clip; equal unions run only once."""
         return self.fillings * self.anchors + 1
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:

@@ -35,7 +35,7 @@ class Relu(StrEnum):
 
 
 class Refine(StrEnum):
-    """Whether the score is linearised once (`none`), or anew for outlying tubes (`tukey`)."""
+    """Whether the score is linearised once (`none`), or again for outlying tubes (`tukey`)."""
 
     none = auto()
     tukey = auto()
@@ -52,32 +52,33 @@ _RELUS: dict[Relu, Callable[[Tensor], Tensor]] = {
 class AOSAApprox(TubeOptions):
     """AOSA-approx (Uchiyama et al., WACV 2023): one forward and one backward pass, whatever the number of tubes.
 
-    With J = ∂f/∂x at the clip x and μ what fills a tube, the drop f(x) − f(x with Ω_i filled) is to first order
+    With J = ∂f/∂x at the clip x and μ the content of a filled tube, the drop f(x) − f(x with Ω_i filled) is to first
+    order
 
     S_i = Σ_{q ∈ Ω_i} G(q),  G(q) = Σ_c ReLU(J_c(q) (x_c(q) − μ_c(q)))
 
-    which is eq. (5) to (7), and eq. (8) where ReLU is applied: to each element, before any sum. Draws from N(μ, Σ) have
-    the mean μ, and a linear function of them needs no more.
+    which is eq. (5) to (7), and with the ReLU, applied to each element before any sum, eq. (8). Draws from N(μ, Σ) are
+    not needed: the mean of a linear function of them depends on their mean μ only.
 
-    Unlike the paper, whose eq. (8) as printed, S = −Σ ReLU(J (μ − x)), keeps the elements that the text says are left
-    out, `lowering` does what the text says.
+    Unlike the paper, whose printed eq. (8), S = −Σ ReLU(J (μ − x)), keeps the elements that its text leaves out,
+    `lowering` follows the text.
 
-    `refine=tukey` goes back to the released code, of which it is not a copy: groups whose S_i lies outside Tukey's
-    fences, 1.5 interquartile ranges beyond the quartiles, are predicted anew from the clip x* with the most extreme
-    group Ω_* occluded, S_i = f(x) − f(x*) + Σ_{Ω_i} G* − Σ_{Ω_*} G*, where G* is G with J at x*; for each side once.
-    Unlike the released code, whose new prediction f(x*) + Σ_{Ω_i} J* (v − x*) leaves Ω_* occluded together with Ω_i,
-    the last term puts Ω_* back. There x* is filled with 0 whatever v is, and no ReLU is applied.
+    `refine=tukey` follows the idea of the released code: groups whose S_i lies outside Tukey's fences, 1.5
+    interquartile ranges beyond the quartiles, are predicted again from the clip x* with the most extreme group Ω_*
+    occluded, S_i = f(x) − f(x*) + Σ_{Ω_i} G* − Σ_{Ω_*} G*, where G* is G with J at x*; once for each side. Unlike the
+    released code, whose new prediction f(x*) + Σ_{Ω_i} J* (v − x*) leaves Ω_* occluded together with Ω_i, the last term
+    restores Ω_*. The released code fills x* with 0 whatever v is, and applies no ReLU.
 
     Attributes:
-        fill: What μ is: for `conditional` the mean of the neighbourhood (`_conditional`), else what AOSA fills in. The
-            paper's baseline without conditional sampling is `zero`.
+        fill: μ: for `conditional` the mean of the neighbourhood (`conditional_fill`), otherwise as in AOSA. The paper's
+            baseline without conditional sampling is `zero`.
         extent: How many pixels around a voxel are its neighbourhood for `fill=conditional`.
         relu: Which elements count.
-        refine: Whether outlying groups are predicted anew; two more forward and backward passes a clip.
+        refine: Whether outlying groups are predicted again; it takes two more forward and backward passes per clip.
         score: f: the probability (the released code), the logit, the probability's logarithm, or its log-odds. Where
-            the probability is near 1 its gradient vanishes: the map's order changes little, its values do.
-        aggregate: How the S_i become a map, as in AOSA, with f(x) − S_i for f_i. The paper does not say; `eq2` suits
-            least, as f(x) − S_i may leave [0, 1].
+            the probability is near 1 its gradient vanishes: the order of the voxels changes little, their values do.
+        aggregate: How the S_i are combined into a map, as in AOSA, with f(x) − S_i for f_i. The paper does not say;
+            `eq2` is least suitable, because f(x) − S_i may leave [0, 1].
 
     The other options are those of `TubeOptions`. The explanation's extras are those of AOSA, `drops` being the S_i.
 
@@ -135,13 +136,13 @@ class AOSAApprox(TubeOptions):
     def _refined(
         self, model: VideoModel, query: Query, found: Tubes, fill: Tensor, f0: Tensor, drops: Tensor
     ) -> Tensor:
-        """Returns the drops with the outlying ones predicted anew."""
+        """Returns the drops, with the outlying ones predicted again."""
         frames = query.frames.detach()
         lived, clip = found.groups[..., 0] >= 0, torch.arange(len(frames), device=frames.device)
         first, third = drops.where(lived, torch.nan).nanquantile(drops.new_tensor([0.25, 0.75]), 1, keepdim=True)
         reach = 1.5 * (third - first)
         refined = drops
-        # Both sides are always computed: to ask whether there is an outlier would take a number off the device.
+        # Both sides are always computed, because a check for outliers would move a number off the device.
         for side, outlying in ((drops, drops > third + reach), (-drops, drops < first - reach)):
             with stage("masks"):
                 extreme = side.where(lived, -torch.inf).argmax(1, keepdim=True)

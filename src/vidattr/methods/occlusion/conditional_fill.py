@@ -1,13 +1,13 @@
-"""What might have stood in a voxel's place, judged by its neighbourhood: mean and draws of the patches around it.
+"""Plausible content of a masked voxel, from its neighbourhood: mean and draws of the patches around it.
 
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
 sensitivity analysis", WACV 2023, after Zintgraf et al., "Visualizing deep neural network decisions: Prediction
 difference analysis", ICLR 2017: the content v of a mask follows the Gaussian N(μ, Σ) of all patches of the mask's size
 that lie within a margin of `extent` pixels around it, the mask's own patch left out, in each frame and channel.
 
-With k = 2·extent + 1 these are the k² − 1 patches that the shifts (a, b) ∈ [−extent, extent]² without (0, 0) give. So
-at any voxel q the patches hold the k² − 1 neighbours of q, whatever mask q is in: μ and the draws are fields of the
-clip, computed once for all masks.
+With k = 2·extent + 1 these are the k² − 1 patches at the shifts (a, b) ∈ [−extent, extent]² without (0, 0). At any
+voxel q they contain the k² − 1 neighbours of q, whatever mask q is in: μ and the draws are fields of the clip that are
+computed once for all masks.
 """
 
 from __future__ import annotations
@@ -42,17 +42,16 @@ def draw(
     that of the n patches exactly, without Σ ever being formed (its rank is n − 1 at most, so it has no Cholesky
     factor). Every frame and channel has z of its own, as each has a Gaussian of its own.
 
-    Unlike the paper, which draws anew for every mask, one draw fills all masks of a clip: each mask's content has the
-        same
-    distribution, and masks are compared on the same content. At the border, x^j has no value where the neighbour is
-    outside: the sum and n take the others, so that the variance of each voxel stays that of its neighbours.
+    Unlike the paper, which draws again for every mask, one draw fills all masks of a clip: the content of each mask has
+    the same distribution, and masks are compared on the same content. At the border, neighbours outside the frame are
+    left out of the sum and of n, so that the variance of each voxel is that of its neighbours.
 
     Args:
         frames: (N, C, T, H, W), as the network takes them.
         extent: Largest shift in pixels.
         generators: N, one per clip, on the device of the frames; each is advanced by samples · n · C · T numbers.
         samples: Draws per clip.
-        view: The network's preprocessing, which says what black and white are.
+        view: The network's preprocessing, which defines the values of black and white.
     """
     C, T, H, W = frames.shape[1:]
     side = 2 * extent + 1

@@ -23,7 +23,7 @@ from vidattr.profiling import stage
 Plane = NDArray[np.uint8]
 Field = NDArray[np.float32]
 
-# The values of OpenCV's tutorial, which the released code of AOSA has; the defaults of OpenCV's class are others.
+# The values of OpenCV's tutorial, as in the released code of AOSA; they are not the defaults of OpenCV's class.
 _FARNEBACK: dict[str, Any] = {
     "pyr_scale": 0.5,
     "levels": 3,
@@ -33,9 +33,9 @@ _FARNEBACK: dict[str, Any] = {
     "poly_sigma": 1.2,
     "flags": 0,
 }
-_DIS_SIDE = 32  # pixels: DIS refuses frames of less than a patch
+_DIS_SIDE = 32  # pixels: DIS needs frames of at least one patch
 _RAFT_SIDE = 128  # pixels: the coarsest of RAFT's four correlation levels must have two cells
-_RAFT_PAIRS = 4  # at a time: a pair of 224 × 224 holds 60 MB of correlations and as much again
+_RAFT_PAIRS = 4  # at a time: a pair of 224 × 224 needs 120 MB, half of it for correlations
 
 
 class Gray(StrEnum):
@@ -61,7 +61,7 @@ class Flow(StrEnum):
             raise ConfigError(
                 f"method.flow={self} with method.flow_weights={weights}",
                 expected="a file of torchvision's raft_small or raft_large for flow=raft, and none for the others",
-                remedy="say both method.flow=raft and method.flow_weights=FILE, or neither",
+                remedy="set both method.flow=raft and method.flow_weights=FILE, or neither",
             )
         if weights is not None and not Path(weights).is_file():
             raise ConfigError(
@@ -73,20 +73,20 @@ class Flow(StrEnum):
 def optical_flow(pixels: Tensor, flow: Flow, gray: Gray, weights: str | None) -> Tensor:
     """Returns the motion from each frame to the next.
 
-    Two equal frames have no motion, whatever the method says: Farnebäck finds up to a pixel along their borders.
+    The motion between two equal frames is set to 0; Farnebäck alone would give up to a pixel along their borders.
 
     Args:
-        pixels: (N, T, H, W, 3) uint8 RGB. Unlike in the released code, which truncates what it maps back from the
-            network's input and so may lose a level, these are the bytes that were decoded.
+        pixels: (N, T, H, W, 3) uint8 RGB, the bytes that were decoded. Unlike here, the released code truncates values
+            that it maps back from the network's input, and may lose a grey level.
         flow: Which method.
-        gray: What Farnebäck and DIS see.
+        gray: How Farnebäck and DIS convert to grey.
         weights: The file of RAFT's weights.
 
     Returns:
         (N, T-1, 2, H, W) float32 as (dx, dy) in pixels, on the device of `pixels`.
 
     Raises:
-        ConfigError: The weights are no RAFT.
+        ConfigError: The weights are not those of RAFT.
     """
     N, T, H, W, _ = pixels.shape
     if T == 1:
@@ -105,10 +105,10 @@ def to_gray(pixels: Tensor, gray: Gray) -> Tensor:
 
 
 def _on_host(between: Callable[[Plane, Plane], Field], pixels: Tensor, gray: Gray, _weights: str | None) -> Tensor:
-    """Computes the flow of all pairs of all clips side by side on the host's cores; OpenCV lets go of Python's lock.
+    """Computes the flow of all pairs of all clips in parallel on the host's cores; OpenCV releases Python's lock.
 
-    OpenCV computes on the host alone. So the gray clips, a third of their bytes, are copied there once and the flow is
-    copied back once: the one place where a method leaves its device.
+    OpenCV runs on the host only. The grey clips, a third of the bytes, are copied there once, and the flow is copied
+    back once: this is the only place where a method leaves its device.
     """
     levels = to_gray(pixels, gray)
     host = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=levels.is_cuda).copy_(levels)
@@ -131,7 +131,7 @@ def _dis(frame: Plane, following: Plane) -> Field:
     H, W = frame.shape
     below, right = max(0, _DIS_SIDE - H), max(0, _DIS_SIDE - W)
     wide = [cv2.copyMakeBorder(plane, 0, below, 0, right, cv2.BORDER_REPLICATE) for plane in (frame, following)]
-    # An object each: they keep their buffers and are not safe to share between threads.
+    # One object per call: these objects keep buffers and are not thread-safe.
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*wide, None)[:H, :W]  # type: ignore[call-overload,no-any-return]
 
 
@@ -152,7 +152,7 @@ def _raft(pixels: Tensor, _gray: Gray, weights: str | None) -> Tensor:
     return torch.cat(fields).view(N, T - 1, 2, H, W) * scale.view(2, 1, 1)
 
 
-@functools.lru_cache(maxsize=1)  # a run has one file of weights and asks for it every batch
+@functools.lru_cache(maxsize=1)  # a run uses one file of weights in every batch
 def _raft_network(weights: str, device: torch.device) -> nn.Module:
     from torchvision.models.optical_flow import raft_large, raft_small
 

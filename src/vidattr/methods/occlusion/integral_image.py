@@ -1,10 +1,10 @@
-"""Exact sums over tubes, and sums of tubes, by integral images in float64, without a mask.
+"""Exact sums over unions of tubes, and maps of summed tubes, by integral images in float64, without masks.
 
 Ω_i is the union of the tubes of group i (`Tubes.groups`), frame by frame. By inclusion and exclusion the indicator of a
 union of m rectangles is Σ_B ± 1[B] over the 2^m − 1 intersections B of some of them, which are rectangles again; a
 rectangle's sum takes four look-ups in an integral image (Crow, "Summed-area tables for texture mapping", SIGGRAPH
-1984), and to add a rectangle to a field takes four entries in its second difference. Groups of more than seven tubes,
-for which there are more intersections than that is worth, are summed by masks, some at a time.
+1984), and adding a rectangle to a field takes four entries in its second difference. Groups of more than seven tubes
+have too many intersections; they are summed by masks, in chunks.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 
 from vidattr.methods.occlusion.tubes import union_mask
 
-_MOST_MEMBERS = 7  # of a group by inclusion and exclusion: 127 boxes
-_BOXES = 1 << 21  # boxes (or voxels of a dense mask) in hand at a time
+_MOST_MEMBERS = 7  # tubes in a group that is summed by inclusion and exclusion: 127 boxes
+_BOXES = 1 << 21  # boxes (or voxels of a dense mask) in memory at a time
 
 
 def union_sums(fields: Tensor, rectangles: Tensor, groups: Tensor) -> Tensor:
     """Returns Σ_{q ∈ Ω_i} field(q) for every field, clip and group, (F, N, A) float64.
 
     Args:
-        fields: (F, N, T, H, W); what the sums of several fields share is done once.
+        fields: (F, N, T, H, W); the boxes of the groups are computed once for all F fields.
         rectangles: (N, A, T, 4) as in `Tubes`, on the fields' device.
-        groups: (N, A, m) as in `Tubes`: which tubes are united, −1 for none.
+        groups: (N, A, m) as in `Tubes`: the tubes of each union, −1 for none.
     """
     F, N, T, H, W = fields.shape
     fields = fields.double()
@@ -82,7 +82,7 @@ def members(rectangles: Tensor, groups: Tensor) -> Tensor:
 
 
 def _boxes(rectangles: Tensor, groups: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields signs (B,) and the B = 2^m − 1 intersections (B, N, a, T, 4) of each group, some groups at a time."""
+    """Yields signs (B,) and the B = 2^m − 1 intersections (B, N, a, T, 4) of each group, in chunks of groups."""
     N, _, T, _ = rectangles.shape
     for part in torch.split(groups, _per_chunk(N * T << groups.shape[2]), 1):
         first, *others = members(rectangles, part).long().unbind(2)
@@ -101,7 +101,7 @@ def _meet(boxes: Tensor, other: Tensor) -> Tensor:
 
 
 def _corners(boxes: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Yields, for the four corners of boxes (B, N, a, T, 4), their places (B·N·a·T,) in a flat (N, T, H + 1, W + 1) table."""
+    """Yields the indices of each corner of boxes (B, N, a, T, 4) in a flat (N, T, H + 1, W + 1) table."""
     H, W = size
     _, N, _, T, _ = boxes.shape
     plane = torch.arange(N * T, device=boxes.device).view(N, 1, T) * ((H + 1) * (W + 1))
@@ -111,12 +111,12 @@ def _corners(boxes: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
 
 
 def _dense(rectangles: Tensor, groups: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Yields the masks (N, a, T, H, W) of the unions, some groups at a time."""
+    """Yields the masks (N, a, T, H, W) of the unions, in chunks of groups."""
     N, _, T, _ = rectangles.shape
     for part in torch.split(groups, _per_chunk(N * T * size[0] * size[1]), 1):
         yield union_mask(members(rectangles, part).flatten(0, 1), size).view(N, -1, T, *size)
 
 
 def _per_chunk(each: int) -> int:
-    """Returns how many groups are taken at a time when one takes `each` boxes or voxels."""
+    """Returns the number of groups in a chunk if one group needs `each` boxes or voxels."""
     return max(1, _BOXES // each)

@@ -28,11 +28,10 @@ from vidattr.video.preprocessing import Preprocessing
 
 
 class Replacement(StrEnum):
-    """What is put in a region's place.
+    """What replaces an occluded region.
 
     `zero`: 0 after normalisation, the mean colour of the network's training data; `black`; `mean`: the clip's own mean
-    colour; `blur`: the frame under an 11×11 blur; `conditional`: draws of what the neighbourhood makes likely
-    (`_conditional`).
+    colour; `blur`: the frame under an 11×11 blur; `conditional`: draws given the neighbourhood (`conditional_fill`).
     """
 
     zero = auto()
@@ -43,16 +42,16 @@ class Replacement(StrEnum):
 
 
 class Aggregate(StrEnum):
-    """How the scores f_i of N regions Ω_i become one number S(q) per voxel; f_0 is the score of the whole clip.
+    """How the scores f_i of N regions Ω_i are combined into one number S(q) per voxel; f_0 is the whole clip's score.
 
-    `drop`: (1/N) Σ_i (f_0 − f_i) 1[q ∈ Ω_i].
-    `drop_per_coverage`: Σ_i (f_0 − f_i) 1[q ∈ Ω_i] / c(q), c(q) being the number of regions that hold q; 0 where c = 0.
-    `eq2`: (1/N) Σ_i f_i 1[q ∉ Ω_i], the paper's. It is `drop` + f_0 (1 − c(q)/N) + a constant: a bonus for voxels that
-        few
-    regions hold. Where no drop is negative, one that no region holds is the most important of all.
-    `code`: (1/N) Σ_i (f_i − f_0) 1[q ∉ Ω_i] / (1 − |Ω_i|/V), V voxels in all, as released. Unlike the released code,
-        which
-    maps this to [0, 255] with 127.5 for no change, it stays in units of the score; the order of voxels is the same.
+    - `drop`: (1/N) Σ_i (f_0 − f_i) 1[q ∈ Ω_i].
+    - `drop_per_coverage`: Σ_i (f_0 − f_i) 1[q ∈ Ω_i] / c(q), c(q) being the number of regions that contain q; 0 where
+      c = 0.
+    - `eq2`: (1/N) Σ_i f_i 1[q ∉ Ω_i], the paper's. It is `drop` + f_0 (1 − c(q)/N) + a constant: a bonus for voxels in
+      few regions. If no drop is negative, a voxel in no region is the most important of all.
+    - `code`: (1/N) Σ_i (f_i − f_0) 1[q ∉ Ω_i] / (1 − |Ω_i|/V), V being the number of voxels, as released. Unlike the
+      released code, which maps this to [0, 255] with 127.5 for no change, it stays in units of the score; the order of
+      voxels is the same.
     """
 
     drop = auto()
@@ -63,16 +62,16 @@ class Aggregate(StrEnum):
 
 @dataclass(frozen=True)
 class OcclusionOptions:
-    """What regions are filled with and what is asked. A method that occludes is a dataclass which inherits these fields.
+    """The options of an occlusion: fill, score and aggregation. Methods that occlude inherit these fields.
 
     Attributes:
-        fill: What is put in a region's place.
-        extent: How many pixels around a region count as its neighbourhood for `fill=conditional`.
+        fill: What replaces a region.
+        extent: Pixels around a region that belong to its neighbourhood for `fill=conditional`.
         samples: Draws for `fill=conditional`; f_i is the mean of their scores, or the log-odds of their mean
             probability.
         score: f: the logit, the probability (released code), its logarithm, or its log-odds: f_0 − f_i is then the
             weight of evidence of prediction difference analysis.
-        aggregate: How the scores become a map.
+        aggregate: How the scores are combined into a map.
 
     Raises:
         ConfigError: A number that is not positive.
@@ -90,20 +89,20 @@ class OcclusionOptions:
 
     @property
     def fillings(self) -> int:
-        """How often each region is filled and asked for."""
+        """Number of fills of each region, with one pass through the network each."""
         return self.samples if self.fill is Replacement.conditional else 1
 
 
 @dataclass(frozen=True)
 class Unions:
-    """The U distinct unions of tubes that N clips ask for, the empty one of each clip among them: its f is f_0.
+    """The U distinct unions of tubes of N clips, including one empty union per clip, whose score is f_0.
 
     Attributes:
-        clip: (U,) which clip.
-        members: (U, G) which tubes of the clip; -1: none.
-        count: (U,) by how many anchors each is asked for; 0 for the empty one.
-        whole: (N,) the empty union of each clip.
-        of: (N, A) the union of each anchor.
+        clip: (U,) index of the clip.
+        members: (U, G) the tubes of the clip; -1 for none.
+        count: (U,) number of anchors with this union; 0 for the empty one.
+        whole: (N,) index of the empty union of each clip.
+        of: (N, A) index of the union of each anchor.
     """
 
     clip: Tensor
@@ -134,20 +133,20 @@ def explain(
     options: OcclusionOptions,
     box: tuple[int, int, int] | None = None,
 ) -> Explanation:
-    """Occludes each distinct union of tubes once, in chunks of `max_batch` that mix the clips, and adds up what that did.
+    """Occludes each distinct union of tubes once, in chunks of `max_batch` over all clips, and combines the scores.
 
     Args:
         model: The network.
         query: N clips.
         rectangles: (N, A, T, 4) integers as in `Tubes`.
         groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none.
-        options: What with, what is asked, and how it becomes a map.
-        box: Frames, rows and columns of a box that any union fits into: then the network's first steps run on crops
-            around it where that is less work (`_reuse`). None: unions may be anywhere, and all passes are whole.
+        options: Fill, score and aggregation.
+        box: Frames, rows and columns of a box that contains any union: the network's first steps then run on crops
+            around it where that is less work (`reuse`). None: all passes run on whole clips.
 
     Returns:
         The map, and as extras `f0` (N,) float32, the score of the whole clip; `drops` (N, A) float32, f_0 − f_i;
-        `coverage` (N, T, H, W) int32, how many unions hold each voxel.
+        `coverage` (N, T, H, W) int32, the number of unions that contain each voxel.
     """
     unions = distinct(groups)
     f0, drops = _drops(model, query, rectangles, unions, options, box)
@@ -169,12 +168,12 @@ def _drops(
     frames, size = query.frames, query.frames.shape[3:]
     with stage("masks"):
         fills = _fills(options, model, query)
-        # A row per union and draw; the whole clip, in which nothing is filled, is asked for once.
+        # One row per union and draw; the whole clip, without a fill, runs once.
         drawn = torch.arange(len(fills), device=frames.device)
         jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
     begun = None if box is None else reuse(model, frames, fills, box)
     f = torch.zeros(len(unions.clip), len(fills), dtype=torch.float64, device=frames.device)
-    for job in torch.tensor_split(jobs, math.ceil(len(jobs) / model.max_batch)):  # even, as in `_ops.chunks`
+    for job in torch.tensor_split(jobs, math.ceil(len(jobs) / model.max_batch)):  # even, as in `scores.chunks`
         union, draw = job.unbind(1)
         clip = unions.clip[union]
         with stage("masks"):
@@ -193,21 +192,21 @@ def _drops(
 
 
 def _members(rectangles: Tensor, unions: Unions, union: Tensor) -> Tensor:
-    """Returns the rectangles (P, G, T, 4) of P unions, empty ones for members that are none."""
+    """Returns the rectangles (P, G, T, 4) of P unions, with empty rectangles for members of -1."""
     members = unions.members[union]
     found = rectangles[unions.clip[union][:, None], members.clamp(min=0)]
     return found.where((members >= 0)[..., None, None], 0)
 
 
-WEIGHTS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of the drop, f_0, and the share that is kept
+# From the drop, f_0, and the share of voxels that are kept.
+WEIGHTS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     Aggregate.drop: lambda drop, f0, kept: drop,
     Aggregate.drop_per_coverage: lambda drop, f0, kept: drop,
     Aggregate.eq2: lambda drop, f0, kept: drop - f0,
     Aggregate.code: lambda drop, f0, kept: torch.where(kept > 0, drop / kept, 0.0),
 }
-MEANS: dict[
-    Aggregate, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-] = {  # with weights w_i: Σ w_i 1_i, Σ w_i, c, N
+# From Σ w_i 1_i, Σ w_i, c and N, with the weights w_i.
+MEANS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     Aggregate.drop: lambda inside, everywhere, coverage, number: inside / number,
     Aggregate.drop_per_coverage: lambda inside, everywhere, coverage, number: inside / coverage.clamp(min=1),
     Aggregate.eq2: lambda inside, everywhere, coverage, number: (inside - everywhere) / number,
@@ -218,9 +217,9 @@ MEANS: dict[
 def _assemble(
     frames: Tensor, rectangles: Tensor, unions: Unions, f0: Tensor, drops: Tensor, aggregate: Aggregate, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the map and the coverage (N, T, H, W), float64, from unions that are painted again, a chunk at a time.
+    """Returns the map and the coverage (N, T, H, W), float64; masks of unions are made again, one chunk at a time.
 
-    Sums are over the anchors that ask for a union, and N is the number of anchors that live.
+    Sums are over anchors, so that a union counts once per anchor; the number of regions is that of anchors with a tube.
     """
     N, _, T, H, W = frames.shape
     sums = torch.zeros(2 * N, T * H * W, dtype=torch.float64, device=frames.device)
@@ -229,9 +228,8 @@ def _assemble(
         inside = union_mask(_members(rectangles, unions, union), (H, W)).flatten(1).double()
         clip = unions.clip[union]
         weight = unions.count[union] * WEIGHTS[aggregate](drops[union], f0[clip], 1 - inside.mean(1))
-        own = one_hot(
-            clip, N
-        ).mT.double()  # (N, P): a product adds each union to its clip, in an order that is always the same
+        # (N, P): a matrix product sums the unions of each clip in an order that does not vary.
+        own = one_hot(clip, N).mT.double()
         sums += torch.cat([own * weight, own * unions.count[union]]) @ inside
         everywhere += own @ weight[:, None]
     number = torch.zeros(N, 1, dtype=torch.float64, device=frames.device).index_add_(
@@ -242,7 +240,7 @@ def _assemble(
 
 
 def _fills(options: OcclusionOptions, model: VideoModel, query: Query) -> Tensor:
-    """Returns what regions are filled with: (draws, N, C, T, H, W), or 1 for one of the last four where it is the same."""
+    """Returns the fills (draws, N, C, T, H, W); one of the last four axes is 1 if the fill is constant along it."""
     if options.fill is Replacement.conditional:
         generators = [torch.Generator(query.frames.device).manual_seed(seed) for seed in query.seeds]
         return conditional_fill.draw(query.frames, options.extent, generators, options.samples, model.view)
@@ -250,7 +248,7 @@ def _fills(options: OcclusionOptions, model: VideoModel, query: Query) -> Tensor
     return fill.expand(len(query.frames), *fill.shape[1:])[None]
 
 
-# All but `conditional`: broadcastable to the frames (N, C, T, H, W).
+# All fills but `conditional`, broadcastable to the frames (N, C, T, H, W).
 REPLACEMENTS: dict[Replacement, Callable[[Tensor, Preprocessing], Tensor]] = {
     Replacement.zero: lambda frames, view: frames.new_zeros(1, 1, 1, 1, 1),
     Replacement.black: lambda frames, view: view.colour(frames, 0.0)[None],

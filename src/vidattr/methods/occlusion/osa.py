@@ -18,9 +18,9 @@ from vidattr.types import Explanation, Query
 
 
 class CuboidGrid(StrEnum):
-    """Where the cuboids are, on each axis, with a stride of s and a window of h.
+    """Positions of the cuboids on each axis, with a stride of s and a window of h.
 
-    `half_stride`: centres at ⌊s/2⌋, ⌊3s/2⌋, …, so that both borders are cut alike.
+    `half_stride`: centres at ⌊s/2⌋, ⌊3s/2⌋, …, which is symmetric at both borders.
     `origin`: centres at 0, ⌊s⌋, ⌊2s⌋, …, as AOSA's released code has it: the first window is cut by half.
     `flush`: windows begin at 0, ⌊s⌋, ⌊2s⌋, … until one reaches the far border, which may cut it, as captum has it.
     """
@@ -77,16 +77,16 @@ class OSA(OcclusionOptions):
 
     @property
     def passes(self) -> int:
-        """One per cuboid of a clip of 16 × 112 × 112 and one for the clip; those for cuboids run their first steps on crops alone."""
+        """One per cuboid of a clip of 16 × 112 × 112, with the first steps on crops, and one for the whole clip."""
         return self.fillings * len(self.windows(16, 112, 112)) + 1
 
     def size(self, T: int, H: int, W: int) -> tuple[int, int, int]:
-        """Returns the frames, rows and columns of a cuboid that no border cuts."""
+        """Returns the frames, rows and columns of a cuboid away from the borders."""
         side = max(1, round(math.sqrt(0.02 * H * W))) if self.window is None else self.window
         return max(1, T // 2) if self.window_frames is None else self.window_frames, side, side
 
     def windows(self, T: int, H: int, W: int) -> Tensor:
-        """Returns the cuboids (A, T, 4) int16 as the rectangles of `Tubes`, empty on the frames that they do not reach."""
+        """Returns the cuboids (A, T, 4) int16 as rectangles like those of `Tubes`, empty on frames outside a cuboid."""
         size = self.size(T, H, W)
         step = scaled(8, (H, W)) if self.stride is None else self.stride
         step_frames = max(1.0, T / 8) if self.stride_frames is None else self.stride_frames
@@ -112,7 +112,7 @@ class OSA(OcclusionOptions):
         return torch.stack([start.clamp(min=0), (start + window).clamp(max=size)], 1)
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips by one forward pass per cuboid and clip, and one for the clip, which the others reuse."""
+        """Explains N clips by one forward pass per cuboid, and one for the whole clip, which the others reuse."""
         N, _, T, H, W = query.frames.shape
         windows = self.windows(T, H, W).to(query.frames.device)
         each = torch.arange(len(windows), device=windows.device)

@@ -1,11 +1,11 @@
-"""Exact reuse of what an occlusion leaves as it is: the first steps of a network run on crops around the occluded box.
+"""Exact reuse of unoccluded features: the first steps of a network run only on crops around the occluded box.
 
-A step (`models/_prefix`) whose inputs differ in a box puts out a volume that differs in a box. Each step runs once on
-the whole clip; for an occlusion it runs again on the crop that the box of changed outputs looks at, and these are the
-changed inputs of the next step. After the last step for which this pays, the box is pasted into the outputs for the
-whole clip, and the rest of the network runs as ever: the same arithmetic on the same numbers.
+If the inputs of a step (`models/speed/prefix`) change in a box, its outputs change in a box. Each step runs once on the
+whole clip. For an occlusion it runs again on the crop that the changed outputs depend on; these outputs are the changed
+inputs of the next step. After the last step for which this saves work, the changed box is pasted into the outputs for
+the whole clip, and the rest of the network runs as usual: the same arithmetic on the same numbers.
 
-Volumes are (N, t, h, w, c) here, a voxel's channels side by side: they are cut and pasted together.
+Volumes are (N, t, h, w, c) here, because the channels of a voxel are cut and pasted together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.prefix import Prefix, Reach, Step
 from vidattr.profiling import stage
 
-_SHARE = 0.6  # of a step's inputs: a larger crop saves too little to be worth cutting and pasting
+_SHARE = 0.6  # largest share of a step's inputs for which a crop saves more than cutting and pasting cost
 
 Cells = tuple[int, ...]  # on t, h and w
 Number = TypeVar("Number", int, Tensor)
@@ -30,14 +30,14 @@ Number = TypeVar("Number", int, Tensor)
 
 @dataclass(frozen=True)
 class _Level:
-    """One step and what of it runs again.
+    """One step and the part of it that runs again for an occlusion.
 
     Attributes:
         step: The step.
-        inputs: What it gets for the whole clips (N, t, h, w, c).
-        outputs: Size of what it puts out for them.
-        crop: Size of the inputs to a run on a part.
-        box: Size of the outputs of that run which may differ from those for the whole clip.
+        inputs: Its inputs for the whole clips (N, t, h, w, c).
+        outputs: Size of its outputs for them.
+        crop: Size of the inputs of a run on a crop.
+        box: Size of the outputs of that run that may differ from those for the whole clip.
     """
 
     step: Step
@@ -47,7 +47,11 @@ class _Level:
     box: Cells
 
     def places(self, corner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns where the crop begins for inputs that change from `corner` on, the box, and the box in its outputs; all (P, 3)."""
+        """Returns the corners (P, 3) of the crop, of the changed box, and of that box in the crop's outputs.
+
+        Args:
+            corner: (P, 3), where the inputs begin to change.
+        """
         starts = [self._axis(axis, corner[:, axis]) for axis in range(3)]
         crop, box, inside = (torch.stack(axes, 1) for axes in zip(*starts, strict=True))
         return crop, box, inside
@@ -56,7 +60,7 @@ class _Level:
         reach = self.step.reach[axis]
         box = _ceil(corner - reach.after, reach.stride).clamp(min=0, max=self.outputs[axis] - self.box[axis])
         crop = (box - _ceil(reach.before, reach.stride)) * reach.stride
-        # Both bounds are multiples of the stride, so that the crop's outputs are some of the whole clip's.
+        # Both bounds are multiples of the stride, so that the crop's outputs are a subset of the whole clip's.
         crop = crop.clamp(min=0, max=self.inputs.shape[1 + axis] - self.crop[axis])
         return crop, box, box - crop // reach.stride
 
@@ -68,20 +72,19 @@ class Reuse:
         model: The network.
         prefix: Its first steps.
         frames: (N, C, T, H, W).
-        fills: What is put in a box's place, (draws, N, C, T, H, W), or 1 for one of the last three where it is the
-            same.
+        fills: What replaces a box, (draws, N, C, T, H, W); one of the last three axes is 1 if the fill is constant
+            along it.
         box: Size of the boxes.
 
     Attributes:
-        levels: The steps that are run on crops; none where even that of the first one would not be clearly smaller than
-            the clip.
+        levels: The steps that run on crops; empty if already the first crop is not clearly smaller than the clip.
     """
 
     def __init__(self, model: VideoModel, prefix: Prefix, frames: Tensor, fills: Tensor, box: Cells) -> None:
         self._model, self._prefix = model, prefix
         self._frames, self._fills = _last(frames), _last(fills.flatten(0, 1))
         self._box = box = _smaller(box, _size(self._frames))
-        self._whole = self._frames  # what the last level puts out
+        self._whole = self._frames  # the outputs of the last level
         self.levels: list[_Level] = []
         for step in prefix.steps:
             inputs = self._whole
@@ -100,9 +103,9 @@ class Reuse:
         """Returns the logits (P, K) of P occlusions.
 
         Args:
-            clip: (P,) of which clip.
-            draw: (P,) by which of the fills.
-            rectangles: (P, G, T, 4) as in `Tubes`; what a row has lies in a box.
+            clip: (P,) index of the clip.
+            draw: (P,) index of the fill.
+            rectangles: (P, G, T, 4) as in `Tubes`; those of a row lie in a box of the size given.
         """
         rows = torch.arange(len(clip), device=clip.device)
         with stage("masks"):
@@ -119,11 +122,11 @@ class Reuse:
         return self._model.resume(self._prefix, len(self.levels), _first(volume))
 
     def _occluded(self, clip: Tensor, draw: Tensor, rectangles: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns where the boxes begin, (P, 3), and what is in them (P, t, h, w, C)."""
+        """Returns the corners of the boxes (P, 3) and their content (P, t, h, w, C)."""
         size = _size(self._frames)
         top, bottom, left, _ = rectangles.long().unbind(3)
         time = torch.arange(size[0], device=clip.device).expand_as(top)
-        # Where nothing is occluded any box will do.
+        # If nothing is occluded, the position of the box does not matter.
         starts = (start.where(bottom > top, size[axis]).amin((1, 2)) for axis, start in enumerate((time, top, left)))
         corner = torch.stack([start.clamp(max=size[axis] - self._box[axis]) for axis, start in enumerate(starts)], 1)
         frame = corner[:, :1] + torch.arange(self._box[0], device=clip.device)
@@ -134,17 +137,17 @@ class Reuse:
 
 
 def reuse(model: VideoModel, frames: Tensor, fills: Tensor, box: Cells) -> Reuse | None:
-    """Returns the first steps of a network on whole clips (`Reuse`), or None where there are none of which crops would do."""
+    """Returns the first steps of a network on whole clips, or None if no step would run on crops."""
     prefix = model.prefix
     found = None if prefix is None else Reuse(model, prefix, frames, fills, box)
     return found if found is not None and found.levels else None
 
 
 def _needed(reach: Reach, size: int, length: int) -> tuple[int, int]:
-    """Returns how many of `size` inputs a crop needs for all outputs that see any of `length` inputs, and how many these are."""
+    """Returns the sizes of a crop and its outputs, for all outputs that depend on any of `length` of `size` inputs."""
     seen = (length - 1 + reach.before + reach.after) // reach.stride + 1
     crop = (seen - 1 + _ceil(reach.before, reach.stride)) * reach.stride + reach.after + 1
-    # As many more as make it end, from any multiple of the stride, where the whole axis would: padded or cut off alike.
+    # Enlarged so that the crop ends, from any multiple of the stride, with the same padding as the whole axis.
     return min(size, crop + (size - crop) % reach.stride), seen
 
 
@@ -169,7 +172,7 @@ def _first(volume: Tensor) -> Tensor:
 
 
 def _places(volume: Tensor, row: Tensor, corner: Tensor, size: Cells) -> Tensor:
-    """Returns which of all voxels (n·t·h·w) of a volume lie in a box of this size in each row; an axis of length 1 goes on and on."""
+    """Returns the flat indices of the voxels in a box of this size in each row; an axis of length 1 is repeated."""
     place = row.view(-1, 1, 1, 1)
     for axis, length in enumerate(_size(volume)):
         index = (corner[:, axis, None] + torch.arange(size[axis], device=corner.device)).clamp(max=length - 1)

@@ -1,4 +1,4 @@
-"""What the network says of randomly masked clips, as a mean of the masks."""
+"""The mean of random masks, weighted by the score of the masked clip."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from vidattr.types import Explanation, Query
 class RISE:
     """RISE (Petsiuk et al., BMVC 2018), with masks over space and time.
 
-    A mask M_k is a grid of `cells_t` × `cells_h` × `cells_w` cells, each kept with probability p and else hidden,
+    A mask M_k is a grid of `cells_t` × `cells_h` × `cells_w` cells, each kept with probability p and hidden otherwise,
     enlarged linearly to (cells + 1)·⌈size / cells⌉ on each axis, and cut to the clip at a random shift of less than a
     cell. With f_k the score of x ⊙ M_k (hidden = 0 after normalisation, the mean colour), their equation 6 is
 
     S(q) = 1/(n·p) · Σ_k f_k M_k(q).
 
-    Unlike the paper, `centred` puts f_k − mean f in the place of f_k. In expectation that takes the constant mean f off
-    the map and leaves Cov(f, M(q)) / p; in a map of finitely many masks it takes off mean f · mean_k M_k(q) / p, a
-    picture of which voxels chance has kept most often, which a network that says the same of every clip gets too.
+    Unlike the paper, `centred` replaces f_k by f_k − mean f. In expectation that subtracts the constant mean f from the
+    map and leaves Cov(f, M(q)) / p. With finitely many masks it also subtracts mean f · mean_k M_k(q) / p, which only
+    shows which voxels the random masks kept most often, and which a constant network would get as its map.
 
-    Unlike the paper, masks have a time axis. Theirs are 7 × 7, and 4000 or 8000 an image; a clip's default is 4 × 7 × 7
-    and 1000. As in the released code the enlarged cell is ⌈size / cells⌉, so that a mask covers the clip at any size;
-    the paper rounds down.
+    Unlike the paper, masks have a time axis. The paper uses grids of 7 × 7 and 4000 or 8000 masks per image; the
+    default here is 4 × 7 × 7 and 1000 per clip. As in the released code the enlarged cell is ⌈size / cells⌉, so that a
+    mask covers the clip at any size; the paper rounds down.
 
     Attributes:
         masks: n, masks per clip.
@@ -41,7 +41,7 @@ class RISE:
         cells_h: Cells along the height.
         cells_w: Cells along the width.
         p: Probability that a cell is kept.
-        centred: Whether the mean score is taken off first.
+        centred: Whether the mean score is subtracted first.
         score: f: the probability (the paper), the logit, the probability's logarithm, or its log-odds.
 
     The explanation's extras: `scores` (N, n), the f_k.
@@ -65,7 +65,8 @@ class RISE:
             raise ConfigError(f"method.masks={self.masks}", expected="2 or more, or 1 with method.centred=false")
         if not all(1 <= one <= 4096 for one in self.cells) or self.masks > 10**8:
             raise ConfigError(
-                f"method.cells_t={self.cells_t} method.cells_h={self.cells_h} method.cells_w={self.cells_w} method.masks={self.masks}",
+                f"method.cells_t={self.cells_t} method.cells_h={self.cells_h} method.cells_w={self.cells_w} "
+                f"method.masks={self.masks}",
                 expected="1 to 4096 cells, up to 10^8 masks",
             )
         if not 0 < self.p < 1:
@@ -78,11 +79,11 @@ class RISE:
 
     @property
     def passes(self) -> int:
-        """One a mask."""
+        """One per mask."""
         return self.masks
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips by n forward passes each, in chunks of `max_batch`, which no mask outlives."""
+        """Explains N clips by n forward passes each, in chunks of `max_batch`; only one chunk of masks is in memory."""
         frames = query.frames.detach()
         N, _, T, H, W = frames.shape
         total, coverage = (torch.zeros(N, T, H, W, dtype=torch.float64, device=frames.device) for _ in range(2))
@@ -90,7 +91,7 @@ class RISE:
         for clip, k, mask in self._chunks(query, model.max_batch):
             f[clip, k] = scores(model, frames[clip] * mask.unsqueeze(1), query.target[clip], self.score).double()
             with stage("assembly"):
-                # Relative to the clip's first score, which the centre takes off again: equal scores leave exactly 0.
+                # Relative to the clip's first score, which cancels when centred: equal scores then give exactly 0.
                 relative = f[clip, k] - f[clip, 0] if self.centred else f[clip, k]
                 wide = mask.double()
                 total.index_add_(0, clip, relative.view(-1, 1, 1, 1) * wide)
@@ -100,11 +101,11 @@ class RISE:
         return Explanation((total / (self.masks * self.p)).float(), {"scores": f.float()})
 
     def _chunks(self, query: Query, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yields clip numbers (B,), mask numbers (B,) and masks (B, T, H, W), masks fast: even chunks of at most `size`."""
+        """Yields indices of clips (B,) and masks (B,), and masks (B, T, H, W), in even chunks of at most `size`."""
         frames, cells = query.frames, math.prod(self.cells)
         generators = [torch.Generator(frames.device).manual_seed(seed) for seed in query.seeds]
         with stage("masks"):
-            # The grids are drawn at once, and are small: what is large is made of them chunk by chunk.
+            # All grids are drawn at once; they are small. The enlarged masks are made chunk by chunk.
             numbers = (self.masks, cells + 3)
             draws = torch.cat(
                 [torch.rand(numbers, generator=g, dtype=frames.dtype, device=frames.device) for g in generators]
@@ -120,8 +121,8 @@ class RISE:
 def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Returns masks (B, T, H, W): grids (B, t, h, w), enlarged and cut to `size` at a shift of less than a cell.
 
-    Equal to a trilinear resize (cell centres aligned, cells mirrored at the outermost centres, as the released code
-    does) to (cells + 1)·⌈size / cells⌉ on each axis and a crop there, of which only the crop is computed.
+    The result is a crop of a trilinear resize (cell centres aligned, cells mirrored at the outermost centres, as in the
+    released code) to (cells + 1)·⌈size / cells⌉ on each axis; only the crop is computed.
 
     Args:
         grids: The cells' values.
@@ -137,10 +138,10 @@ def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int, int]) -> Tensor
 
 
 def _hats(cells: int, size: int, shift: Tensor) -> Tensor:
-    """Returns (B, size, cells), the share of each cell in each place along one axis."""
+    """Returns (B, size, cells), the weight of each cell at each position along one axis."""
     cell = math.ceil(size / cells)
     place = torch.arange(size, dtype=shift.dtype, device=shift.device) + (shift * cell).floor().unsqueeze(1)
     source = (place + 0.5) * (cells / ((cells + 1) * cell)) - 0.5
-    # Mirrored: half a cell beyond the first centre lies between the first and the second cell again.
+    # Mirrored at the outermost cell centres.
     source = ((cells - 1) - ((cells - 1) - source.abs()).abs()).clamp(min=0)
     return (1 - (source.unsqueeze(2) - torch.arange(cells, dtype=shift.dtype, device=shift.device)).abs()).clamp(min=0)

@@ -13,9 +13,9 @@ from vidattr.errors import MethodUndefinedError
 
 
 class Tracking(StrEnum):
-    """Where an anchor is after a step: there (`subpixel`), or at the nearest pixel (`rounded`, as released).
+    """The position of an anchor after a step: exact (`subpixel`), or the nearest pixel (`rounded`, as released).
 
-    Rounding at every step loses all motion slower than half a pixel per frame, and doubles what is a little faster.
+    Rounding at every step removes motion slower than half a pixel per frame, and doubles slightly faster motion.
     """
 
     subpixel = auto()
@@ -23,14 +23,14 @@ class Tracking(StrEnum):
 
 
 class Cooc(StrEnum):
-    """What eq. (1) compares: the path of an anchor up to where it leaves, or (as released) the flow it meets, also after."""
+    """What eq. (1) compares: an anchor's path until it leaves, or (as released) the flow along it, also afterwards."""
 
     displacement = auto()
     raw_flow = auto()
 
 
 def places(length: int, stride: float) -> list[int]:
-    """Returns ⌊s/2⌋, ⌊3s/2⌋, ⌊5s/2⌋, … below `length`: where anchors lie on one axis.
+    """Returns ⌊s/2⌋, ⌊3s/2⌋, ⌊5s/2⌋, … below `length`: the positions of anchors on one axis.
 
     Raises:
         MethodUndefinedError: There are none.
@@ -51,10 +51,10 @@ def grid(size: tuple[int, int], stride: float) -> Tensor:
 
 
 def picture(pixels: Tensor, level: float | None) -> Tensor:
-    """Returns the first and the last row (N, 2) float32 of (N, T, H, W, 3) uint8 that are no black bar.
+    """Returns the first and the last row (N, 2) float32 of (N, T, H, W, 3) uint8 outside black bars.
 
     A bar is a run of rows from the top or the bottom whose mean over frames, columns and colours is below `level`.
-    Unlike in the released code, any height is found, also none; a clip that is dark all over has no bars.
+    Unlike in the released code, bars may have any height, also 0; a clip that is dark everywhere has no bars.
     """
     N, H = len(pixels), pixels.shape[2]
     whole = torch.tensor([0.0, H - 1.0], device=pixels.device).expand(N, 2)
@@ -77,17 +77,17 @@ _MOTIONS: dict[Cooc, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def track(flow: Tensor, anchors: Tensor, rows: Tensor, tracking: Tracking, cooc: Cooc) -> tuple[Tensor, Tensor, Tensor]:
-    """Carries anchors along the flow: p ← p + F_t(p).
+    """Moves anchors along the flow: p ← p + F_t(p).
 
-    Unlike the released code, where 0 and 111 are the borders whatever the frame, an anchor leaves when p + F_t(p) is
-    outside the frame, or the rows of the picture. It never comes back.
+    Unlike the released code, which uses the borders 0 and 111 for every frame size, an anchor leaves when p + F_t(p) is
+    outside the frame, or outside the rows of the picture. It does not return.
 
     Args:
         flow: (N, T-1, 2, H, W) as (dx, dy), from frame t to t+1.
         anchors: (A, 2) as (y, x) on the first frame.
         rows: (N, 2), the first and last row of the picture.
         tracking: Whether positions are rounded after every step.
-        cooc: What the returned motion is.
+        cooc: Which motion is returned.
 
     Returns:
         Positions (N, A, T, 2) as (y, x), clipped to the frame; whether each is alive, (N, A, T); and the motion (N, A,
@@ -112,7 +112,7 @@ def track(flow: Tensor, anchors: Tensor, rows: Tensor, tracking: Tracking, cooc:
 
 
 def _sample(field: Tensor, points: Tensor) -> Tensor:
-    """Returns (N, 2, H, W) at points (N, A, 2) inside the frame, between pixels bilinearly, on pixels exactly."""
+    """Returns (N, 2, H, W) at points (N, A, 2) inside the frame, bilinearly interpolated."""
     H, W = field.shape[2:]
     floor = points.floor()
     part = (points - floor)[:, None]

@@ -1,4 +1,4 @@
-"""Tubes: rectangles that follow the optical flow from a grid of anchors, as tables of numbers and never as masks.
+"""Tubes: rectangles that follow the optical flow from a grid of anchors, stored as tables of numbers, not as masks.
 
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
 sensitivity analysis", WACV 2023. A tube is T rectangles (top, bottom, left, right), bottom and right exclusive; a
@@ -22,30 +22,30 @@ from vidattr.profiling import stage
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
 
-_STILL = 1e-6  # pixels: a path shorter than this goes in no direction
+_STILL = 1e-6  # pixels: a shorter path has no direction
 
 
 @dataclass(frozen=True)
 class TubeOptions:
-    """The options that decide tubes. A method that occludes tubes is a dataclass which inherits these fields.
+    """The options of the tubes. Methods that occlude tubes inherit these fields.
 
     Attributes:
         stride: Pixels between anchors, the first one ⌊stride/2⌋ from the border. None: a fourteenth of the shorter
             side, 8 at 112, but no less than 1: a square clip has 14 × 14 anchors at any resolution.
         size: Side of the rectangles in pixels. None: twice the stride, so that four tubes cover a pixel of the first
             frame.
-        partners: K, how many tubes of the same motion are occluded together with each one; 0: none.
+        partners: K, the number of tubes with similar motion that are occluded together with each tube.
         flow: Which optical flow is followed.
         flow_weights: The weights of `flow=raft`.
-        gray: What Farnebäck and DIS see of the colours.
+        gray: How Farnebäck and DIS convert colours to grey.
         tracking: How positions are carried from frame to frame.
-        cooc: What decides whether two tubes have the same motion.
-        min_cooc: Only a tube whose co-occurrence is above this can be a partner.
-        letterbox: Rows at the top and the bottom with a mean level (0 to 255) below this are black bars: anchors stay
-            off them. None: there are no bars. The released code has 15.5.
+        cooc: The motion that is compared between two tubes.
+        min_cooc: The co-occurrence that a partner must exceed.
+        letterbox: Rows at the top and the bottom with a mean level (0 to 255) below this are black bars, which get no
+            anchors. None: there are no bars. 15.5 in the released code.
 
     Raises:
-        ConfigError: A number out of range, or weights without a flow that takes them.
+        ConfigError: A number out of range, or weights for a flow that takes none.
     """
 
     stride: int | None = None
@@ -78,7 +78,7 @@ class TubeOptions:
 
     @property
     def anchors(self) -> int:
-        """Anchors of a frame of 112 × 112 pixels, or of any square frame where `stride` is None."""
+        """Number of anchors on a frame of 112 × 112 pixels, or on any square frame if `stride` is None."""
         return math.ceil(112 / (8 if self.stride is None else self.stride) - 0.5) ** 2
 
 
@@ -89,7 +89,7 @@ class Tubes:
     Attributes:
         rectangles: (N, A, T, 4) int16: top, bottom, left, right of each of the A tubes on each frame; four zeros from
             the frame on which its anchor has left, and on all frames where the anchor starts on a black bar.
-        partners: (N, A, K) int64: the tubes that go with each one, the most alike first; -1 where there is none.
+        partners: (N, A, K) int64: the tubes occluded together with each tube, the most similar first; -1 for none.
     """
 
     rectangles: Tensor
@@ -97,16 +97,16 @@ class Tubes:
 
     @property
     def groups(self) -> Tensor:
-        """Which tubes are occluded together for each anchor, itself first: (N, A, 1 + K) int64, -1 where there is none.
+        """The tubes that are occluded together for each anchor, its own first: (N, A, 1 + K) int64, -1 for none.
 
-        An anchor that never lived has -1 throughout.
+        An anchor without a tube has -1 throughout.
         """
         itself = torch.arange(self.rectangles.shape[1], device=self.rectangles.device)
         return torch.cat([itself.where(started(self.rectangles), -1)[..., None], self.partners], 2)
 
 
 def tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
-    """Returns the tubes of a query; those of the same options, and the flow they follow, are made once a query.
+    """Returns the tubes of a query; tubes of the same options, and their flow, are computed once per query.
 
     Raises:
         MethodUndefinedError: The stride leaves no anchor on frames of this size.
@@ -132,12 +132,12 @@ def _tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
 
 
 def scaled(pixels: int, size: tuple[int, int]) -> float:
-    """Returns a length given for a frame of 112 × 112, in proportion to the shorter side of this one (H, W); at least 1."""
+    """Returns a length for a frame of 112 × 112, scaled by the shorter side of a frame (H, W); at least 1."""
     return max(1.0, pixels * min(size) / 112)
 
 
 def paint(positions: Tensor, alive: Tensor, size: int, frame: tuple[int, int]) -> Tensor:
-    """Returns the rectangles (N, A, T, 4) int16 of side `size` around positions (N, A, T, 2), cut by the frame (H, W)."""
+    """Returns rectangles (N, A, T, 4) int16 of side `size` around positions (N, A, T, 2), clipped to (H, W)."""
     start = positions.round() - size // 2
     border = positions.new_tensor(frame)
     first, last = start.clamp(min=0), torch.minimum(start + size, border)
@@ -145,7 +145,7 @@ def paint(positions: Tensor, alive: Tensor, size: int, frame: tuple[int, int]) -
 
 
 def started(rectangles: Tensor) -> Tensor:
-    """Returns which tubes (N, A) of rectangles (N, A, T, 4) exist at all: those that are not empty on the first frame."""
+    """Returns which tubes (N, A) exist: those whose rectangles (N, A, T, 4) are not empty on the first frame."""
     return rectangles[:, :, 0, 1] > 0
 
 
@@ -153,13 +153,13 @@ def partners(motion: Tensor, anchors: Tensor, lived: Tensor, count: int, min_coo
     """Returns each anchor's `count` partners (N, A, count) int64 by decreasing co-occurrence, -1 where there is none.
 
     Co(i, j) = u_i·u_j / (‖u_i‖‖u_j‖), u being the motion over all frames, eq. (1). Unlike the released code: an anchor
-    is never its own partner; one that does not move goes with none; partners must be above `min_cooc`; and of equals
-    the one that starts nearer comes first, then the one of lower index.
+    is never its own partner; an anchor that does not move has no partners; partners must exceed `min_cooc`; and among
+    equal partners the one that starts nearer comes first, then the one of lower index.
 
     Args:
         motion: (N, A, T-1, 2).
         anchors: (A, 2), positions on the first frame.
-        lived: (N, A), which anchors take part.
+        lived: (N, A), which anchors have a tube.
         count: K.
         min_cooc: The co-occurrence that a partner must exceed.
     """
@@ -167,7 +167,7 @@ def partners(motion: Tensor, anchors: Tensor, lived: Tensor, count: int, min_coo
     path = motion.flatten(2).double()
     length = path.norm(dim=2, keepdim=True)
     direction = torch.where(length < _STILL, 0.0, path / length.clamp(min=_STILL))
-    # Rounded, so that what ties on paper ties here, whatever kernel summed it.
+    # Rounded, so that values that are equal on paper are equal here, whatever kernel computed them.
     cooc = (direction @ direction.mT).mul(1e6).round().div(1e6)
     itself = torch.eye(A, dtype=torch.bool, device=motion.device)
     possible = (cooc > min_cooc) & lived[:, :, None] & lived[:, None] & ~itself
@@ -181,7 +181,7 @@ def partners(motion: Tensor, anchors: Tensor, lived: Tensor, count: int, min_coo
 def union_mask(rectangles: Tensor, size: tuple[int, int]) -> Tensor:
     """Returns the voxels (P, T, H, W) bool in any of G tubes, of rectangles (P, G, T, 4) on frames of (H, W).
 
-    For one chunk of P occlusions at a time: P·T·H·W bytes, and twice that while they are made.
+    It takes P·T·H·W bytes for P occlusions, and twice that while it is computed.
     """
     top, bottom, left, right = rectangles[..., None].unbind(3)
     row, column = (torch.arange(length, device=rectangles.device, dtype=rectangles.dtype) for length in size)

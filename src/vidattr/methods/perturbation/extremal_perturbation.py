@@ -1,4 +1,4 @@
-"""The mask of a given area that keeps the network sure of its class: extremal perturbations of video."""
+"""Extremal perturbations of video: the mask of a given area that preserves the class probability best."""
 
 from __future__ import annotations
 
@@ -21,41 +21,42 @@ from vidattr.types import Explanation, MaskRow, Query
 class ExtremalPerturbation(PerturbationOptions):
     """EP-3D, EP-3D-Evenly and STEP (Li et al., WACV 2021) after extremal perturbations (Fong et al., ICCV 2019).
 
-    For every clip and preservation ratio a, gradient descent on the seeds of a smooth mask (`_seeds.SmoothMax`)
+    For every clip and preservation ratio a, gradient descent on the seeds of a smooth mask (`smooth_mask.SmoothMax`)
     minimises
 
         E_t = ρ·(−reward(x ⊗ m)) + λ_t·area(m̂, a) + γ_t·cores(m̂, a),    λ_0 = λ, λ_(t+1) = growth·λ_t,   γ_t = γ from
         t > core_start
 
-    with x ⊗ m the frames where m = 1 and their blur where m = 0 (`_pyramid.perturb`). The map is the sum over the
-    ratios of the masks of the last forward pass, each frame smoothed (`map_from_masks`): one mask is 1 on large
-    plateaus, on which a maximum is a tie.
+    with x ⊗ m the frames where m = 1 and their blur where m = 0 (`pyramid.perturb`). The map is the sum over the ratios
+    of the masks of the last forward pass, each frame smoothed (`map_from_masks`): a single mask is 1 on large areas, so
+    that its maximum is not unique.
 
     - EP-3D (eq. 5 and 6): the area is a share of the whole volume. EP-3D-Evenly (eq. 10 and 11): `per_frame_area`, of
       every frame. EP-3D (σ) (eq. 12): `temporal_sigma`. STEP (eq. 7 to 9): `core_kernel`.
-    - All ratios of all clips are problems of their own, solved side by side, at most `max_batch` at once.
-    - Where no mask ever moved the reward, derivative exactly 0 throughout, there is no evidence, and the map is 0.
+    - All ratios of all clips are separate problems, solved in parallel, at most `max_batch` at once.
+    - If the derivative of the reward is exactly 0 in all iterations, there is no evidence, and the map is 0.
 
-    Unlike the paper, as its released code has it: −log Φ is minimised where the paper maximises Φ; areas are shares of
-        a
-    plane larger than the frame, so that a mask inside the frame covers 1.43·a of it at 112 pixels; losses are means,
-    not squared norms; λ grows; cores join after 100 iterations; the blur is a pyramid of eight levels. Unlike that
-    code: EP and STEP have the same ρ and the same growing λ (its demo gives EP 100 and a constant λ, STEP 1 and a
-    growing one: `ep3d_demo`, `step_demo`); ties are shared unless `ties` says otherwise; a problem that has settled is
-    stopped, unless `stop_window` is null; and the last of its 2000 iterations, in which the mask only follows the
-    slowly growing λ, are made in a ninth of the time (`late_from`), with nearly the same masks.
+    Unlike the paper, and as in its released code: −log Φ is minimised, where the paper maximises Φ; areas are shares of
+    a plane larger than the frame, so that a mask inside the frame covers 1.43·a of it at 112 pixels; losses are means,
+    not squared norms; λ grows; the core loss starts after 100 iterations; the blur is a pyramid of eight levels.
+
+    Unlike that code: EP and STEP have the same ρ and the same growing λ (its demo gives EP ρ = 100 and a constant λ,
+    STEP ρ = 1 and a growing λ: `ep3d_demo`, `step_demo`); tied values share the target unless `ties` says otherwise; a
+    problem that has settled is stopped, unless `stop_window` is null; and the last of its 2000 iterations, in which the
+    mask only follows the slowly growing λ, are replaced by a ninth of them (`late_from`), with nearly the same masks.
+
     Unlike the paper, whose objective and results only preserve, `variant` may delete: the reward of x ⊗ (1 − m) is
-    minimised in place of −reward(x ⊗ m). With the default reward that is log Φ, not −log(1 − Φ): it has no lower end,
-    and its gradient stays when the class is gone. dual adds both, at half weight each, so that ρ weighs as much as in
-    preserve; Fong et al.'s code adds both at full weight and takes logits, not log Φ. Areas and cores are m's in every
-    variant, and the map is m: 1 is what matters.
+    minimised instead of −reward(x ⊗ m). With the default reward that is log Φ, not −log(1 − Φ): it is not bounded from
+    below, and its gradient does not vanish with the class probability. dual adds both with half the weight each, so
+    that ρ has the same effect as in preserve; Fong et al.'s code adds both with full weight and uses logits, not log Φ.
+    Areas and cores are those of m in every variant, and the map is m: 1 is important.
 
     The options are those of `PerturbationOptions`.
 
     The explanation's extras, T, H and W being the frames' and A the ratios': `masks` (N, A, T, H, W); `seeds` (N, A, T,
     h, w), before they are smoothed in time; `area_padded` and `area_visible` (N, A), shares of the mask's plane and of
-    the frame; `probability` (N, A, iterations), Φ_y of the perturbed frames (of what is kept, if there are both), the
-    last one repeated after an early stop; `iterations` (N, A); `ratios` (N, A), `areas` again.
+    the frame; `probability` (N, A, iterations), Φ_y of the perturbed frames (of the preserved part, for dual), the last
+    value repeated after an early stop; `iterations` (N, A); `ratios` (N, A), the `areas`.
 
     Raises:
         ConfigError: A field out of its range, or a core kernel longer than the clip or larger than the mask's plane.
@@ -66,13 +67,13 @@ class ExtremalPerturbation(PerturbationOptions):
 
     @property
     def passes(self) -> int:
-        """One an iteration, ratio and side of the mask, if nothing stops early; with still frames, one per frame of a clip of 16."""
+        """One per iteration, ratio and side of the mask, without early stops; times 16 frames with `context=still`."""
         frames = 16 if self.context is Context.still else 1
         return self.iterations * len(self.areas) * len(SIDES[self.variant]) * frames
 
     @property
     def smoothing(self) -> Callable[[Tensor], Tensor] | None:
-        """Returns what smooths the maps (…, H, W) of this method: noise that is compared with them goes through it as well."""
+        """Returns the function that smooths the maps (…, H, W) of this method; matched noise is smoothed by it too."""
         sigma, border = self.smooth_sigma, self.smooth_border
         return None if sigma is None else lambda maps: blur(maps, sigma, border)
 
@@ -89,7 +90,7 @@ class ExtremalPerturbation(PerturbationOptions):
     def explain_many(
         self, model: VideoModel, query: Query, methods: Sequence[ExtremalPerturbation]
     ) -> list[Explanation]:
-        """Explains N clips by each of `methods`, which differ in their ratios only, in one optimisation of all ratios."""
+        """Explains N clips by `methods` that differ only in their ratios, in one optimisation of all ratios."""
         areas = list(dict.fromkeys(area for method in methods for area in method.areas))
         found = self.solve(model, query, [(i, area) for i in range(len(query.frames)) for area in areas])
         found = {name: rows.view(-1, len(areas), *rows.shape[1:]) for name, rows in found.items()}
@@ -120,10 +121,10 @@ class ExtremalPerturbation(PerturbationOptions):
         ]
 
     def solve(self, model: VideoModel, query: Query, problems: Sequence[tuple[int, float]]) -> dict[str, Tensor]:
-        """Solves problems, each a clip's index and a ratio, at most `max_batch` side by side; `areas` is not asked.
+        """Solves problems, each a clip's index and a ratio, at most `max_batch` in parallel; `areas` is not used.
 
         Returns:
-            By name, one row a problem: the extras, and `moved`, whether the reward's derivative was ever not 0.
+            By name, one row per problem: the extras, and `moved`, whether the reward's derivative was ever not 0.
         """
         count = math.ceil(len(problems) / model.max_batch)
         parts = [
@@ -139,7 +140,7 @@ def map_from_masks(masks: Tensor, sigma: float | None, border: Border) -> Tensor
     Args:
         masks: 0 throughout where the reward never moved (`moved`): then there is no evidence.
         sigma: Standard deviation in pixels; None: not smoothed.
-        border: What the smoothing sees beyond the border.
+        border: The values beyond the border.
     """
     saliency = masks.sum(1)
     return (saliency if sigma is None else blur(saliency, sigma, border)).float()

@@ -1,4 +1,4 @@
-"""The terms of an extremal perturbation's energy that know only the mask: its area, and the cores it is made of.
+"""The terms of an extremal perturbation's energy that depend only on the mask: its area, and its cores.
 
 Fong, Patrick, Vedaldi, ICCV 2019, eq. 4; Li, Z., Wang, W., Li, Z., Huang, Y., Sato, Y., "Towards Visually Explaining
 Video Understanding Networks with Perturbation", WACV 2021, eq. 6 to 11, and the code released with it.
@@ -14,36 +14,36 @@ import torch
 from torch import Tensor
 from torch.nn.functional import unfold
 
-# Turns values (B, R, V) and how many of each row's V shall be 1, (B,), into targets (B, R, V) in [0, 1] of that sum.
+# From values (B, R, V) and the number (B,) of values that should be 1 in each row, to targets (B, R, V) in [0, 1].
 Target = Callable[[Tensor, Tensor], Tensor]
 
 
 class MaskTies(StrEnum):
-    """Which of equal values are told to become 1: all of them a share of it, or as many as it takes, drawn at random."""
+    """Targets of equal values: an equal share of the remaining ones (`share`), or 1 for a random choice (`shuffle`)."""
 
     share = auto()
     shuffle = auto()
 
 
 class CoreShape(StrEnum):
-    """The ones of the core kernel: an ellipsoid (eq. 8), or its largest disc on every frame."""
+    """The support of the core kernel: an ellipsoid (eq. 8), or its largest disc on every frame."""
 
     ellipsoid = auto()
     cylinder = auto()
 
 
 class CoreTopK(StrEnum):
-    """How many windows shall be full: as many disjoint cores as the area buys, or a share β·a of all windows."""
+    """How many windows should be full: as many disjoint cores as the area allows, or a share β·a of all windows."""
 
-    count = auto()  # type: ignore[assignment]  # hides str.count, which nobody asks of a choice
+    count = auto()  # type: ignore[assignment]  # hides str.count, which is not used on a choice
     beta = auto()
 
 
 def shared_target(values: Tensor, ones: Tensor) -> Tensor:
-    """Tells the largest values of each row to be 1; the ones at the threshold, if they are equal, share what is left.
+    """Returns targets of 1 for the largest values of each row; equal values at the threshold share the remainder.
 
-    The threshold is found by halving [−1, 1] until it is known to a few rounding errors, 2⁻²¹ (2⁻⁴⁰ for float64),
-    instead of by sorting. Values that are no further apart are ties: which one is larger would be decided by rounding.
+    The threshold is found by bisection of [−1, 1], up to a few rounding errors, 2⁻²¹ (2⁻⁴⁰ for float64), instead of by
+    sorting. Values that differ by less are ties, because rounding would decide which one is larger.
 
     Args:
         values: (B, R, V) in [0, 1].
@@ -54,7 +54,7 @@ def shared_target(values: Tensor, ones: Tensor) -> Tensor:
     """
     wanted = ones[:, None, None].expand(-1, values.shape[1], 1)
     low, high = torch.full_like(values[..., :1], -1), torch.ones_like(values[..., :1])
-    larger = torch.empty_like(values)  # in floats, which are summed four times as fast as truth values
+    larger = torch.empty_like(values)  # floats are summed four times as fast as booleans
     for _ in range(41 if values.dtype is torch.float64 else 22):
         middle = (low + high) / 2
         enough = torch.gt(values, middle, out=larger).sum(-1, keepdim=True) <= wanted
@@ -65,7 +65,7 @@ def shared_target(values: Tensor, ones: Tensor) -> Tensor:
 
 
 def shuffled_target(values: Tensor, ones: Tensor, noise: Tensor) -> Tensor:
-    """Sorts each row, equal values in the order of `noise` (B, R, V), and tells the last `ones` (B,) of it to be 1."""
+    """Returns targets of 1 for the `ones` (B,) largest values of each row, ties in the order of `noise` (B, R, V)."""
     order = noise.argsort(-1)
     order = order.gather(-1, values.gather(-1, order).argsort(dim=-1, stable=True))
     rank = torch.arange(values.shape[-1], 0, -1, device=values.device)
@@ -75,35 +75,34 @@ def shuffled_target(values: Tensor, ones: Tensor, noise: Tensor) -> Tensor:
 
 
 def area_ones(area: float, voxels: int) -> int:
-    """Returns how many of `voxels` shall be 1: all but the first ⌊V·(1 − a)⌋."""
+    """Returns how many of V voxels should be 1: V − ⌊V·(1 − a)⌋."""
     return voxels - math.floor(voxels * (1 - area))
 
 
 def area_loss(planes: Tensor, ones: Tensor, target: Target) -> Tensor:
     """Returns the area loss (B,): the mean square distance of the sorted mask to zeros followed by `ones` ones (eq. 6).
 
-    Sorting is not needed: a value is compared with 1 if it is among the largest, else with 0. One that shares its
-        target f
-    with equal values costs f·(1 − m)² + (1 − f)·m², so that the loss is that of sorting and the gradient its mean over
-    ties.
+    Sorting is not needed: a value is compared with 1 if it is among the largest, otherwise with 0. A tied value with
+    the target f costs f·(1 − m)² + (1 − f)·m², so that the loss equals that of sorting and the gradient is its mean
+    over the orders of tied values.
 
-    Unlike the paper, which has the squared norm, this is the mean, as in the code; the weight λ is meant for that.
+    Unlike the paper, which has the squared norm, this is the mean, as in the code; the weight λ refers to the mean.
 
     Args:
-        planes: (B, R, V): what is ranked together, R rows of V values; R = 1 for a clip's volume, T for its frames (eq.
+        planes: (B, R, V): R rows of V values that are ranked together; R = 1 for a clip's volume, T for its frames (eq.
             11).
-        ones: How many of V shall be 1, (B,).
-        target: `shared_target`, or one that shuffles.
+        ones: How many of V should be 1, (B,).
+        target: `shared_target`, or a function that shuffles ties.
     """
     full = target(planes.detach(), ones)
     return (planes.square() - full * (2 * planes - 1)).mean((1, 2))
 
 
 def core_kernel(size: list[int], shape: CoreShape) -> Tensor:
-    """Returns the (kt, kh, kw) float64 kernel of zeros and ones: 1 where the distance to the centre is at most 1 (eq. 8).
+    """Returns the (kt, kh, kw) float64 kernel: 1 where the distance to the centre is at most 1 (eq. 8), else 0.
 
-    Each axis runs from −1 to 1. The root is taken, as in the code: (0, .6, .8) lies on the border, and rounding
-    decides.
+    Each axis runs from −1 to 1. The square root is computed, as in the code, because rounding decides at the border, as
+    at (0, .6, .8).
     """
     t, h, w = (
         torch.linspace(-1, 1, k, dtype=torch.float64).square() if k > 1 else torch.zeros(1, dtype=torch.float64)
@@ -118,11 +117,10 @@ def core_kernel(size: list[int], shape: CoreShape) -> Tensor:
 
 
 def core_windows(mask: Tensor, kernel: Tensor, stride: list[int]) -> Tensor:
-    """Returns the mean of a mask (B, T, H, W) under the ones of a kernel at every place, (B, windows), without padding.
+    """Returns the mean of a mask (B, T, H, W) over the kernel's support at every position, (B, windows), unpadded.
 
-    Frame by frame with every slice of the kernel, then along time: windows do not overlap in space, and this touches
-        each
-    pixel once a slice.
+    Each slice of the kernel is applied to every frame, and the results are summed along time: windows do not overlap in
+    space, so that each pixel is read once per slice.
     """
     clips, frames = mask.shape[:2]
     slices = (kernel / kernel.sum()).to(mask).flatten(1)
@@ -133,11 +131,10 @@ def core_windows(mask: Tensor, kernel: Tensor, stride: list[int]) -> Tensor:
 
 
 def core_ones(rule: CoreTopK, area: float, kernel: list[int], plane: tuple[int, int, int], windows: int) -> int:
-    """Returns how many windows of the (T, Ĥ, Ŵ) `plane` shall be full for one preservation ratio.
+    """Returns how many windows of the (T, Ĥ, Ŵ) `plane` should be full for one preservation ratio.
 
-    count: ⌈a·T·Ĥ·Ŵ / ⌊0.5236·kt·kh·kw⌋⌉, the number of cores that the area buys if they are disjoint; 0.5236 is the
-        code's
-    π/6. beta: ⌊β·a·windows⌋ with β = T·Ĥ·Ŵ / ((T+kt−1)(Ĥ+kh−1)(Ŵ+kw−1)). Never more than there are windows.
+    count: ⌈a·T·Ĥ·Ŵ / ⌊0.5236·kt·kh·kw⌋⌉, the number of disjoint cores of that area; 0.5236 is π/6 in the code.
+    beta: ⌊β·a·windows⌋ with β = T·Ĥ·Ŵ / ((T+kt−1)(Ĥ+kh−1)(Ŵ+kw−1)). At most the number of windows.
     """
     voxels = math.prod(plane)
     beta = voxels / math.prod(length + k - 1 for length, k in zip(plane, kernel, strict=True))
@@ -152,11 +149,11 @@ def core_loss(windows: Tensor, ones: Tensor, target: Target) -> Tensor:
     """Returns the core loss (B,): mean of (c − 1)² over the `ones` largest windows plus mean of c² over the others.
 
     Unlike the paper's eq. 7, one squared norm over all windows, these are two means, as in the code: the few full
-    windows weigh as much as all the empty ones.
+    windows together weigh as much as all the empty ones.
 
     Args:
         windows: (B, V) means of the mask, from `core_windows`.
-        ones: How many of V shall be full, (B,).
+        ones: How many of V should be full, (B,).
         target: As for `area_loss`.
     """
     full = target(windows.detach()[:, None], ones)[:, 0]

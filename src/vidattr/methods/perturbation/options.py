@@ -1,4 +1,4 @@
-"""The options of extremal perturbations, their ranges, and what follows from them for each iteration."""
+"""The options of extremal perturbations, their ranges, and the schedule of the iterations that follows from them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vidattr.methods.perturbation.smooth_mask import Profile
 
 
 class Context(StrEnum):
-    """How the network sees a perturbed frame: in its clip, or alone, as a clip that stands still."""
+    """How a perturbed frame is shown to the network: in its clip, or alone, as a clip of one repeated frame."""
 
     clip = auto()
     still = auto()
 
 
 class Variant(StrEnum):
-    """What the mask does: it keeps (m), it takes away (1 − m, and the reward is minimised), or both, averaged."""
+    """What the mask does: preserve (m), delete (1 − m, and the reward is minimised), or both, averaged."""
 
     preserve = auto()
     delete = auto()
@@ -28,7 +28,7 @@ class Variant(StrEnum):
 
 
 class Reward(StrEnum):
-    """What is maximised: log Φ_y, the probability Φ_y, the logit z_y, or z_y minus the largest other logit."""
+    """The maximised quantity: log Φ_y, the probability Φ_y, the logit z_y, or z_y minus the largest other logit."""
 
     logprob = auto()
     prob = auto()
@@ -61,30 +61,30 @@ class PerturbationOptions:
     Attributes:
         areas: Preservation ratios a.
         iterations: Steps of gradient descent, at most.
-        context: clip: the perturbed frames are seen together. still: the image method, a baseline. Each frame is shown
-            alone, repeated to a clip that stands still, and the reward is the mean over the frames. Unlike an image
-            network, this one was never trained on what does not move.
+        context: clip: the network gets the perturbed clip. still: the image method, a baseline: the network gets each
+            frame alone, repeated to a clip, and the reward is the mean over the frames. Unlike an image network, this
+            one was never trained on clips without motion.
         perturbation: blur or fade.
         variant: preserve, delete or dual.
-        reward: Unlike the paper, which names Φ, the default is log Φ, as in the code.
+        reward: Unlike the paper, which maximises Φ, the default is log Φ, as in the code.
         reward_weight: ρ.
         area_weight: λ at the first iteration.
-        area_growth: Growth of λ an iteration; 1.0008668 doubles it in 800.
-        late_from: First iteration from which λ grows by `late_growth`, when masks have found their place; null: never.
+        area_growth: Growth of λ per iteration; 1.0008668 doubles it in 800.
+        late_from: First iteration from which λ grows by `late_growth`, when masks hardly move any more; null: never.
         late_growth: By default the growth of nine iterations, so that 400 end at the λ of the released demo's 2000.
-        per_frame_area: Whether every frame is given the same area, or the clip as a whole.
-        core_kernel: [kt, kh, kw] of the core loss; empty: there is none. The paper gives no size: its demo has 7×11×11,
+        per_frame_area: Whether the ratio holds for every frame, or for the clip as a whole.
+        core_kernel: [kt, kh, kw] of the core loss; empty: no core loss. The paper gives no size: its demo has 7×11×11,
             the code of its successor 5 or 8 frames.
         core_stride: Of the core loss's windows.
         core_shape: ellipsoid or cylinder.
-        core_topk: How many windows shall be full (`_extremal.core_ones`); the paper does not say.
+        core_topk: How many windows should be full (`losses.core_ones`); the paper does not say.
         core_weight: γ.
-        core_start: Last iteration, from 0, without core loss; not in the paper.
-        temporal_sigma: Standard deviation in frames of the smoothing of seeds in time; null: none. The paper's three
-            are lost.
-        temporal_profile: Its kernel; the paper does not say which of two.
+        core_start: Last iteration, from 0, without the core loss; not in the paper.
+        temporal_sigma: Standard deviation in frames of the smoothing of seeds in time; null: none. The three values of
+            the paper are not known.
+        temporal_profile: The kernel of this smoothing; the paper does not say which of the two.
         seed_step: Pixels between two seeds.
-        seed_sigma: Radius in pixels of what a seed paints; null: 11 at 112 pixels, 23 at 224 (`_seeds.released_sigma`).
+        seed_sigma: Radius in pixels of a seed's disc; null: 11 at 112 pixels, 23 at 224 (`smooth_mask.released_sigma`).
         coldness: β of the smooth maximum.
         lr: Learning rate.
         momentum: Of gradient descent.
@@ -92,12 +92,13 @@ class PerturbationOptions:
         ties: share, or shuffle as in the code of the paper's successor (Li et al., TCSVT 2021), by the clip's own seed.
         smooth_sigma: Standard deviation in pixels of the map's smoothing; null: none. Unlike in the released
             evaluation, the map is not divided by its maximum afterwards.
-        smooth_border: What the smoothing sees beyond the border. nearest: the border's own pixels again, as in the
-            released evaluation. Unlike it, zero: a map that fades towards the border, so that peaks move to the centre,
-            where most data sets have their objects; it was what version 1 did.
-        stop_window: Iterations between two looks at whether a problem has settled; null: all iterations are made.
-        stop_tolerance: It has, if since the last look its probability moved by less than this, and Σ min / Σ max of its
-            two masks by less than this from 1. The first look is after cores have joined, and after `late_from`.
+        smooth_border: The values beyond the border. nearest: the border's own pixels, as in the released evaluation.
+            Unlike it, zero lets the map fade towards the border, so that peaks move to the centre, where most datasets
+            have their objects; version 1 used zero.
+        stop_window: Iterations between two checks whether a problem has settled; null: all iterations are computed.
+        stop_tolerance: A problem has settled if, since the last check, its probability changed by less than this and
+            Σ min / Σ max of its two masks is above 1 minus this. The first check is after the core loss has started and
+            after `late_from`.
 
     Raises:
         ConfigError: A field out of its range.
@@ -156,11 +157,11 @@ class PerturbationOptions:
                 )
 
     def looks(self, iteration: int) -> bool:
-        """Returns whether problems that have settled are stopped at this iteration, from 0."""
+        """Returns whether settled problems are stopped at this iteration, counted from 0."""
         first = max(self.core_start + 1 if self.core_kernel else 0, self.late_from or 0)
         return self.stop_window is not None and iteration >= first and (iteration - first) % self.stop_window == 0
 
     def weight(self, iteration: int) -> float:
-        """Returns λ of an iteration, from 0."""
+        """Returns λ at an iteration, counted from 0."""
         early = iteration if self.late_from is None else min(iteration, self.late_from)
         return self.area_weight * self.area_growth**early * self.late_growth ** (iteration - early)

@@ -1,4 +1,4 @@
-"""What a mask does to the frames: between the frame as it is (1) and one that is blurred or faded away (0).
+"""The effect of a mask on the frames: from the unchanged frame (1) to a blurred or faded one (0).
 
 The perturbation operator of Fong, Patrick, Vedaldi, ICCV 2019, with the eight levels of its released code.
 """
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 LEVELS = 8
-WIDEST = 20.0  # pixels, whatever the size of the frame
+WIDEST = 20.0  # pixels, for every size of the frame
 
 
 class Perturbation(StrEnum):
-    """What is left of a voxel where the mask is 0: its blurred surroundings, or 0, the mean colour of the data set."""
+    """The value of a voxel where the mask is 0: its blurred surroundings, or 0, the mean colour of the dataset."""
 
     blur = auto()
     fade = auto()
 
 
 class Border(StrEnum):
-    """What a blur sees beyond the border: zeros, or the nearest pixel of the frame again and again."""
+    """The values beyond the border in a blur: zeros, or the nearest pixel of the frame."""
 
     zero = auto()
     nearest = auto()
@@ -33,8 +33,8 @@ class Border(StrEnum):
 def blur(images: Tensor, sigma: float, border: Border = Border.zero) -> Tensor:
     """Blurs (…, H, W) with a Gaussian of standard deviation `sigma` pixels, cut at ⌈4σ⌉ and normalised to sum 1.
 
-    With zeros beyond the border, that of a blurred frame fades to the mean colour. Two matrix products and no
-    convolution, which a GPU may do in TF32; matrix products keep all bits of a float32 unless somebody asks for less.
+    With zeros beyond the border, the border of a blurred frame fades to the mean colour. The blur is two matrix
+    products: a GPU may compute a convolution in TF32 by default, but computes matrix products in float32.
     """
     if sigma == 0:
         return images
@@ -43,7 +43,7 @@ def blur(images: Tensor, sigma: float, border: Border = Border.zero) -> Tensor:
 
 
 def _gaussian(length: int, sigma: float, border: Border, like: Tensor) -> Tensor:
-    """Returns the (length, length) matrix of a Gaussian blur along one axis: what each pixel takes of each."""
+    """Returns the (length, length) matrix of a Gaussian blur along one axis."""
     half = math.ceil(4 * sigma)
     kernel = torch.exp(-(torch.arange(-half, half + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
     source = torch.arange(length)[:, None] + torch.arange(-half, half + 1)  # (length, kernel), also beyond the border
@@ -60,7 +60,7 @@ def blur_pyramid(frames: Tensor) -> Tensor:
 
 
 def fade_pyramid(frames: Tensor) -> Tensor:
-    """Returns (2, …): nothing, and the frames. What lies between is exactly m·x, as with eight levels l/7·x."""
+    """Returns (2, …): zeros and the frames. Interpolation gives exactly m·x, as with eight levels l/7·x."""
     return torch.stack([torch.zeros_like(frames), frames])
 
 
@@ -71,19 +71,19 @@ PYRAMIDS: dict[Perturbation, Callable[[Tensor], Tensor]] = {
 
 
 def perturb(pyramid: Tensor, clip: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Looks every voxel up in a pyramid at the height that the mask says, linearly between two levels.
+    """Interpolates every voxel linearly between the two levels of a pyramid that its mask value lies between.
 
-    With v = (L − 1)·m and k = ⌊v⌋: out = (k + 1 − v)·y_k + (v − k)·y_{k+1}, y beyond the last level being the last.
-    Written as Σ_l max(0, 1 − |v − l|)·y_l, which needs no table of indices and takes one level at a time.
+    With v = (L − 1)·m and k = ⌊v⌋: out = (k + 1 − v)·y_k + (v − k)·y_{k+1}, with the last level repeated.
+    It is computed as Σ_l max(0, 1 − |v − l|)·y_l, one level at a time, without a table of indices.
 
     Args:
         pyramid: (L, U, C, T, H, W) levels of U clips.
-        clip: Which of the U clips each of the B masks belongs to, (B,).
+        clip: (B,), the index of each mask's clip.
         mask: (B, T, H, W) in [0, 1].
 
     Returns:
-        The perturbed frames (B, C, T, H, W), and their derivative by the mask, of the same shape: (L − 1)(y_{k+1} −
-        y_k).
+        The perturbed frames (B, C, T, H, W), and their derivative with respect to the mask, of the same shape:
+        (L − 1)(y_{k+1} − y_k).
     """
     top = len(pyramid) - 1
     height = mask[:, None] * top

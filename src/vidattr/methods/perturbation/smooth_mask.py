@@ -1,4 +1,4 @@
-"""From a small grid of seeds per frame to a smooth mask per frame: extremal perturbations' smooth maximum.
+"""The smooth maximum of extremal perturbations: a smooth mask per frame from a small grid of seeds.
 
 Fong, R., Patrick, M., Vedaldi, A., "Understanding Deep Networks via Extremal Perturbations and Smooth Masks", ICCV
 2019, section 3.2, with the constants of its released code; smoothing of the seeds in time as Li et al., WACV 2021, eq.
@@ -18,17 +18,16 @@ from torch.nn.functional import pad, unfold
 
 
 class Profile(StrEnum):
-    """How a seed's weight falls with z, its distance in standard deviations.
+    """The weight of a seed as a function of z, its distance in standard deviations.
 
-    code: exp(−2 max(0, z − ½)²), as the released code of Fong et al. has it. text: exp(−max(0, z − 1)²/4), as their
-        paper.
+    code: exp(−2 max(0, z − ½)²), as in the released code of Fong et al.; text: exp(−max(0, z − 1)²/4), as in the paper.
     """
 
     code = auto()
     text = auto()
 
 
-_CACHED = 2**17  # numbers in a block: a few of its size fit into a core's second-level cache
+_CACHED = 2**17  # numbers in a block: a few blocks fit into a core's second-level cache
 
 _PROFILES: dict[Profile, Callable[[Tensor], Tensor]] = {
     Profile.code: lambda z: torch.exp(-2 * (z - 0.5).clamp(min=0).square()),
@@ -37,10 +36,9 @@ _PROFILES: dict[Profile, Callable[[Tensor], Tensor]] = {
 
 
 def released_sigma(height: int, width: int) -> float:
-    """Returns the σ in pixels of a frame size: 11 at 112 and 23 at 224, as released, and on that line for every other size.
+    """Returns σ in pixels: 12·s/112 − 1 for the shorter side s, rounded, and at least 1.
 
-    That is 12·s/112 − 1 for the shorter side s, rounded to a whole pixel, and no less than 1. Unlike here, the released
-    code takes 23 for every width but 112.
+    It is 11 at 112 and 23 at 224, as released. Unlike here, the released code uses 23 for every width but 112.
     """
     return float(max(1, round(12 * min(height, width) / 112) - 1))
 
@@ -48,7 +46,7 @@ def released_sigma(height: int, width: int) -> float:
 def temporal_weights(frames: int, sigma: float, profile: Profile, like: Tensor) -> Tensor:
     """Returns the (T, T) matrix that smooths seeds in time (eq. 12): row t holds k(|t − t'| / σ), normalised to sum 1.
 
-    Normalised over the frames that exist, so that at the ends of a clip the kernel is cut and the sum stays 1.
+    It is normalised over the frames of the clip, so that the sum is 1 also at the ends, where the kernel is cut.
     """
     t = torch.arange(frames, dtype=torch.float64)
     weights = _PROFILES[profile]((t[:, None] - t).abs() / sigma)
@@ -62,22 +60,22 @@ class SmoothMax:
 
         m̂(u) = Σ_k α_k e^{β α_k} / Σ_k e^{β α_k}
 
-    over the (2R+1)² seeds around pixel u, R = 1 + ⌈σ/step⌉; those beyond the grid count as 0. The mask is computed on a
-    plane that is larger than the frame, so that a border seed paints as much as any other; areas are shares of that
-    plane.
+    over the (2R+1)² seeds around pixel u, R = 1 + ⌈σ/step⌉; seeds beyond the grid count as 0. The mask is computed on a
+    plane that is larger than the frame, so that seeds at the border have discs as large as any other; areas are shares
+    of that plane.
 
-    The weights depend only on where u lies between the seeds. Pixels are therefore grouped by that place, step² groups,
-    and the sum runs over one seed of the window after the other: no buffer ever holds a pixel's whole window.
+    The weights depend only on the position of u between the seeds. Pixels are therefore grouped by that position, in
+    step² groups, and the sum runs over the seeds of the window: no buffer holds the whole window of a pixel.
 
-    Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), it always holds the
-    frame.
+    Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), the plane always
+    contains the frame.
 
     Args:
         size: (H, W) of the frames.
         step: Pixels between two seeds.
-        sigma: Radius in pixels of what a seed paints.
-        coldness: β; the larger, the nearer to the maximum.
-        like: A tensor of the type and device to compute in.
+        sigma: Radius in pixels of a seed's disc.
+        coldness: β; larger values are nearer to the maximum.
+        like: A tensor with the type and device of the computation.
 
     Attributes:
         grid: (h, w), the seeds of a frame.
@@ -108,9 +106,8 @@ class SmoothMax:
             cells + self.taps - 1 - self._margin - n for cells, n in zip(self._cells, self.grid, strict=True)
         ]  # seeds of value 0 after the last one; `margin` of them come before the first
         padded = pad(seeds.flatten(0, 1)[:, None], (self._margin, beyond[1], self._margin, beyond[0]))
-        windows = (
-            unfold(padded, self.taps).transpose(0, 1).flatten(1)
-        )  # (taps², B·T·cells), as many numbers as the mask has
+        # (taps², B·T·cells): as many numbers as the mask has.
+        windows = unfold(padded, self.taps).transpose(0, 1).flatten(1)
         groups = cast(Tensor, _WeightedSoftmax.apply(windows, self._weights))
         pixels = (
             groups.view(step, step, -1, rows, columns)
@@ -126,9 +123,9 @@ class SmoothMax:
 
 
 class _WeightedSoftmax(torch.autograd.Function):
-    """Σ_k a_k e^{a_k} / Σ_k e^{a_k} with a_k = w_k s_k: (G, X), for each of G rows w of weights (G, K) and X windows s (K, X).
+    """Σ_k a_k e^{a_k} / Σ_k e^{a_k} (G, X) with a_k = w_k s_k, for weights w (G, K) and windows s (K, X).
 
-    By hand, because autograd would keep several tensors of (G, K, X); here the backward pass computes them again.
+    Its derivative is written out: autograd would keep several tensors of (G, K, X) that are computed again here.
     """
 
     @staticmethod
@@ -163,6 +160,6 @@ class _WeightedSoftmax(torch.autograd.Function):
 
 
 def _blocks(groups: Tensor) -> list[slice]:
-    """Cuts the rows of (G, X) into blocks that stay in a CPU's cache through the loop over K; a GPU takes all at once."""
+    """Returns blocks of the rows of (G, X) that fit into a CPU's cache during the loop over K; a GPU uses one block."""
     rows = max(1, _CACHED // groups.shape[1]) if groups.device.type == "cpu" else len(groups)
     return [slice(first, first + rows) for first in range(0, len(groups), rows)]

@@ -1,4 +1,4 @@
-"""Solves for extremal perturbations: gradient descent on the seeds of many masks at once, each a problem of its own."""
+"""Gradient descent on the seeds of many masks in parallel, each of them a separate problem."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ REWARDS: dict[Reward, Rewarding] = {
 
 @dataclass(frozen=True)
 class _Open:
-    """Problems that are not solved yet, one row each."""
+    """Problems that have not settled yet, one row each."""
 
-    row: Tensor  # its place in the results
-    clip: Tensor  # its clip's place in the pyramid
+    row: Tensor  # index in the results
+    clip: Tensor  # index of its clip in the pyramid
     target: Tensor
-    area: Tensor  # voxels that shall be 1, of each plane that is ranked
-    cores: Tensor  # windows that shall be full
+    area: Tensor  # voxels that should be 1 in each plane that is ranked
+    cores: Tensor  # windows that should be full
     seeds: Tensor  # (B, T, h, w)
     velocity: Tensor
-    mask: Tensor  # (B, T, H, W) at the last look
-    probability: Tensor  # at the last look
+    mask: Tensor  # (B, T, H, W) at the last check
+    probability: Tensor  # at the last check
 
     def take(self, index: Tensor) -> _Open:
         """Returns the problems at `index`."""
@@ -74,21 +74,21 @@ class _Open:
 def solve(
     method: PerturbationOptions, model: VideoModel, query: Query, problems: list[tuple[int, float]]
 ) -> dict[str, Tensor]:
-    """Solves problems, each a clip's index and a ratio, side by side.
+    """Solves problems, each a clip's index and a ratio, in parallel.
 
-    An iteration: seeds → mask → perturbed frames → the network and back; then the losses of the mask, and one step of
-    gradient descent, v ← μ·v + (1 − dampening)·g (v = g at first), s ← clamp(s − lr·v, 0, 1). Rows that have settled
-    leave the batch. No row knows of another: energies are summed, and everything else is elementwise or within a row.
+    One iteration: seeds → mask → perturbed frames → forward and backward pass of the network; then the losses of the
+    mask, and one step of gradient descent, v ← μ·v + (1 − dampening)·g (v = g at first), s ← clamp(s − lr·v, 0, 1).
+    Rows that have settled leave the batch. Rows are independent: energies are summed, and everything else is
+    elementwise or within a row.
 
     Args:
-        method: The constants.
+        method: The options.
         model: The network.
         query: Frames, classes and seeds of the clips.
         problems: At most `max_batch`.
 
     Returns:
-        By name, one row a problem: what `ExtremalPerturbation` lists as extras, and `moved`: whether the derivative of
-            the
+        By name, one row per problem: the extras of `ExtremalPerturbation`, and `moved`: whether the derivative of the
         reward was ever not 0.
     """
     clips = sorted({i for i, _ in problems})
@@ -159,7 +159,7 @@ def solve(
 
 
 def _settled(rows: _Open, mask: Tensor, probability: Tensor, tolerance: float) -> Tensor:
-    """Returns which masks overlap with those of the last look, at the same probability, but for `tolerance`."""
+    """Returns which masks and probabilities are those of the last check, up to `tolerance`."""
     overlap, union = (pick(rows.mask, mask).sum((1, 2, 3)) for pick in (torch.minimum, torch.maximum))
     return (overlap > (1 - tolerance) * union) & ((probability - rows.probability).abs() < tolerance)
 
@@ -167,12 +167,12 @@ def _settled(rows: _Open, mask: Tensor, probability: Tensor, tolerance: float) -
 def _ask(
     method: PerturbationOptions, model: VideoModel, pyramid: Tensor, rows: _Open, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Shows the network the perturbed frames.
+    """Runs the network on the perturbed frames.
 
     Returns:
-        The probability (B,) of the target on the first side, and the derivative (B, T, H, W) by the mask of what is
-        minimised: −reward where the mask keeps, reward where it takes away. Both sides have the same sign, since d(1 −
-        m) = −dm.
+        The probability (B,) of the target on the first side, and the derivative (B, T, H, W) with respect to the mask
+        of the minimised term: −reward where the mask preserves, reward where it deletes. Both sides have the same sign,
+        because d(1 − m) = −dm.
     """
     sides = SIDES[method.variant]
     probabilities, slope = [], torch.zeros_like(mask)
@@ -192,7 +192,7 @@ def in_clip(model: VideoModel, frames: Tensor, target: Tensor, reward: Rewarding
 
 
 def alone(model: VideoModel, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
-    """As `in_clip`, but every frame by itself, repeated; probability and reward are the means over the frames."""
+    """Like `in_clip`, but with every frame alone, repeated; probability and reward are means over the frames."""
     clips, T = len(frames), frames.shape[2]
     stills = frames.transpose(1, 2).flatten(0, 1)[:, :, None]
     probability, gradient = _gradients(model, stills, target.repeat_interleave(T), T, reward)
@@ -219,7 +219,7 @@ def _gradients(
 
 
 class _Losses:
-    """λ_t·area + γ_t·cores of masks on their (T, Ĥ, Ŵ) plane, with what each problem's ratio asks of them."""
+    """λ_t·area + γ_t·cores of masks on their (T, Ĥ, Ŵ) plane, for the ratio of each problem."""
 
     def __init__(
         self,
@@ -231,7 +231,8 @@ class _Losses:
     ) -> None:
         if any(k > length for k, length in zip(method.core_kernel, plane, strict=False)):
             raise MethodUndefinedError(
-                f"method.core_kernel={list(method.core_kernel)} does not fit into {plane[0]} frames of {plane[1]}×{plane[2]}",
+                f"method.core_kernel={list(method.core_kernel)} does not fit into {plane[0]} frames of "
+                f"{plane[1]}×{plane[2]}",
                 expected="a kernel no longer than the clip and no larger than the mask's plane",
                 remedy="a smaller method.core_kernel, or a model with more frames (model.input.frames)",
             )
@@ -267,7 +268,7 @@ class _Losses:
             return shared_target
 
         def shuffled(values: Tensor, ones: Tensor) -> Tensor:
-            # Problems that have left draw too: what one gets does not depend on who is still there.
+            # Settled problems draw too, so that the draws of a problem do not depend on the others.
             noise = [
                 torch.rand(values.shape[1:], generator=each, dtype=values.dtype, device=values.device)
                 for each in self._generators

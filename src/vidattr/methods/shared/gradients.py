@@ -15,7 +15,7 @@ from vidattr.profiling import stage
 
 
 class Polarity(StrEnum):
-    """Which side of a signed attribution a map shows: a as it is, |a|, max(a, 0) or max(-a, 0), before channels are reduced."""
+    """The part of a signed attribution a that a map shows, before channels are reduced: a, |a|, max(±a, 0)."""
 
     signed = auto()
     both = auto()
@@ -24,7 +24,7 @@ class Polarity(StrEnum):
 
 
 class Reduce(StrEnum):
-    """How the C channels of a voxel become one number: their mean, sum or maximum."""
+    """How the C channels of a voxel are reduced to one number: their mean, sum or maximum."""
 
     mean = auto()
     sum = auto()
@@ -45,10 +45,9 @@ _REDUCTIONS: dict[Reduce, Callable[[Tensor], Tensor]] = {
 
 
 def derivative(score: Tensor, leaf: Tensor) -> Tensor:
-    """Returns ∂ Σ_n score_n / ∂ leaf, each clip's own gradient, since no clip's score depends on another clip.
+    """Returns ∂ Σ_n score_n / ∂ leaf: each clip's own gradient, because no clip's score depends on another clip.
 
-    A score that does not depend on `leaf` at all has the derivative 0: a constant network gets a flat map, not an
-    error.
+    It is 0 if the score does not depend on `leaf`, so that a constant network gets a flat map instead of an error.
     """
     if not score.requires_grad:
         return torch.zeros_like(leaf)
@@ -58,7 +57,7 @@ def derivative(score: Tensor, leaf: Tensor) -> Tensor:
 
 
 def input_gradients(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> Tensor:
-    """Returns ∂ score / ∂ frames (N, C, T, H, W), in chunks of `max_batch`; `frames` itself never joins a graph."""
+    """Returns ∂ score / ∂ frames (N, C, T, H, W), in chunks of `max_batch`; `frames` gets no gradient of its own."""
     parts = []
     with torch.enable_grad():
         for x, y in chunks(model, frames, target):
@@ -72,19 +71,18 @@ def probe_gradients(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Differentiates the score at several points around each clip.
 
-    All clips × probes are one list that is cut into chunks of at most `max_batch`: ⌈N·probes / max_batch⌉ passes,
-    whatever N is, and no more than one chunk of probes in memory. A caller that adds the gradients up one by one, as
-    they come, does so in the same order for every chunk size, so that chunks leave no trace in the sum.
+    All clips × probes are computed in ⌈N·probes / max_batch⌉ chunks, and only one chunk of probes is in memory at a
+    time. The order does not depend on the size of the chunks: a caller that adds up the gradients gets the same sum.
 
     Args:
         model: The network.
         target: The class (N,) to explain.
-        score: What of it.
+        score: Which score of it.
         probes: Points per clip.
-        probe: Maps a clip's index i and k to the k-th point (C, T, H, W); called once each, i slow and k fast.
+        probe: Returns the k-th point (C, T, H, W) of clip i; called once for each i and k, in the order of the yields.
 
     Yields:
-        i, k and the gradient (C, T, H, W) there, in that order.
+        i, k and the gradient (C, T, H, W) at that point, for all k of clip 0, then of clip 1, and so on.
     """
     pairs = [(i, k) for i in range(len(target)) for k in range(probes)]
     count = math.ceil(len(pairs) / model.max_batch)

@@ -1,4 +1,4 @@
-"""What a method explains of the class: its score from the logits, computed in chunks."""
+"""The score of a class that a method explains, computed from the logits in chunks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from vidattr.models.network.output import Output, alternatives, log_probabilitie
 
 
 class Score(StrEnum):
-    """What is explained of class y: its logit z_y, its probability p, the logarithm of that, or its log-odds.
+    """The explained score of class y: its logit z_y, its probability p, ln p, or its log-odds.
 
-    p = softmax(z)_y, or what the network's `Output` says; of a network that returns probabilities the logit is ln p.
-
-    Where the probability is near 1 its derivative is near 0 and points elsewhere than the logit's: the maps differ.
+    p = softmax(z)_y, or as the network's `Output` defines it. For a network that returns probabilities, the logit is
+    ln p. Where p is near 1, its derivative is near 0 and its direction differs from the logit's, so the maps differ.
 
     The log-odds are those of prediction difference analysis (Zintgraf et al., ICLR 2017), in bits: log2(p' / (1 − p'))
-    with Laplace's correction p' = (n p + 1) / (n + K), which keeps them finite. Unlike the paper, whose n is how many
-    examples the network was trained on, n is always 100 000, as in its released code. Of classes of which several may
-    hold K is 2.
+    with Laplace's correction p' = (n p + 1) / (n + K), which keeps them finite. Unlike the paper, where n is the number
+    of training examples, n is always 100 000, as in its released code. K is 2 for classes that do not exclude each
+    other.
     """
 
     logit = auto()
@@ -50,27 +49,27 @@ _SCORES: dict[Score, Callable[[Tensor, Output], Tensor]] = {
 
 
 def score_of(logits: Tensor, target: Tensor, score: Score, output: Output) -> Tensor:
-    """Returns the score (N,) of each clip's own target class from the (N, K) logits of a network with this `output`."""
+    """Returns the score (N,) of each clip's target class, from (N, K) logits of a network with this `output`."""
     return _SCORES[score](logits, output).gather(1, target[:, None])[:, 0]
 
 
 def score_drop(whole: Tensor, draws: Tensor, score: Score) -> Tensor:
-    """Returns by how much a score falls from that of a whole clip to that which is expected of draws of what replaces a part.
+    """Returns the drop of the score when a part of the clip is replaced, averaged over draws of the replacement.
 
-    Of log-odds this is the weight of evidence (Zintgraf et al., ICLR 2017): log-odds of p less those of the mean of the
-    draws' p. Of all other scores it is the mean of the differences.
+    For log-odds it is the weight of evidence (Zintgraf et al., ICLR 2017): the log-odds of p minus the log-odds of the
+    draws' mean p. For all other scores it is the mean of the differences.
 
     Args:
-        whole: (U,) scores.
-        draws: (U, S) scores.
-        score: What they are.
+        whole: (U,) scores of the whole clip.
+        draws: (U, S) scores with the part replaced, one per draw.
+        score: The kind of score.
 
     Returns:
-        (U,), exactly 0 where all draws score as the whole.
+        (U,), exactly 0 where all draws have the score of the whole clip.
     """
     if score is not Score.log_odds:
         return (whole[:, None] - draws).mean(1)
-    # These are the corrected p', but the correction is linear: it is the same before a mean and after.
+    # These p' have Laplace's correction. It is linear, so it commutes with the mean.
     before, after = (torch.sigmoid(bits * math.log(2)) for bits in (whole, draws))
     expected = before - (before[:, None] - after).mean(1)
     return (torch.logit(before) - torch.logit(expected)) / math.log(2)
@@ -83,10 +82,10 @@ def scores(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> T
 
 
 def chunks(model: VideoModel, frames: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields frames and targets in as few chunks of at most `max_batch` clips as it takes, as even as they can be.
+    """Yields frames and targets in the fewest chunks of at most `max_batch` clips, of nearly equal size.
 
-    Even, because a lone last clip would go through other kernels than its fellows: they round differently, and where a
-    clip has equal values side by side (black bars, a black baseline) a max-pool then picks another one.
+    A batch of one clip may run through other kernels than a larger batch and round differently. Where neighbouring
+    values are equal (black bars, a black baseline), a max-pool may then select another one, and the map differs.
     """
     count = math.ceil(len(frames) / model.max_batch)
     return zip(torch.tensor_split(frames, count), torch.tensor_split(target, count), strict=True)

@@ -1,4 +1,4 @@
-"""From the resolution of a network's features to one value per voxel of the clip."""
+"""Upsampling from the resolution of a network's features to the voxels of the clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 
 class TimeUpsample(StrEnum):
-    """How a map's t steps become T frames: linearly between the steps, or each step repeated."""
+    """How t time steps are upsampled to T frames: linearly between the steps, or by repeating each step."""
 
     linear = auto()
     repeat = auto()
@@ -22,7 +22,7 @@ def trilinear(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
 
 
 def upsampled(cam: Tensor, size: tuple[int, int, int], time: TimeUpsample) -> Tensor:
-    """Resizes (N, t, h, w) to (N, T, H, W), linearly in space; `repeat` shows step ⌊f·t/T⌋ on frame f."""
+    """Resizes (N, t, h, w) to (N, T, H, W), linearly in space; with `repeat`, frame f is step ⌊f·t/T⌋."""
     return _UPSAMPLE[time](cam, size)
 
 
