@@ -24,7 +24,8 @@ from vidattr.config import doctor, importing
 from vidattr.config.building import _hint, build, made
 from vidattr.config.compose import choice, experiments, part
 from vidattr.config.folders import added_folders, config_dir, hydra, options
-from vidattr.config.overrides import escaped, points, quoted
+from vidattr.config.overrides import points
+from vidattr.config.quoting import escaped, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.errors import ConfigError
 from vidattr.methods.gradients.gradient import Gradient

@@ -13,7 +13,8 @@ import toys
 import vidattr as api
 from conftest import Command
 from vidattr.config.compose import experiments
-from vidattr.config.identity import key, run_identity
+from vidattr.config.experiment import run_identity
+from vidattr.config.identity import key
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import ConfigError
 from vidattr.metrics.rerun.timing import Timing

@@ -14,9 +14,11 @@ from omegaconf import OmegaConf
 
 from vidattr.config import combine, compose, identity
 from vidattr.config.compose import choice, experiments, part
+from vidattr.config.experiment import run_identity
 from vidattr.config.folders import added_folders, config_dir, hydra, options
-from vidattr.config.identity import described_once, key, run_identity
-from vidattr.config.overrides import escaped, points
+from vidattr.config.identity import described_once, key
+from vidattr.config.overrides import points
+from vidattr.config.quoting import escaped
 from vidattr.config.settings import Paths, Settings
 from vidattr.errors import ConfigError
 from vidattr.run import dry_run

@@ -12,7 +12,8 @@ import toys
 import vidattr as api
 from conftest import Command
 from vidattr.config.compose import experiments
-from vidattr.config.identity import key, run_identity
+from vidattr.config.experiment import run_identity
+from vidattr.config.identity import key
 from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Query

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidattr.config import importing
-from vidattr.config.overrides import escaped
+from vidattr.config.quoting import escaped
 from vidattr.errors import ConfigError, VidattrError, unknown
 
 _LARGEST = 2**63  # what an int64 holds; nothing can be counted further

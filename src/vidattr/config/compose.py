@@ -23,7 +23,8 @@ from vidattr.config.combine import TOP, Combiner, Made, NotCombinedError
 from vidattr.config.experiment import Experiment
 from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.hydra_errors import composed, resolved
-from vidattr.config.overrides import Setting, escaped, points
+from vidattr.config.overrides import Setting, points
+from vidattr.config.quoting import escaped
 from vidattr.config.settings import Paths, Settings
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.models.weights.trained import as_trained

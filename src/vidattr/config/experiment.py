@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vidattr.config.identity import KEY_VERSION, describe
 from vidattr.config.settings import Paths, Settings
 
 if TYPE_CHECKING:
@@ -47,3 +48,23 @@ class Experiment:
     def label(self) -> str | None:
         """The name that the user chose for the run's folder."""
         return self.settings.save_label
+
+
+def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the maps of one experiment, in the form of a key version."""
+    # float32 is not said: what there was before there was a choice keeps its key.
+    precision = {} if experiment.runtime.precision == "float32" else {"precision": experiment.runtime.precision.value}
+    return {
+        "key_version": version,
+        "dataset": {"name": experiment.names["dataset"], **describe(experiment.dataset, version)},
+        "model": {"name": experiment.names["model"], **describe(experiment.model, version)},
+        "method": {"name": experiment.names["method"], **describe(experiment.method, version)},
+        "target": experiment.settings.target,
+        "seed": experiment.settings.seed,
+        **precision,
+    }
+
+
+def metric_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
+    """Returns what decides the scores of one experiment beside its maps, in the form of a key version."""
+    return {"key_version": version, "name": experiment.names["metric"], **describe(experiment.metric, version)}

@@ -20,41 +20,18 @@ from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vidattr.config.user_code import sha256_of_code
-
-if TYPE_CHECKING:
-    from vidattr.config.experiment import Experiment
 
 KEY_VERSION = 2
 """The form of identities: 1 held the Python path of each class, 2 holds its bare name.
 
-Raise it when the form changes, so that no old run is taken for a new one; `run_identity` still gives the earlier forms,
+Raise it when the form changes, so that no old run is taken for a new one; `describe` still gives the earlier forms,
 under which stored runs are found again.
 """
 EARLIER = (1,)
 """Key versions whose stored runs are still read, newest first."""
-
-
-def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the maps of one experiment, in the form of a key version."""
-    # float32 is not said: what there was before there was a choice keeps its key.
-    precision = {} if experiment.runtime.precision == "float32" else {"precision": experiment.runtime.precision.value}
-    return {
-        "key_version": version,
-        "dataset": {"name": experiment.names["dataset"], **describe(experiment.dataset, version)},
-        "model": {"name": experiment.names["model"], **describe(experiment.model, version)},
-        "method": {"name": experiment.names["method"], **describe(experiment.method, version)},
-        "target": experiment.settings.target,
-        "seed": experiment.settings.seed,
-        **precision,
-    }
-
-
-def metric_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the scores of one experiment beside its maps, in the form of a key version."""
-    return {"key_version": version, "name": experiment.names["metric"], **describe(experiment.metric, version)}
 
 
 def key(identity: dict[str, Any]) -> str:

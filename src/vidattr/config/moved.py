@@ -132,7 +132,7 @@ _NAMES = {
     "types.Model": "protocols.ModelConfig",
     "models._network.Network": "models.network.network.VideoModel",
     "view.View": "video.preprocessing.Preprocessing",
-    "compose.Cell": "config.compose.Experiment",
+    "compose.Cell": "config.experiment.Experiment",
     "compose.cells": "config.compose.experiments",
     "methods._tubes.Tubing": "methods.occlusion.tubes.TubeOptions",
     "methods._occlusion.Occlusion": "methods.occlusion.occlude.OcclusionOptions",

@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 from tqdm import tqdm
 
-from vidattr.config.experiment import Experiment
-from vidattr.config.identity import describe, key, run_identity
+from vidattr.config.experiment import Experiment, run_identity
+from vidattr.config.identity import describe, key
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.judge import SAVE_AFTER, truths
 from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity

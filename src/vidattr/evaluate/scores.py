@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vidattr.config.experiment import Experiment
-from vidattr.config.identity import KEY_VERSION, key, metric_identity
+from vidattr.config.experiment import Experiment, metric_identity
+from vidattr.config.identity import KEY_VERSION, key
 from vidattr.errors import ConfigError, Failure
 from vidattr.evaluate.noise import draws_of
 from vidattr.evaluate.table import MATCHED

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from vidattr.config.experiment import Experiment
 from vidattr.config.identity import described_once, key
-from vidattr.config.overrides import escaped
+from vidattr.config.quoting import escaped
 from vidattr.run.batches import clips_of
 from vidattr.run.doubts import told
 from vidattr.run.job import check_folders, run_folder

@@ -9,7 +9,8 @@ from typing import Any
 
 from vidattr.config import compose
 from vidattr.config.experiment import Experiment
-from vidattr.config.overrides import exists, is_override, is_text, quoted
+from vidattr.config.overrides import is_override
+from vidattr.config.quoting import exists, is_text, quoted
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError, ConfigError
 from vidattr.run.gallery import pictures_of

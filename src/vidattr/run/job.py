@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from vidattr import __version__
-from vidattr.config.experiment import Experiment
-from vidattr.config.identity import EARLIER, described_once, key, run_identity
+from vidattr.config.experiment import Experiment, run_identity
+from vidattr.config.identity import EARLIER, described_once, key
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.run.doubts import Doubts
