@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import toys
-from conftest import ROOT
+from conftest import ROOT, written
 from vidattr.config.compose import build
 from vidattr.evaluate.noise import map_scores
 from vidattr.methods.baselines.center import Center
@@ -152,7 +152,7 @@ WORLDS: dict[str, Callable[[], World]] = {"Flicker": still, "Sanity": learnt, "T
 
 
 def metric_of(name: str) -> Metric:
-    config = OmegaConf.load(ROOT / "configs/metric" / f"{name}.yaml")
+    config = written(ROOT / "configs/metric" / f"{name}.yaml")
     for field in SMALLER.keys() & config.keys():
         config[field] = min(config[field], SMALLER[field])
     return cast(Metric, build(cast(dict[str, Any], OmegaConf.to_container(config)), f"metric={name}"))
