@@ -116,7 +116,7 @@ def contents(folder: Path) -> dict[str, bytes]:
             content = json.dumps(lines).encode()
         elif path.name == "state.safetensors":
             length = int.from_bytes(content[:8], "little")
-            header = re.sub(rb'"seconds\\\\": \\\\"[0-9.]+', b"", content[8 : 8 + length]).rstrip()
+            header = re.sub(rb'seconds\\": \\"[0-9.]+', b"", content[8 : 8 + length]).rstrip()
             content = header + content[8 + length :]
         found[str(path.relative_to(folder))] = content
     return found

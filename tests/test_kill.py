@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import save
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 import kill
@@ -104,7 +106,15 @@ def test_the_comparison_after_a_kill_sees_every_fault_and_forgives_only_who_and_
     write("run/run.json", '{"identity": {"seed": 0}, "made_by": {"date": "today"}}')
     write("run/map", "a")
     write("visual_res/net.csv", "epoch,loss,seconds\n1,0.5,3.0\n")
+    state = tmp_path / "visual_res/state.safetensors"
+
+    def epoch(seconds: str, loss: str) -> None:
+        rows = json.dumps({"rows": [{"loss": loss, "seconds": seconds}]})
+        state.write_bytes(save({"weights": torch.ones(3)}, {"training": rows}))
+
+    epoch("3.0", "0.5")
     wanted = kill.contents(tmp_path)
+    epoch("12.75", "0.5")
     write("run/run.json", '{"identity": {"seed": 0}, "made_by": {"date": "tomorrow"}}')
     write("visual_res/net.csv", "epoch,loss,seconds\n1,0.5,9.9\n")
     assert kill.faults(tmp_path, wanted) == []
@@ -112,5 +122,6 @@ def test_the_comparison_after_a_kill_sees_every_fault_and_forgives_only_who_and_
     write("visual_res/net.csv", "epoch,loss,seconds\n1,0.6,3.0\n")
     write("run/.0a1b2c3d-0123456789abcdef.part", "")
     (tmp_path / "run/map").unlink()
+    epoch("3.0", "0.6")
     assert {text.partition(":")[0] for text in kill.faults(tmp_path, wanted)} == {"left over", "missing", "other bytes"}
-    assert len(kill.faults(tmp_path, wanted)) == 4
+    assert len(kill.faults(tmp_path, wanted)) == 5
