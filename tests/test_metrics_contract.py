@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import toys
-from conftest import ROOT, written
-from vidattr.config.compose import build
+from conftest import ROOT
+from vidattr.config.compose import build, choice
 from vidattr.evaluate.noise import map_scores
 from vidattr.methods.baselines.center import Center
 from vidattr.methods.gradients.gradient import Gradient
@@ -152,7 +152,7 @@ WORLDS: dict[str, Callable[[], World]] = {"Flicker": still, "Sanity": learnt, "T
 
 
 def metric_of(name: str) -> Metric:
-    config = written(ROOT / "configs/metric" / f"{name}.yaml")
+    config = OmegaConf.create(choice("metric", name))
     for field in SMALLER.keys() & config.keys():
         config[field] = min(config[field], SMALLER[field])
     return cast(Metric, build(cast(dict[str, Any], OmegaConf.to_container(config)), f"metric={name}"))
