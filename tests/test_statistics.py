@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from vidattr.evaluate import statistics
+from vidattr.evaluate import resampling, statistics
+from vidattr.evaluate.resampling import ClusterSums, judged
 from vidattr.evaluate.statistics import (
     cluster_band,
     cluster_bootstrap,
     group_means,
     interval,
-    judged,
     mean,
     paired_difference,
 )
@@ -198,7 +198,7 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     values, names = np.random.default_rng(0).random(60), videos(60, 2)
     whole = cluster_bootstrap(values, None, names, seed=4)
     p = paired_difference(values, values[::-1] + 0.1, None, names, seed=4)
-    monkeypatch.setattr(statistics, "_BLOCK", 97)
+    monkeypatch.setattr(resampling, "_BLOCK", 97)
     assert cluster_bootstrap(values, None, names, seed=4) == pytest.approx(whole, rel=1e-12)
     assert paired_difference(values, values[::-1] + 0.1, None, names, seed=4).p == p.p
 
@@ -268,3 +268,49 @@ def test_equal_scores_have_p_1_and_p_is_uniform_without_a_difference() -> None:
     generator = np.random.default_rng(4)
     ps = [paired_difference(generator.normal(size=10), np.zeros(10), None, videos(10, 1), seed=0).p for _ in range(400)]
     assert np.mean(np.array(ps) <= 0.1) == pytest.approx(0.1, abs=0.05)
+
+
+def test_the_bootstrap_of_videos_is_that_of_scipy() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(2)
+    values, groups = rng.random(60), np.repeat(rng.integers(0, 4, 30).astype(str), 2)
+    sums, classes = (ClusterSums.of(values, None, videos(60, 2), each) for each in (None, groups))
+
+    def mean_of(places: np.ndarray, axis: int) -> np.ndarray:
+        return classes.means(np.stack([np.bincount(row, minlength=30) for row in np.atleast_2d(places)]).astype(float))
+
+    plain = stats.bootstrap(
+        (sums.values[:, 0], sums.weights[:, 0]),
+        lambda v, w, axis: v.sum(axis) / w.sum(axis),
+        paired=True,
+        n_resamples=2000,
+        method="percentile",
+        rng=5,
+    )
+    by_class = stats.bootstrap((np.arange(30),), mean_of, n_resamples=2000, method="percentile", rng=5)
+    for theirs, ours in ((plain, None), (by_class, groups)):
+        assert cluster_bootstrap(values, None, videos(60, 2), ours, seed=5) == pytest.approx(
+            tuple(theirs.confidence_interval), rel=1e-12
+        )
+
+
+@pytest.mark.parametrize("clusters", [3, 8, 12])
+def test_the_exact_sign_flip_test_is_the_permutation_test_of_scipy(clusters: int) -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(clusters)
+    a, b, clips = rng.random(2 * clusters), rng.random(2 * clusters) - 0.2, videos(2 * clusters, 2)
+    shares = ClusterSums.of(a - b, None, clips, None).values[:, 0] / (2 * clusters)
+    theirs = stats.permutation_test(
+        (shares,), lambda x, axis: x.sum(axis), permutation_type="samples", n_resamples=10_000, vectorized=True
+    )
+    assert paired_difference(a, b, None, clips, seed=0).p == pytest.approx(theirs.pvalue, rel=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 10), (81, 263), (40, 40)])
+def test_the_score_interval_of_whole_hits_is_the_wilson_interval_of_scipy(hits: int, n: int) -> None:
+    from scipy import stats
+
+    theirs = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert statistics._score_interval(hits / n, n, stats.norm.ppf(0.975)) == pytest.approx(tuple(theirs), abs=1e-12)

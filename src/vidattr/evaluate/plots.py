@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vidattr.evaluate.statistics import Names, cluster_band
+from vidattr.evaluate.resampling import Names
+from vidattr.evaluate.statistics import cluster_band
 from vidattr.writing import write_bytes
 
 _COLOURS = (

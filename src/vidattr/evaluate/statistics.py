@@ -8,14 +8,21 @@ are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
-Names = Sequence[str] | NDArray[np.str_]
+from vidattr.evaluate.resampling import (
+    ClusterSums,
+    Floats,
+    Names,
+    all_signs,
+    judged,
+    numbered,
+    random_signs,
+    resampled,
+)
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -23,7 +30,6 @@ FLIPS = 10_000
 EXACT_UP_TO = 12  # clusters; 2^12 sign patterns are fewer than FLIPS
 FEWEST = 3  # videos, with fewer of which nothing is said about their spread
 FEW = 20  # videos, with fewer of which a bootstrap's percentiles cover too little
-_BLOCK = 2**22  # numbers in the largest temporary array
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,9 @@ class Difference:
     p: float
 
 
-def judged(values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.bool_]:
-    """Tells which clips (N,) enter: those with a finite score and a positive weight."""
-    values = np.asarray(values, dtype=np.float64)
-    return np.asarray(np.isfinite(values) & (_weights(values, weights) > 0))
-
-
 def mean(values: ArrayLike, weights: ArrayLike | None = None, groups: Names | None = None) -> float:
     """Returns the weighted mean of the judged clips or, with groups, the mean over groups of their weighted means."""
-    sums = _Sums.of(values, weights, None, groups)
+    sums = ClusterSums.of(values, weights, None, groups)
     return float(sums.means(np.ones((1, len(sums.values))))[0]) if len(sums.values) else np.nan
 
 
@@ -80,7 +80,7 @@ def interval(
         bounds: The least and the largest possible score; None: there are none.
         wilson: Whether the score interval is used however many clusters there are; needs `bounds`.
     """
-    sums = _Sums.of(values, weights, clusters, groups)
+    sums = ClusterSums.of(values, weights, clusters, groups)
     C = len(sums.values)
     if C >= FEW and not wilson:
         return cluster_bootstrap(values, weights, clusters, groups, seed=seed)
@@ -122,10 +122,10 @@ def cluster_bootstrap(
         seed: Decides the draws.
         draws: Their number; NaN with fewer than `FEWEST` clusters.
     """
-    sums = _Sums.of(values, weights, clusters, groups)
+    sums = ClusterSums.of(values, weights, clusters, groups)
     if len(sums.values) < FEWEST:
         return np.nan, np.nan
-    means = np.concatenate([sums.means(counts) for counts in _resampled(len(sums.values), draws, seed)])
+    means = np.concatenate([sums.means(counts) for counts in resampled(len(sums.values), draws, seed)])
     return _percentiles(means)
 
 
@@ -139,7 +139,7 @@ def quantile(
     """
     v = np.asarray(values, dtype=np.float64)
     keep = judged(v)
-    row, C = _numbered(clusters, keep)
+    row, C = numbered(clusters, keep)
     order = np.argsort(v[keep])
     v, row = v[keep][order], row[order]
     if not len(v):
@@ -147,7 +147,7 @@ def quantile(
     if C < FEWEST:
         return float(np.quantile(v, share)), np.nan, np.nan
     found = []
-    for counts in _resampled(C, draws, seed):
+    for counts in resampled(C, draws, seed):
         upto = counts[:, row].cumsum(1)  # clips of the resample that are not above each value
         place = share * (upto[:, -1:] - 1)
         low, high = (v[(upto <= rank).sum(1)] for rank in (np.floor(place), np.ceil(place)))
@@ -170,14 +170,18 @@ def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = 
     np.add.at(sums, place, curves[keep])
     sizes = np.bincount(place).astype(np.float64)
     means = np.concatenate(
-        [(counts @ sums) / (counts @ sizes)[:, None] for counts in _resampled(len(names), draws, seed)]
+        [(counts @ sums) / (counts @ sizes)[:, None] for counts in resampled(len(names), draws, seed)]
     )
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
 
 def _score_interval(share: float, trials: float, z: float) -> tuple[float, float]:
-    """Returns the ends of {q : (p − q)² ≤ z² q(1 − q)/n} for the share p of hits among n trials (Wilson 1927)."""
+    """Returns the ends of {q : (p − q)² ≤ z² q(1 − q)/n} for the share p of hits among n trials (Wilson 1927).
+
+    `scipy.stats.binomtest` has this interval for whole numbers of hits and a normal z only. Here n is what the variance
+    between videos says, not a whole number, and z is Student's.
+    """
     unit = z**2 / trials
     reach = math.sqrt(unit * share * (1 - share) + unit**2 / 4)
     return (share + unit / 2 - reach) / (1 + unit), (share + unit / 2 + reach) / (1 + unit)
@@ -199,9 +203,13 @@ def paired_difference(
     that of a two-sided sign-flip test: if a and b were exchangeable, the differences of each video could as well have
     had the other sign, all at once. All 2^C sign patterns are tried for C ≤ 12 videos, else 10 000 random ones, where p
     = (1 + #as large) / (1 + 10 000): the pattern that was seen is one of them, and p is never 0.
+
+    `scipy.stats.permutation_test` of the videos' shares gives the same exact p. It takes 2 to 30 times as long (12
+    videos: 9 ms against 0.3 ms; 1000 videos: 0.38 s against 0.12 s), and above 12 videos it doubles the smaller of two
+    one-sided p-values, which is noisier than counting both sides at once.
     """
     values = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    sums = _Sums.of(values, weights, clusters, groups)
+    sums = ClusterSums.of(values, weights, clusters, groups)
     C = len(sums.values)
     if C == 0:
         return Difference(np.nan, np.nan, np.nan, np.nan)
@@ -211,7 +219,7 @@ def paired_difference(
     threshold = abs(shares.sum()) - 1e-12 * np.abs(shares).sum()
     exact = C <= EXACT_UP_TO
     larger, patterns = 0, 0
-    for signs in _all_signs(C) if exact else _random_signs(C, seed):
+    for signs in all_signs(C) if exact else random_signs(C, FLIPS, seed):
         larger += int((np.abs(signs @ shares) >= threshold).sum())
         patterns += len(signs)
     p = larger / patterns if exact else (1 + larger) / (1 + patterns)
@@ -225,81 +233,8 @@ def group_means(values: ArrayLike, weights: ArrayLike | None, groups: Names) -> 
     keep = judged(values, weights)
     if not keep.any():
         return np.empty(0), np.empty(0, np.str_)
-    sums = _Sums.of(values, weights, groups, None)
+    sums = ClusterSums.of(values, weights, groups, None)
     return (sums.values / sums.weights)[:, 0], np.unique(np.asarray(groups)[keep])
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Σ w·v and Σ w of the judged clips, each (C clusters, G groups): all that a mean under resampling needs to know."""
-
-    values: Floats
-    weights: Floats
-
-    @classmethod
-    def of(cls, values: ArrayLike, weights: ArrayLike | None, clusters: Names | None, groups: Names | None) -> _Sums:
-        keep = judged(values, weights)
-        v = np.asarray(values, dtype=np.float64)
-        w = _weights(v, weights)[keep]
-        v = v[keep]
-        row, C = _numbered(clusters, keep)
-        column, G = _numbered(groups, keep)
-        cell = row * G + column
-        return cls(
-            np.bincount(cell, w * v, minlength=C * G).reshape(C, G).astype(np.float64),
-            np.bincount(cell, w, minlength=C * G).reshape(C, G).astype(np.float64),
-        )
-
-    def means(self, counts: Floats) -> Floats:
-        """Returns the mean (D,) over the groups present, each cluster taken as often as counts (D, C) says."""
-        weights = counts @ self.weights
-        present = weights > 0
-        means = np.divide(counts @ self.values, weights, out=np.zeros_like(weights), where=present)
-        return np.asarray(means.sum(1) / present.sum(1))
-
-    def without_one(self) -> Floats:
-        """Returns the mean (C,) without each cluster in turn; a group that only it has is then left out."""
-        weights = self.weights.sum(0) - self.weights
-        present = weights > 1e-12 * self.weights.sum(0)
-        means = np.divide(self.values.sum(0) - self.values, weights, out=np.zeros_like(weights), where=present)
-        return np.asarray(means.sum(1) / present.sum(1))
-
-
-def _weights(values: Floats, weights: ArrayLike | None) -> Floats:
-    return np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
-
-
-def _numbered(names: Names | None, keep: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
-    """Returns the number of each kept name among the sorted distinct ones, and how many these are; None: all alike."""
-    if names is None:
-        return np.zeros(int(keep.sum()), dtype=np.intp), int(keep.any())
-    unique, place = np.unique(np.asarray(names)[keep], return_inverse=True)
-    return place, len(unique)
-
-
-def _blocks(rows: int, columns: int) -> Iterator[int]:
-    """Cuts `rows` into pieces whose arrays (piece, columns) stay small."""
-    step = max(1, _BLOCK // columns)
-    for start in range(0, rows, step):
-        yield min(step, rows - start)
-
-
-def _resampled(clusters: int, draws: int, seed: int) -> Iterator[Floats]:
-    """Yields how often each draw took each cluster, (block, C), in blocks of draws."""
-    generator = np.random.default_rng(seed)
-    for block in _blocks(draws, clusters):
-        picks = generator.integers(clusters, size=(block, clusters)) + clusters * np.arange(block)[:, None]
-        yield np.bincount(picks.ravel(), minlength=block * clusters).reshape(block, clusters).astype(np.float64)
-
-
-def _all_signs(clusters: int) -> Iterator[Floats]:
-    yield np.where(np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1, 1.0, -1.0)
-
-
-def _random_signs(clusters: int, seed: int) -> Iterator[Floats]:
-    generator = np.random.default_rng(seed)
-    for block in _blocks(FLIPS, clusters):
-        yield np.where(generator.integers(2, size=(block, clusters)), 1.0, -1.0)
 
 
 def _percentiles(means: Floats) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vidattr.evaluate import statistics
+from vidattr.evaluate.resampling import Floats, Names, judged
 from vidattr.types import Column
 
 _QUANTILES = {"median": 0.5, "p95": 0.95}
@@ -58,7 +59,7 @@ def summed_up(name: str, group: str, frame: pd.DataFrame, column: Column, seed: 
     if column.score not in frame:
         return Entry(name, group, column.title, math.nan, math.nan, math.nan, 0, 0, 0)
     values = frame[column.score].to_numpy(np.float64)
-    keep = statistics.judged(values, _weights(frame, column))
+    keep = judged(values, _weights(frame, column))
     n = int(keep.sum())
     sample = _sample(frame, values, column)
     value = statistics.mean(sample[0], sample[1], sample[3])
@@ -84,9 +85,7 @@ def compared(entry: Entry, frame: pd.DataFrame, against: pd.DataFrame, column: C
     return replace(entry, difference=d.value, difference_low=d.low, difference_high=d.high, p=d.p)
 
 
-def _sample(
-    frame: pd.DataFrame, values: statistics.Floats, column: Column
-) -> tuple[statistics.Floats, statistics.Floats | None, statistics.Names, statistics.Names | None]:
+def _sample(frame: pd.DataFrame, values: Floats, column: Column) -> tuple[Floats, Floats | None, Names, Names | None]:
     """Returns values, weights, videos and groups as the statistics take them; for a mean over videos, one value a video."""
     weights, videos = _weights(frame, column), _videos(frame)
     if column.by == "video":
@@ -95,7 +94,7 @@ def _sample(
     return values, weights, videos, None if column.by is None else frame[column.by].fillna("").to_numpy(str)
 
 
-def _weights(frame: pd.DataFrame, column: Column) -> statistics.Floats | None:
+def _weights(frame: pd.DataFrame, column: Column) -> Floats | None:
     return None if column.weight is None else frame[column.weight].to_numpy(np.float64)
 
 
