@@ -17,6 +17,7 @@ from conftest import ROOT, Command
 from test_train import VIEW, recipe, run
 from vidattr.api import load_model
 from vidattr.config.compose import experiments
+from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.models.c3d_light import UCF101C3DLight
@@ -29,6 +30,7 @@ from vidattr.training.composed import composed
 from vidattr.training.frames import random_frames
 from vidattr.training.head import last_layer, prepared
 from vidattr.training.recipes import Apart, Head, Layers, Recipe, Schedule, Select, Start
+from vidattr.training.sets import sets_of
 from vidattr.training.split import held_out, video_of, without
 from vidattr.types import Clip
 from vidattr.video.preprocessing import PLACED, Preprocessing, Sampling
@@ -313,3 +315,14 @@ def test_the_command_line_trains_says_where_and_goes_on(vidattr: Command) -> Non
     assert other.code == 2
     assert "recipe.lr: 0.1 now, 0.0003 stored" in other.err
     assert vidattr("list", "recipes").out.count("\n") >= 2 * len(RECIPES) - 1
+
+
+def test_a_split_that_cannot_be_had_keeps_the_datasets_advice_and_says_how_to_do_without(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"dataset\.split=FILE.*~recipe\.test\.split recipe\.select=held_out"
+    ) as caught:
+        sets_of(
+            recipe(train={}, held_out={}, test={"split": str(tmp_path / "no.txt")}),
+            UCF101(str(ROOT / "test_data/ucf101_24")),
+        )
+    assert "no such split file" in str(caught.value)

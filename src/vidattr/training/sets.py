@@ -58,7 +58,7 @@ def split_of(recipe: Recipe, dataset: Dataset | None, part: str) -> Dataset | No
     try:
         changed: Dataset = made(type(dataset), {**plain_fields(dataset), **changes}, f"recipe.{part}")
     except ConfigError as error:
-        raise error.with_remedy(_without(recipe, part)) from error
+        raise error.with_remedy(_remedy(error, recipe, part)) from error
     return changed
 
 
@@ -99,7 +99,7 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
         try:
             test = _index(split, "test", found)
         except ConfigError as error:
-            raise error.with_remedy(_without(recipe, "test")) from error
+            raise error.with_remedy(_remedy(error, recipe, "test")) from error
     if (split := split_of(recipe, dataset, "fit")) is not None:
         found.training = _index(split, "dataset", found)
     for role, name, part in named(recipe):
@@ -146,7 +146,11 @@ def _distinct(clips: Sequence[Clip]) -> None:
         seen.add(clip.id)
 
 
-def _without(recipe: Recipe, part: str) -> str:
+def _remedy(error: ConfigError, recipe: Recipe, part: str) -> str:
+    """Returns what to do about a split that cannot be had: what the dataset says, or to change the split or do without."""
     names = [f"recipe.{part}.{name}" for name in getattr(recipe, part)]
     given, gone = (" ".join(form.format(name) for name in names) for form in ("{}=…", "~{}"))
-    return f"{given}; to do without: {gone}" + (" recipe.select=held_out" if part == "test" else "")
+    own = [error.remedy] if error.remedy else []
+    return "; ".join(
+        [*own, given, f"to do without this split: {gone}" + (" recipe.select=held_out" if part == "test" else "")]
+    )
