@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from test_layout import LAYERS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What the pages in docs/how-to tell the reader to write.
@@ -44,6 +45,13 @@ def test_contributing_names_every_folder_of_the_package() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     folders = {path.parent.name for path in (ROOT / "src" / "vidattr").glob("*/__init__.py")}
     assert {name for name in folders if f"`{name}/`" not in text} == set()
+
+
+def test_the_picture_of_the_layers_is_the_one_that_imports_keep() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (picture,) = [block for block in text.split("```") if "__main__" in block]
+    drawn = [re.split(r"\s{2,}", line.strip())[-1].split(", ") for line in picture.strip().splitlines()]
+    assert drawn[::-1] == LAYERS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
