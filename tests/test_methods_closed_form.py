@@ -304,7 +304,7 @@ def test_grad_cam_at_another_layer_and_at_none() -> None:
         GradCAM(layer="featurs")(model, query)
     with pytest.raises(MethodUndefinedError, match="no convolutional feature layer"):
         GradCAM()(toys.network(toys.Linear()), query)
-    with pytest.raises(ConfigError, match=r"expected: features \(N, c, t, h, w\)"):
+    with pytest.raises(MethodUndefinedError, match=r"expected: features \(N, c, t, h, w\)"):
         GradCAM(layer="fc")(model, query)
 
 
@@ -340,7 +340,7 @@ def test_layer_cam_at_an_early_layer_is_as_fine_as_that_layer() -> None:
     assert LayerCAM(layer="stem.0")(model, query).extras["cam"].shape == (3, 2, 3, 4)
     with pytest.raises(ConfigError, match="unknown layer 'featurs'"):
         LayerCAM(layer="featurs")(model, query)
-    with pytest.raises(ConfigError, match="no convolutional feature layer"):
+    with pytest.raises(MethodUndefinedError, match="no convolutional feature layer"):
         LayerCAM()(toys.network(toys.Linear()), query)
 
 
