@@ -28,7 +28,7 @@ class Dataset(Protocol):
     version: ClassVar[int]
 
     def index(self) -> Index:
-        """Returns the clips found on disk, sorted by id, and the problems; raises ConfigError where the root is missing."""
+        """Returns the clips on disk, sorted by id, and the problems; raises ConfigError where the root is missing."""
 
 
 class ModelConfig(Protocol):
@@ -168,7 +168,7 @@ class RerunMetric(Metric, Protocol):
     """A metric that runs the methods again, under other conditions than those under which the stored maps were made."""
 
     def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
-        """Returns one score per method and clip, (M, N); the M `methods` are those that made the M maps of the batch."""
+        """Returns one score per method and clip, (M, N); the M `methods` made the M maps of the batch."""
 
 
 @runtime_checkable

@@ -138,7 +138,7 @@ def _needs_network(metric: Metric | None) -> bool:
 
 
 def _by_metric(experiments: Sequence[Experiment]) -> Iterable[list[Experiment]]:
-    """Groups the experiments that share dataset, model, settings and metric; groups of one network follow each other."""
+    """Groups experiments that share dataset, model, settings and metric; groups of the same network are neighbours."""
     for group in by_network(experiments):
         tables: dict[str, list[Experiment]] = {}
         for experiment in group:
@@ -152,7 +152,7 @@ def _tables(sheets: Sequence[ScoreSheet]) -> list[list[ScoreSheet]]:
 
 
 def _survey(sheets: Sequence[ScoreSheet]) -> list[Clip]:
-    """Returns the clips of one table, and tells each sheet which of its maps and rows are of these clips as they are now.
+    """Returns the clips of one table, and drops from each sheet the maps and rows of clips that changed since.
 
     A map that is not becomes a line of the sheet's errors. The map of a baseline that no run stored depends on the
     frames and the explained class alone.

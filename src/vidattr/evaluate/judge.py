@@ -65,7 +65,7 @@ def judge(sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoMod
 
 
 def save(sheets: Sequence[ScoreSheet]) -> None:
-    """Writes what was judged so far: first all files of all sheets, then all their names. A kill leaves all or nothing."""
+    """Writes what was judged so far, all files of all sheets before any gets its name: a kill leaves all or nothing."""
     with ExitStack() as names:
         for sheet in sheets:
             if len(sheet.rows) or sheet.outdated or (sheet.failures and not sheet.baseline):

@@ -25,7 +25,7 @@ def judged(values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.bo
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """Σ w·v and Σ w of the judged clips, each (C clusters, G groups): all that a mean under resampling needs to know."""
+    """Σ w·v and Σ w of the judged clips, each (C clusters, G groups): enough for any mean under resampling."""
 
     values: Floats
     weights: Floats

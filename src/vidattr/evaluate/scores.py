@@ -35,20 +35,20 @@ class ScoreSheet:
 
     Attributes:
         experiment: What was judged, and by what.
-        folder: Its run.
+        folder: The folder of its run, or of its network under a `NetworkMetric`.
         rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the
             annotation), the scores, "<reference>/<score>" for what a trivial answer scores, and "matched/<score>" for
             noise as smooth as the map.
         curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
         strips: Clip to the maps that the metric keeps, not yet written.
-        clips: How many clips the dataset has.
-        failures: What went wrong with clips that could not be judged.
-        marks: Clip to what `made_of` and `truth` are of a row that holds; clips without a map that can be judged are
-            not in it.
+        clips: Number of clips in the dataset.
+        failures: Of clips that could not be judged.
+        baseline: Whether it was added to the table although no override names it.
+        marks: Clip to the `made_of` and `truth` that its row must have; without clips that cannot be judged.
         maps: Clips whose map can be judged; of a baseline those that a run stored.
         outdated: Clips whose row was found to be of another map, other frames or another annotation.
         title: Of its row in the table; by default that of the experiment.
-        doubts: What is doubtful about the clips, as the run and this evaluation found it.
+        doubts: What is doubtful about the clips, from the run and from this evaluation.
     """
 
     experiment: Experiment
@@ -72,11 +72,8 @@ class ScoreSheet:
     @property
     def path(self) -> Path:
         """The file of the scores."""
-        return (
-            self.folder.path
-            / "scores"
-            / f"{self.experiment.names['metric']}-{key(scores_identity(self.experiment, self.folder.identity['key_version']))}.csv"
-        )
+        identity = scores_identity(self.experiment, self.folder.identity["key_version"])
+        return self.folder.path / "scores" / f"{self.experiment.names['metric']}-{key(identity)}.csv"
 
     def strip_path(self, clip: str) -> Path:
         """Where the strip of a clip is, or will be."""
@@ -91,15 +88,15 @@ class ScoreSheet:
         return self.marks.keys() - self.judged()
 
     def said(self) -> dict[str, tuple[str, str]]:
-        """Returns clip to `made_of` and `truth`, as the rows say them."""
+        """Returns clip to `made_of` and `truth` of its row."""
         return dict(zip(self.rows["clip"], zip(self.rows["made_of"], self.rows["truth"], strict=True), strict=True))
 
     def expect(self, marks: Mapping[str, tuple[str, str]], gone: Collection[str] = ()) -> None:
-        """Drops what speaks of other maps, frames or annotations than there are now.
+        """Drops rows and curves of other maps, frames or annotations than there are now.
 
         Args:
             marks: Clip to what `made_of` and `truth` have to be.
-            gone: Clips of which no row holds, whatever it says.
+            gone: Clips whose row is dropped in any case.
         """
         self.marks = dict(marks)
         dropped = frozenset(clip for clip, one in self.said().items() if clip in gone or marks.get(clip, one) != one)
@@ -108,7 +105,7 @@ class ScoreSheet:
         self.curves = {name: curve[~curve["clip"].isin(dropped)] for name, curve in self.curves.items()}
 
     def narrow(self) -> None:
-        """Leaves out the rows of clips that were not asked for, or have no map any more: they stay on disk."""
+        """Leaves out the rows of clips outside this experiment, or without a map; they stay on disk."""
         self.rows = self.rows[self.rows["clip"].isin(self.marks)]
         self.curves = {name: curve[curve["clip"].isin(self.marks)] for name, curve in self.curves.items()}
 
@@ -120,14 +117,14 @@ class ScoreSheet:
         have: Sequence[int],
         noise: Mapping[str, Tensor],
     ) -> None:
-        """Adds the rows, curves and strips of some clips; what was there of them is replaced.
+        """Adds the rows, curves and strips of some clips, in place of earlier ones.
 
         Args:
             judged: The clips.
             scores: Of a batch.
             m: Place of this experiment in it.
             have: Place of each clip in it.
-            noise: What the noise that is matched to this cell's maps scores, (N,).
+            noise: Score name to the scores (N,) of noise matched to this experiment's maps.
         """
         clips = [clip for clip, _ in judged]
         rows = pd.DataFrame(
@@ -166,7 +163,7 @@ class ScoreSheet:
         return self.path.with_suffix(".errors.jsonl")
 
     def save(self, names: ExitStack) -> None:
-        """Writes strips, curves and rows, each file whole; the rows last, for what has a row is not judged again.
+        """Writes strips, curves and rows, each file whole; the rows last: a clip with a row is not judged again.
 
         Args:
             names: Gives curves and rows their names when it closes, in the reverse order.
@@ -186,7 +183,10 @@ class ScoreSheet:
 
 
 def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the scores of one experiment beside its maps, also the machine where it does, in the form of a key version."""
+    """Returns what decides the scores of an experiment beside its maps, in the form of a key version.
+
+    Under a `MachineDependent` metric that includes the machine.
+    """
     metric, identity = experiment.metric, metric_identity(experiment, version)
     if draws_of(metric):
         identity["noise_version"] = matched_noise.VERSION
@@ -207,39 +207,40 @@ def read_scores(experiment: Experiment, *, folder: RunFolder | None = None, base
     found = ScoreSheet(experiment, folder or run_folder(experiment), empty, {}, baseline=baseline)
     found.folder.check()
     if found.path.is_file():
-        # An earlier version of a metric may not have had a score: what is there has to be numbers.
+        # An earlier version of a metric may lack a score; the scores that are there have to be numbers.
         columns = experiment.metric.summary() if experiment.metric is not None else ()
         rows = _read(found.path, {name for column in columns for name in (column.score, column.weight) if name})
-        found.rows = rows.assign(
-            **{name: "" for name in _KEYS if name not in rows}
-        )  # an earlier version did not mark its rows
+        # An earlier version did not mark its rows.
+        found.rows = rows.assign(**{name: "" for name in _KEYS if name not in rows})
         for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
             found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
     return found
 
 
 def _read(path: Path, numbers: Collection[str] | None = None) -> pd.DataFrame:
-    """Reads a table of one row a clip; `numbers` are the columns that hold numbers, beside references; None: all but the keys."""
+    """Reads a table of one row per clip.
+
+    Args:
+        path: The CSV file.
+        numbers: The columns that have to hold numbers, beside references; None: all but the keys.
+    """
     try:
         found = pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
         _check(found, numbers)
-    except (
-        Exception
-    ) as error:  # the file is a table that anything may have been done to, and pandas stumbles in any way
+    except Exception as error:  # Anybody may have edited the file, and pandas raises errors of many types.
         reason = str(error) if len(str(error)) <= 300 else f"{str(error)[:300]}…"
         expected = "one row a clip, as `vidattr evaluate` writes them"
         raise ConfigError(
             f"{path} cannot be read: {reason}", expected=expected, remedy="delete it and evaluate again"
         ) from error
     words = {name: found[name].astype(object).where(found[name].notna(), "") for name in _KEYS if name in found}
-    return found.assign(**words)  # a clip without a label has "", not a number that is none
+    return found.assign(**words)  # A clip without a label has "", not NaN.
 
 
 def _check(found: pd.DataFrame, numbers: Collection[str] | None) -> None:
-    """Raises ValueError where a table has no clips, a clip twice, text where numbers have to be, or rows longer than the heading."""
-    if not isinstance(
-        found.index, pd.RangeIndex
-    ):  # pandas takes what is too much for names of rows, and shifts the rest
+    """Raises ValueError where a table has no clips, a clip twice, text for numbers, or rows that are too long."""
+    # pandas takes the first fields of rows that are too long for names of rows, and shifts the others.
+    if not isinstance(found.index, pd.RangeIndex):
         raise ValueError("a row has more fields than the heading")
     if "clip" not in found:
         raise ValueError(f"its columns are {', '.join(map(str, found.columns[:10]))}, and none is clip")

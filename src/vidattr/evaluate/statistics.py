@@ -34,7 +34,7 @@ FEW = 20  # videos, with fewer of which a bootstrap's percentiles cover too litt
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference, its interval and the p-value of "there is none"; NaN where it cannot be said."""
+    """A mean paired difference, its interval and the p-value of "there is none"; NaN where unknown."""
 
     value: float
     low: float
@@ -132,7 +132,9 @@ def cluster_bootstrap(
 def quantile(
     values: ArrayLike, share: float, clusters: Names, *, seed: int, draws: int = DRAWS
 ) -> tuple[float, float, float]:
-    """Returns the `share` quantile (0.5: the median) of the judged clips, linear between order statistics, and its 95 % interval.
+    """Returns the `share` quantile (0.5: the median) of the judged clips and its 95 % interval.
+
+    The quantile is linear between order statistics.
 
     The interval is that of `cluster_bootstrap`, NaN with fewer than `FEWEST` clusters; all is NaN without a judged
     clip.
@@ -156,7 +158,9 @@ def quantile(
 
 
 def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = DRAWS) -> tuple[Floats, Floats]:
-    """Returns the pointwise 95 % interval (S,), (S,) of the mean of curves (N, S), by the rule of `interval` for scores without bounds.
+    """Returns the pointwise 95 % interval (S,), (S,) of the mean of curves (N, S).
+
+    The rule is that of `interval` for scores without bounds.
 
     Curves with a number that is not finite are left out. NaN with fewer than `FEWEST` clusters.
     """

@@ -55,7 +55,7 @@ class Entry:
 
 
 def summed_up(name: str, group: str, frame: pd.DataFrame, column: Column, seed: int) -> Entry:
-    """Returns the mean (or quantile) of one column of a frame of per-clip scores, its interval, and how many clips made it."""
+    """Returns the mean (or quantile) of one column of per-clip scores, its interval, and the number of clips."""
     if column.score not in frame:
         return Entry(name, group, column.title, math.nan, math.nan, math.nan, 0, 0, 0)
     values = frame[column.score].to_numpy(np.float64)
@@ -86,7 +86,7 @@ def compared(entry: Entry, frame: pd.DataFrame, against: pd.DataFrame, column: C
 
 
 def _sample(frame: pd.DataFrame, values: Floats, column: Column) -> tuple[Floats, Floats | None, Names, Names | None]:
-    """Returns values, weights, videos and groups as the statistics take them; for a mean over videos, one value a video."""
+    """Returns values, weights, videos and groups for `statistics`; for a mean over videos, one value per video."""
     weights, videos = _weights(frame, column), _videos(frame)
     if column.by == "video":
         means, names = statistics.group_means(values, weights, videos)

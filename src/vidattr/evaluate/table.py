@@ -1,4 +1,4 @@
-"""Per-clip scores become a table: means, intervals, paired differences; for the terminal, Markdown, LaTeX, CSV and JSON."""
+"""A table of per-clip scores: means, intervals, paired differences; as plain text, Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -59,19 +59,22 @@ class Table:
         if self.baseline is not None:
             against = "the method's own matched noise" if self.baseline == MATCHED else self.baseline
             notes.append(
-                f"Δ: mean paired difference to {against} on the clips that both have. p: two-sided sign-flip test over videos "
-                f"(exact up to {statistics.EXACT_UP_TO} videos, else {statistics.FLIPS} draws), not corrected for many comparisons."
+                f"Δ: mean paired difference to {against} on the clips that both have. "
+                "p: two-sided sign-flip test over videos "
+                f"(exact up to {statistics.EXACT_UP_TO} videos, else {statistics.FLIPS} draws), "
+                "not corrected for many comparisons."
             )
         fewest = min((entry.n_videos for entry in self.entries if entry.n_videos), default=statistics.FEW)
         if fewest < 10:
             notes.append(
-                f"Few videos ({fewest}): the intervals are wide, and a difference that they do not show may well be there."
+                f"Few videos ({fewest}): the intervals are wide, "
+                "and a difference that they do not show may well be there."
                 + (f" Fewer than {statistics.FEWEST} videos have no interval." if fewest < statistics.FEWEST else "")
             )
         return [*notes, *self.remarks]
 
     def _intervals(self) -> str:
-        """Returns by which rules of `statistics.interval` the table's intervals were made; all are over whole videos."""
+        """Returns the rules of `statistics.interval` behind the table's intervals; all are over whole videos."""
         made = {
             (column.interval, column.statistic, entry.n_videos < statistics.FEW)
             for column in self.columns
@@ -134,7 +137,7 @@ class Table:
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
     def csv(self) -> str:
-        """Returns a line per row and column with every number in full; unknown ones are empty, and # starts a comment."""
+        """Returns a line per row and column with all digits; unknown numbers are empty, and # starts a comment."""
         out = io.StringIO()
         out.writelines(f"# {line}\n" for text in (self.caption, *self.notes()) for line in text.splitlines())
         writer = csv.DictWriter(out, [field.name for field in fields(Entry)], lineterminator="\n")
@@ -263,7 +266,7 @@ def _short(number: float) -> str:
 
 
 def _decimals(number: float) -> int:
-    """Returns how many decimals a number is shown with: three up to 10, and one less for each further digit before the point."""
+    """Returns the number of decimals shown: three up to 10, one less for each further digit before the point."""
     return 3 - sum(abs(number) >= bound for bound in (9.9995, 99.995, 999.95))
 
 

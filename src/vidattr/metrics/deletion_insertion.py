@@ -1,4 +1,4 @@
-"""Deletion and insertion: how fast the class goes when the map's best voxels go, and comes when they come.
+"""Deletion and insertion: class probability as the top-ranked voxels are removed or inserted.
 
 Petsiuk, V. et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section 4.3;
 28 steps and the over-all score as Uchiyama et al., WACV 2023, section 4.2, after Zhang et al., "Group-CAM", 2021.
@@ -23,7 +23,7 @@ from vidattr.video.preprocessing import Preprocessing
 
 
 class Order(StrEnum):
-    """`volume`: one ranking of all T·H·W voxels; `per_frame`: one of each frame, every frame losing the same share."""
+    """`volume`: one ranking of all T·H·W voxels; `per_frame`: one per frame, each frame losing the same share."""
 
     volume = auto()
     per_frame = auto()
@@ -58,8 +58,8 @@ class DeletionInsertion:
         order: What is ranked together.
         deletion_fill: What replaces deleted voxels.
         insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`vidattr.video.blur`).
-        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none. Each
-            costs as many passes as the map itself.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
+            Each costs as many passes as the map itself.
     """
 
     version: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""Flicker: how much of a map is somewhere else on the next frame."""
+"""Flicker: the share of a map that changes from one frame to the next."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ class Flicker:
         Σ_t Σ_u |S(t+1, u) − S(t, u)| / Σ_t Σ_u (|S(t, u)| + |S(t+1, u)|)
 
     0: the map stands still. 1: no two frames in a row have a voxel in common, or signs alternate. It is the same for
-        c·S. STEP was
-    made to have less of it than EP-3D (Li et al., WACV 2021, eq. 7 to 9), which the paper shows in pictures and does
-    not measure.
+    c·S. STEP was made to have less of it than EP-3D (Li et al., WACV 2021, eq. 7 to 9); the paper shows this in
+    pictures and does not measure it.
 
-    A map that follows what moves is not 0 either, and one that never moves is no better for it: it is a property, not a
-        merit, to
-    be read beside the pointing games. An empty map is NaN.
+    A map that follows what moves is not 0 either, and one that never moves is not better for it: flicker is a property,
+    not a merit, to be read beside the pointing games. An empty map is NaN.
 
     Matched noise has the map's autocorrelation in time and its values, and with them nearly its flicker; in a few
     frames somewhat more, part of a slow change being lost. A difference says that the map moves in another way than a
     field of its smoothness does.
 
     Attributes:
-        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
     """
 
     version: ClassVar[int] = 1

@@ -42,7 +42,7 @@ class Protocol(StrEnum):
 
 
 class Ties(StrEnum):
-    """Which point a frame with several equal maxima has: each with the same chance, their centroid, the first in raster order."""
+    """The peak of a frame with several equal maxima: each by chance, their centroid, the first in raster order."""
 
     expected = auto()
     centroid = auto()
@@ -79,7 +79,7 @@ class SpatialPointing:
         tolerance_mode: What these pixels are.
         score_unboxed_clips: Whether `step_released` also judges clips without a box on any frame, as the released code
             does. They are NaN by default, because a data set without any annotation looks exactly like this.
-        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
     """
 
     version: ClassVar[int] = 2  # since 2 with the boxes of each clip
@@ -107,8 +107,7 @@ class SpatialPointing:
 
         Returns:
             Per protocol `<protocol>` (the clip's hit rate) and `<protocol>_frames` (its judged frames); as reference
-            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit; and as a
-                note
+            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit; as a note
             `boxes`, by frame, from which `fitted` finds the best constant point.
         """
         maps, truth = batch.maps, batch.truth
@@ -143,7 +142,7 @@ class SpatialPointing:
     def _targets(
         self, boxes: Tensor, last: Tensor, x: Tensor, y: Tensor, side: int
     ) -> dict[Protocol, tuple[Tensor, Tensor]]:
-        """Returns for each protocol which points hit (N, T, h, w), of those at x (w,) and y (h, 1), and which frames are judged (N, T)."""
+        """Returns for each protocol which points x (w,), y (h, 1) hit, (N, T, h, w), and the judged frames (N, T)."""
         boxed = boxes[..., 0].isfinite().any(0)
         disc = _meets(x, y, boxes[..., None, None, :], self._radius(side))
         found = dict.fromkeys(self.protocols, (disc, boxed))
@@ -154,13 +153,15 @@ class SpatialPointing:
         return found
 
     def fitted(self, rows: pd.DataFrame, size: tuple[int, int]) -> Fitted:
-        """Returns what the best constant point scores: per protocol the pixel that, as every frame's peak, has most in the first column.
+        """Returns the scores of the best constant point.
 
-        It is chosen on the very clips that it is judged on. So it is no baseline that was there before them but a
-        bound: no other constant point scores more in that column. Of several it is the first in raster order.
+        That is, per protocol, the pixel that scores most in the first column when it is the peak of every frame.
+
+        It is chosen on the very clips that it is judged on, so it is a bound and no baseline known beforehand: no other
+        constant point scores more in that column. Of several it is the first in raster order.
 
         Args:
-            rows: One row a clip, with its label and the note `boxes`.
+            rows: One row per clip, with its label and the note `boxes`.
             size: (H, W) of the maps.
         """
         boxes, last = _boxes([json.loads(text) for text in rows["boxes"]], torch.device("cpu"))
@@ -183,9 +184,9 @@ class SpatialPointing:
             columns[protocol.value] = _rate(target[..., 0, 0].double(), judged).numpy()
             points.append(f"{protocol} ({column}, {row})")
         remark = (
-            "best point: the pixel (x, y) that, as the peak of every frame, scores most in its protocol's first column: "
-            f"{', '.join(points) or 'no frame has a box'}. It is chosen on the very clips that it is judged on: a bound for constant "
-            "points, not a baseline known beforehand. Its interval takes the choice as given."
+            "best point: the pixel (x, y) that, as the peak of every frame, scores most in its protocol's first "
+            f"column: {', '.join(points) or 'no frame has a box'}. It is chosen on the very clips that it is judged "
+            "on: a bound for constant points, not a baseline known beforehand. Its interval takes the choice as given."
         )
         return Fitted("best point", columns, remark)
 
@@ -210,7 +211,7 @@ def _centres(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _boxes(clips: Sequence[Sequence[Sequence[Box]]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns all boxes (B, N, T, 4), B ≥ 1, absent ones NaN, and the last one of each frame (N, T, 4), absent ones 0."""
+    """Returns all boxes (B, N, T, 4), B ≥ 1, NaN where absent, and the last of each frame (N, T, 4), 0 where absent."""
     most = max(1, *(len(boxes) for clip in clips for boxes in clip))
     every = np.full((most, len(clips), len(clips[0]), 4), np.nan)
     last = np.zeros(every.shape[1:])
@@ -246,7 +247,7 @@ def _centroid(maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _worth(frames: Tensor, groups: NDArray[np.str_] | None) -> Tensor:
-    """Returns by how much a hit of each clip (N,) raises the rate over all judged frames, or the mean rate of groups."""
+    """Returns how much a hit of each clip (N,) adds to the rate over judged frames, or to the mean rate of groups."""
     place = torch.from_numpy(np.unique(np.zeros(len(frames)) if groups is None else groups, return_inverse=True)[1])
     total = torch.zeros(int(place.max()) + 1, dtype=torch.float64).index_add_(0, place, frames.double())
     return torch.where(total > 0, 1 / (total * (total > 0).sum()), 0)[place]

@@ -55,7 +55,7 @@ class TemporalPointing:
             that saturates.
         polarity: Which frames are right: `true`, those of the segment; `released`, all others. (A YAML `true` is a
             boolean.)
-        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
     """
 
     version: ClassVar[int] = 2  # since 2 with mass and auprc

@@ -1,4 +1,4 @@
-"""The minimal preservation ratio: how little of a clip is enough for the network to stay as sure as it was.
+"""The minimal preservation ratio: the smallest share of a clip that keeps the probability of the class.
 
 Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, eq. 3 and table
 2.
@@ -44,9 +44,9 @@ class MinRatio:
         ratios: The grid, rising.
         epsilon: How much probability may be lost; a column each.
         bisection: How often the interval is halved; each time costs another optimisation per clip and ε.
-        correct_only: Whether clips that the network gets wrong are NaN: of what is not seen nothing is enough.
-        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched.noise`); 0: none. Each
-            costs a pass per ratio.
+        correct_only: NaN for misclassified clips: no part of such a clip gives the class its probability.
+        noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
+            Each costs a pass per ratio.
     """
 
     version: ClassVar[int] = 2
@@ -135,7 +135,7 @@ class MinRatio:
         return share, high
 
     def summary(self) -> tuple[Column, ...]:
-        """Returns the mean minimal ratio of each ε, with the mask's own ratio beside it, and the probability of the whole clip."""
+        """Returns the mean minimal ratio of each ε, beside it the mask's own, and the probability of the whole clip."""
         columns: list[Column] = []
         for one in self.epsilon:
             columns += [
@@ -159,7 +159,7 @@ class _Keeper:
             self._blurred = blur(query.frames, WIDEST)
 
     def __call__(self, ratios: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns Φ (N, A) float64 of the target for the ratios (N, A), and the shares (N, A) of the visible frames that are kept."""
+        """Returns Φ (N, A) float64 of the target for ratios (N, A), and the kept shares (N, A) of visible frames."""
         query, (N, A) = self._query, ratios.shape
         clip = torch.arange(N * A, device=ratios.device) // A
         if isinstance(self._method, RatioMethod):

@@ -1,4 +1,4 @@
-"""Sanity check: does a map change when the network forgets what it has learnt?
+"""Sanity check: does a map change when the weights of the network are randomised?
 
 Adebayo, J. et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3.1, cascading randomisation; on videos as
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
@@ -27,16 +27,16 @@ _UNCHANGED = "unchanged"
 class Sanity:
     """Explains each clip again with a network that is randomised part by part, and compares with the stored map.
 
-    1. The network's parts, from the head to the stem (`_cascade.stages`), get new weights one after the other, those
-       above staying random (`_cascade.randomise`).
+    1. The network's parts, from the head to the stem (`randomise.stages`), get new weights one after the other, those
+       above staying random (`randomise.randomise`).
     2. After each part every method explains the same class of the same clips again. What methods know of the frames
        alone (optical flow, tubes) is computed once for all parts.
     3. Each map is compared with the stored one. A method passes if the similarity falls, and ends low: maps that stay
-       alike do not show what the network has learnt. `random` and `center`, which never ask the network, stay at 1:
-       that is what the check catches.
+       alike do not show what the network has learnt. `random` and `center`, which do not depend on the network,
+       stay at 1: the check has to show it.
 
     Point 0 of each curve is the network as it is: 1 up to rounding, unless the stored map was made by something else.
-    A map without contrast is like nothing, and NaN: an untrained network may say nearly the same of every clip.
+    A map without contrast is NaN: an untrained network may give nearly the same answer to every clip.
 
     Unlike the paper, whose networks start out as their authors' code has them, running statistics of normalisation
     layers are kept: nothing is trained in between, and without them activations explode or vanish. Unlike the paper,
@@ -97,7 +97,7 @@ class Sanity:
         return Scores(columns, curves, points=(_UNCHANGED, *(stage.name for stage in cascade)), strip=strip)
 
     def summary(self) -> tuple[Column, ...]:
-        """Returns each similarity after everything is randomised, and of the first one the median and that of the unchanged network."""
+        """Returns each similarity after all parts are randomised; of the first also two more columns."""
         first = self.similarities[0]
         return (
             Column(f"Unchanged: {first}", score=f"{first}_unchanged"),

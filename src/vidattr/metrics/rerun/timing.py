@@ -1,4 +1,4 @@
-"""How long a map takes, and where the time goes.
+"""The time that a map takes, and its parts.
 
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
 sensitivity analysis", WACV 2023, table V.
@@ -30,10 +30,9 @@ _MIB = 2**20
 class Timing:
     """Runs every method again on each clip by itself and takes the time, in milliseconds.
 
-    The clock starts with the frames on the device, as the network takes them, and stops with the map on the device:
-        decoding,
-    transfers and pictures do not count. Nothing is known of the frames from before, so that optical flow is computed in
-    every run. The device's queue is emptied before a time is read.
+    The clock starts with the normalised frames on the device and stops with the map on the device: decoding, transfers
+    and pictures do not count. Each run gets a query without stored results, so it computes optical flow again. The
+    device's queue is emptied before a time is read.
 
     Of a method's runs on a clip the one with the median total counts, with its parts: `flow`, `masks` (tubes, occluded
     clips), `network` (forward and backward passes) and `assembly`, which is all the rest. Methods take turns, so that a
@@ -103,7 +102,7 @@ class Timing:
         return Scores(dict(zip(_SCORES, scores, strict=True)))
 
     def summary(self) -> tuple[Column, ...]:
-        """Returns mean, median and 95 % point of the total, the means of its parts, memory on a GPU, and clips a second."""
+        """Returns mean, median and 95 % point of the total, the means of its parts, GPU memory, clips per second."""
         parts = (Column(f"{part}, ms".capitalize(), score=part, better="lower") for part in (*_NAMED, "assembly"))
         return (
             Column("Total, ms", score="total", better="lower"),

@@ -1,4 +1,4 @@
-"""Noise that is as smooth as a map: what a metric gives for smoothness alone.
+"""Noise that is as smooth as a map: it measures how much of a metric's score smoothness alone explains.
 
 Raw noise is no fair opponent of a smooth map. Voxels inserted in whole patches bring a class back sooner than scattered
 ones, whatever the patches show, and a smoothing that sees zeros beyond the border moves every peak to the centre.
@@ -20,11 +20,8 @@ from vidattr.seeds import seed_for
 
 VERSION = 1  # of the noise: raise it when the numbers of a seed change
 _KNOTS, _NODES = 25, 96  # of h: correlations, and Gaussian numbers for each
-_SWEEPS, _HALVINGS, _DAMPING = (
-    3,
-    30,
-    (1e-4, 1e5),
-)  # of the search for λ: over the axes, of an interval, and that interval
+# Of the search for λ: sweeps over the axes, halvings of an interval, and that interval.
+_SWEEPS, _HALVINGS, _DAMPING = 3, 30, (1e-4, 1e5)
 
 Smoothing = Callable[[Tensor], Tensor]
 
@@ -44,7 +41,7 @@ def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing |
     Theiler et al.,
        Physica D 1992): the share of zeros, the ties and the skewness are the map's own.
 
-    Of a method that smooths its own maps (`types.Smoothed`), the spatial part is not estimated but known: P is that of
+    Of a method that smooths its own maps (`protocols.Smoothed`), the spatial part is known, not estimated: P is that of
     time only, g is turned into uniform noise in [0, 1) by Φ, and goes through the method's own smoothing, with its own
     border, before step 4.
 
@@ -89,7 +86,13 @@ def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing |
 
 
 def _amplitude(maps: Tensor, order: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Returns √S on the frequencies of `axes`, of a field of variance 1; 0 of a constant map. `order` (N, V) sorts the maps."""
+    """Returns √S on the frequencies of `axes`, of a field of variance 1; 0 for a constant map.
+
+    Args:
+        maps: (N, T, H, W).
+        order: (N, V), which sorts the voxels of each map.
+        axes: Those along which the field is periodic.
+    """
     z = torch.special.ndtri(ranks(maps.flatten(1)).add_(0.5).div_(maps[0].numel()))
     z = z - z.mean(1, keepdim=True)
     left = _left(z.gather(1, order))
@@ -130,7 +133,7 @@ def _lag_one(line: Tensor, cosine: Tensor) -> Tensor:
 
 
 def _damped(line: Tensor, cosine: Tensor, wanted: Tensor) -> Tensor:
-    """Returns the damping exp(−λ(1 − cos ω)) (N, K), λ ≥ 0, with which lag 1 has the correlation `wanted` (N,), or at least that."""
+    """Returns the damping exp(−λ(1 − cos ω)) (N, K), λ ≥ 0, that gives lag 1 at least the correlation `wanted` (N,)."""
     low, high = torch.full_like(wanted, math.log(_DAMPING[0])), torch.full_like(wanted, math.log(_DAMPING[1]))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -144,7 +147,7 @@ def _decay(logarithm: Tensor, cosine: Tensor) -> Tensor:
 
 
 def _period(axis: int, length: int) -> int:
-    """Returns the length of an axis with its mirror image: in time, where every frame counts, without its ends twice."""
+    """Returns the length of an axis with its mirror image; in time the first and last frame are not repeated."""
     return max(1, 2 * length - 2) if axis == 1 else 2 * length
 
 
@@ -161,7 +164,7 @@ def _inverse(spectrum: Tensor, size: Sequence[int], axes: Sequence[int]) -> Tens
 
 
 def _left(z: Tensor) -> Tensor:
-    """Returns h (N, R) of the sorted values z (N, V): what is left of each of the R correlations of `_pairs` between two Gaussian numbers.
+    """Returns h (N, R) of the sorted values z (N, V): the correlation that remains of each of the R in `_pairs`.
 
     h(ρ) = E f(x) f(y) / E f(x)², f giving a number the value in z that has its rank.
     """
@@ -174,7 +177,7 @@ def _left(z: Tensor) -> Tensor:
 
 @functools.cache
 def _pairs() -> tuple[Tensor, Tensor]:
-    """Returns correlations (R,) from 0 to 1, and as shares of 1 the ranks (1 + R, P) of x, and of y for each correlation with x."""
+    """Returns correlations (R,) from 0 to 1, and the relative ranks (1 + R, P) of x and of y for each correlation."""
     correlations = torch.linspace(0, math.pi / 2, _KNOTS, dtype=torch.float64).sin()
     points = torch.special.ndtri((torch.arange(_NODES, dtype=torch.float64) + 0.5) / _NODES)
     x, other = (each.flatten() for each in torch.meshgrid(points, points, indexing="ij"))

@@ -18,7 +18,7 @@ from vidattr.seeds import seed_for
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a network: its name, and the names of its layers, that is of the modules that own parameters themselves."""
+    """One part of a network: its name, and the names of its layers (the modules that own parameters themselves)."""
 
     name: str
     layers: tuple[str, ...]
@@ -84,8 +84,7 @@ def restored(module: nn.Module) -> Iterator[None]:
 def randomise(module: nn.Module, stage: Stage, seed: int) -> None:
     """Initialises the layers of one stage anew, in place, each from a stream of its own: `seed` and the layer's name.
 
-    Convolutions: normal, by Kaiming's rule for the fan-out, without bias, as ResNets have it. Normalisation layers:
-        weight 1,
+    Convolutions: normal, by Kaiming's rule for the fan-out, with bias 0, as in ResNets. Normalisation layers: weight 1,
     bias 0, and their running statistics stay: without them the activations of an untrained network in eval mode explode
     or die. Other layers: their own `reset_parameters`. Parameters of which nobody knows how they began (a position
     embedding, a packed projection): their own values in random order.

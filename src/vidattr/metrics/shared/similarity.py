@@ -1,4 +1,4 @@
-"""How alike two maps of the same clip are: rank correlation, structural similarity, correlation of oriented gradients."""
+"""Similarity of two maps of the same clip: rank correlation, SSIM, correlation of oriented gradients."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ class Similarity(StrEnum):
 def similarity(kind: Similarity, a: Tensor, b: Tensor) -> Tensor:
     """Returns how alike the maps of each clip are, 1 being equal up to what `kind` does not see.
 
-    A map without contrast, or one that is not finite, is like nothing and unlike nothing: NaN. (A network that says the
-        same
-    of every clip gives zero maps, and two zero maps would otherwise count as perfectly alike.)
+    NaN for a map without contrast or one that is not finite. (A network with the same answer to every clip gives zero
+    maps, and two zero maps would otherwise count as equal.)
 
     Args:
         kind: What is compared.
@@ -71,7 +70,7 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the rank correlation (N,) over all voxels of two clips' maps (N, T, H, W), with average ranks for ties."""
+    """Returns the rank correlation (N,) over all voxels of maps (N, T, H, W), with average ranks for ties."""
     return pearson(ranks(a.flatten(1)), ranks(b.flatten(1)))
 
 
@@ -99,7 +98,9 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def hog_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the correlation (N,) of the HOG features of all frames of maps (N, T, H, W), each scaled to 0…1 over its clip.
+    """Returns the correlation (N,) of the HOG features of all frames of maps (N, T, H, W).
+
+    Each map is scaled to 0…1 over its clip.
 
     Cells are 16 × 16 pixels, as in Adebayo et al., and smaller in frames that would have fewer than four of them on a
     side.
