@@ -13,16 +13,15 @@ from vidattr.datasets.shared.epic import Epic, Numbers
 class EpicObject(Epic):
     """EPIC-KITCHENS-55 (Damen et al., ECCV 2018), classes = nouns, as in Li et al., WACV 2021, section 4.1.
 
-    `root` holds, at any depth, `P01_01.MP4` (as in `videos/train/P01`), folders of frames
+    `root` holds, at any depth, videos `P01_01.MP4` (as in `videos/train/P01`), folders of frames
     `P01_01/frame_0000000001.jpg`, tar files `P01_01.tar` of the same frames (as in `rgb/train/P01`), which are read in
     place, or published cut-outs `<noun>-<verb>-<video>_<segment>/000000001.png`. Frame numbers are those of the
     annotation, at 60 frames a second; in a video of another rate the frame that is shown at the same time is taken.
-    Boxes exist on every 30th frame, and lie on the frames within `box_tolerance` of it. One of the segment's own noun
-    is a box of the class.
+    Every 30th frame can have boxes of the segment's own noun; a frame within `box_tolerance` of it gets them too.
 
-    The list of segments is a file, or is made by rule from the official labels: valid segments have at least
-    `min_frames` frames and a box of their noun; of them the `top` most frequent nouns; of each noun a seeded draw for
-    the test split.
+    The list of segments is read from a file, or made by rule from the official labels: valid segments have at least
+    `min_frames` frames and a box of their noun; the `top` most frequent nouns of these are kept; of each noun, segments
+    are drawn for the test split.
 
     Attributes:
         root: The folder.

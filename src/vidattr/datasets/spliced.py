@@ -35,10 +35,10 @@ class Spliced:
     * `other_class`: the whole clip and a whole clip of another class, on a side that is drawn. A network that takes its
       frames evenly from the joined clip gets them from both in proportion to their lengths (Li et al., "Spatio-temporal
       perturbations for video attribution", TCSVT 2021). The cut between the two shows.
-    * `same_video`: no cut. Of a clip that shows its class in a part of the video only (UCF101-24's tubes): as many
-      frames of this part, next to its beginning or to its end, as frames of the rest of the video on that side, at
-      most as many as there are of both. Clips that show their class all the time, or whose segment is not known, are
-      left out.
+    * `same_video`: a window of the clip's own video, without a cut, half of which shows the class. It lies around the
+      beginning or the end of the clip's segment (UCF101-24's tubes); each half is as long as the shorter of the segment
+      and the rest of the video on that side. Clips that show their class all the time, or whose segment is not known,
+      are left out.
 
     Which clips are joined, and how, depends on the seed and the clips on disk; each map stores what it was made of.
 
