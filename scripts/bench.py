@@ -32,6 +32,7 @@ from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
+from vidattr.process import prepare
 from vidattr.protocols import MapBatch
 from vidattr.run import runner
 from vidattr.types import Query, Truth
@@ -316,7 +317,7 @@ def light() -> VideoModel:
     view = compose.part("model", "ucf101_r2plus1d_light", {"input": {"size": [112, 112]}}).input
     classes = tuple(f"class {k}" for k in range(101))
     network = VideoModel(R2Plus1DLight(101), view, classes, layer="conv3", memory_format=torch.channels_last_3d)
-    return Runtime(max_batch=4).resident(network)
+    return network.run_with(Runtime(max_batch=4))
 
 
 def main() -> None:
@@ -328,6 +329,7 @@ def main() -> None:
         "--only", nargs="+", choices=[*GROUPS, "run"], default=[*GROUPS, "run"], help="which groups of pairs"
     )
     arguments = parser.parse_args()
+    prepare()
     rows: list[Row] = []
     for row in measured(arguments.only, arguments.rounds):
         rows.append(row)

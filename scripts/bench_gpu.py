@@ -27,7 +27,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,8 +44,10 @@ from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.models.network.network import VideoModel
+from vidattr.models.network.precision import held
 from vidattr.models.speed.memory import within_memory
 from vidattr.models.timesformer import TimeSformer, network_of
+from vidattr.process import prepare
 from vidattr.protocols import MapBatch, Method
 from vidattr.types import Query, Truth
 
@@ -149,6 +151,7 @@ class Bench:
         self.found: dict[str, Any] = {"command": sys.argv[1:], "sections": {}, "failed": {}}
         self.peak: dict[str, float] = {}  # measured operations a second of a matrix product, by precision
         self.networks: dict[str, VideoModel] = {}
+        self.held = ExitStack()
 
     def save(self) -> None:
         """Writes what there is, whole or not at all."""
@@ -214,9 +217,14 @@ class Bench:
             fields: Row = {"input": SMALL} if name == "tiny" else {"weights": "random"}
             model = compose.part("model", "tiny_r2plus1d" if name == "tiny" else name, fields)
             self.networks[name] = model.load()
-        return Runtime(device=Device(self.device.type), max_batch=batch, precision=precision).resident(
-            self.networks[name]
-        )
+        runtime = Runtime(device=Device(self.device.type), max_batch=batch, precision=precision)
+        return self.hold(self.networks[name].run_with(runtime))
+
+    def hold(self, network: VideoModel) -> VideoModel:
+        """Holds torch's number formats at the precision of a network, until the next one is held."""
+        self.held.close()
+        self.held.enter_context(network.arithmetic())
+        return network
 
     # -- sections, in their order ------------------------------------------------------------------------------------
 
@@ -262,7 +270,7 @@ class Bench:
             if self.cuda
             else (Precision.float32, Precision.bfloat16)
         ):
-            network = Runtime(device=Device(self.device.type), precision=precision).resident(make())
+            network = self.hold(make().run_with(Runtime(device=Device(self.device.type), precision=precision)))
             found = method(network, on(self.device, clips)).map.double().cpu()
             row[precision.value] = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
             row[f"{precision.value}_rank"] = spearman(found, wanted)
@@ -280,10 +288,10 @@ class Bench:
         n = 128 if self.tiny else 8192
         for precision in Precision:
             dtype = torch.bfloat16 if precision is Precision.bfloat16 else torch.float32
-            torch.set_float32_matmul_precision("high" if precision is Precision.tf32 else "highest")
             a, b = (torch.randn(n, n, device=self.device).to(dtype) for _ in range(2))
-            milliseconds = self.clock(lambda a=a, b=b: a @ b, 0.3)["ms"]  # type: ignore[misc]
-            self.peak[precision.value] = 2 * n**3 / (milliseconds / 1e3)
+            with held(precision, self.device.type):
+                seconds = self.clock(lambda a=a, b=b: a @ b, 0.3)["ms"] / 1e3  # type: ignore[misc]
+            self.peak[precision.value] = 2 * n**3 / seconds
             yield {"matmul": precision.value, "n": n, "tflop_per_s": self.peak[precision.value] / 1e12}
 
     def bare(self) -> Iterator[Row]:
@@ -627,6 +635,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="bfloat16 only, one round of each")
     parser.add_argument("--tiny", action="store_true", help="a tiny network: whether this script works, not how fast")
     arguments = parser.parse_args()
+    prepare()
     seconds = arguments.seconds or (85 if arguments.quick else 330)
     try:
         bench = Bench(arguments.device, arguments.out, seconds, quick=arguments.quick, tiny=arguments.tiny)

@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -33,13 +32,13 @@ from small_networks import (
     METHODS,
     RECURRENT,
     SMALL,
-    WITH_FILE,
     Small,
     clip_size,
     query,
     refusal,
     untrained_network,
 )
+from vidattr.config.runtime import Precision
 from vidattr.models.network.network import VideoModel
 from vidattr.video.preprocessing import Preprocessing
 
@@ -100,7 +99,7 @@ PUBLISHED = {
 def sized(name: str, of: Preprocessing | None = None) -> tuple[VideoModel, float, float]:
     """Returns a network without storage, its millions of parameters, and the GMAC of one clip, at the config's size or another."""
     view = {} if of is None else {"frames": of.frames, "size": of.size}
-    with nullcontext() if name in WITH_FILE else torch.device("meta"):
+    with torch.device("meta"):
         network = untrained_network(name, **view)
     network.module.to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -195,8 +194,11 @@ def halved(network: VideoModel, clip: Tensor) -> tuple[float, float]:
     """Returns what bfloat16 changes: the largest difference of a logit, in shares of the largest, and the cosine to float32's."""
     with torch.no_grad():
         exact = network(clip)
-        with torch.autocast(clip.device.type, dtype=torch.bfloat16):
-            rough = network(clip).float()
+        network.precision = Precision.bfloat16
+        try:
+            rough = network(clip)
+        finally:
+            network.precision = Precision.float32
     cosine = cosine_similarity(exact - exact.mean(), rough - rough.mean())
     return float((rough - exact).abs().max() / exact.abs().max()), float(cosine)
 

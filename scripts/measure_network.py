@@ -18,6 +18,7 @@ from torch import Tensor
 from small_networks import clip_size, query, untrained_network
 from vidattr.config.runtime import Runtime
 from vidattr.models.network.network import VideoModel
+from vidattr.process import prepare
 
 HEADING = ["model", "clip", "device", "forward, s", "peak, GiB", "forward and input gradient, s", "peak, GiB"]
 ROUNDS = 3
@@ -31,7 +32,7 @@ def device() -> str:
 
 def measure(name: str) -> list[str]:
     """Returns the row of a network, held as a run holds it."""
-    network = Runtime(max_batch=1).resident(untrained_network(name))
+    network = untrained_network(name).run_with(Runtime(max_batch=1))
     clip = query(network).frames.to(network.device)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # to load it took more than to hold it
@@ -58,7 +59,8 @@ def _forward(network: VideoModel, clip: Tensor) -> None:
 
 def _gradient(network: VideoModel, clip: Tensor) -> None:
     frames = clip.clone().requires_grad_()
-    torch.autograd.grad(network(frames)[:, 0].sum(), frames)
+    with network.arithmetic():
+        torch.autograd.grad(network(frames)[:, 0].sum(), frames)
 
 
 def _seconds(work: Callable[[VideoModel, Tensor], None], network: VideoModel, clip: Tensor) -> float:
@@ -70,4 +72,5 @@ def _seconds(work: Callable[[VideoModel, Tensor], None], network: VideoModel, cl
 
 
 if __name__ == "__main__":
+    prepare()
     print(json.dumps(measure(sys.argv[1])))

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from vidattr.config.building import build
 from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models import huggingface, timesformer
-from vidattr.models.c3d_light import C3DLight
-from vidattr.models.lrcn import LRCN
 from vidattr.models.network.network import VideoModel
-from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.torchvision_video import unfold_mvit
-from vidattr.models.weights.checkpoint import anonymous, untrained
+from vidattr.models.weights.class_names import anonymous
+from vidattr.models.weights.filling import untrained
 from vidattr.protocols import Method
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
@@ -35,13 +31,6 @@ METHODS = [
     path.stem for path in sorted((CONFIGS / "method").glob("*.yaml")) if not path.stem.endswith(("_demo", "_tcsvt"))
 ]
 """Of a class all variants but the profiles of released code, which differ in numbers only."""
-
-
-WITH_FILE: dict[str, Callable[[], nn.Module]] = {  # models that take no weights=random
-    "ucf101_r2plus1d_light": lambda: R2Plus1DLight(101),
-    "ucf101_c3d_light": lambda: C3DLight(101),
-    "ucf50_lrcn": lambda: LRCN(5),
-}
 
 
 @dataclass(frozen=True)
@@ -67,14 +56,8 @@ def config(role: str, name: str, **fields: Any) -> Any:
 
 def untrained_network(name: str, **view: Any) -> VideoModel:
     """Returns a model of `configs/model` with random weights, with some of its `input` changed."""
-    if name not in WITH_FILE:
-        network: VideoModel = config("model", name, weights="random", input=view).load()
-        return network
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights.pth"
-        torch.save(untrained(WITH_FILE[name]).state_dict(), weights)
-        stored: VideoModel = config("model", name, weights=str(weights), input=view).load()
-        return stored
+    network: VideoModel = config("model", name, weights="random", input=view).load()
+    return network
 
 
 def _small(name: str, frames: int, side: int, *like: str) -> Small:
@@ -157,8 +140,50 @@ ATTENTIVE = {
     "swin3d_t": _small("swin3d_t", 4, 32),
     **{f"hf: {kind}": Small(partial(_transformers, kind), ("hf",)) for kind in _TRANSFORMERS},
 }
+
+
+def _add_missing() -> None:
+    """Adds every model of `configs/model` that no table names: to the only kind of its class, or as a kind of its own."""
+    tables = (CONVOLUTIONAL, RECURRENT, ATTENTIVE)
+    named = {other for table in tables for small in table.values() for other in small.stands_for}
+    for path in sorted((CONFIGS / "model").glob("*.yaml")):
+        if path.stem in named or path.stem == "custom":  # whatever the user's builder returns
+            continue
+        of_class = type(config("model", path.stem))
+        kinds = [
+            (table, kind)
+            for table in tables
+            for kind in table
+            if not kind.startswith("hf: ") and type(config("model", kind)) is of_class
+        ]
+        if len(kinds) == 1:
+            table, kind = kinds[0]
+            table[kind] = dataclasses.replace(table[kind], stands_for=(*table[kind].stands_for, path.stem))
+        else:
+            CONVOLUTIONAL[path.stem] = Small(partial(smallest, path.stem), (path.stem,))
+
+
+def smallest(name: str) -> VideoModel:
+    """Returns an untrained network at the smallest of some sizes that it takes, or at its own size."""
+    for frames, side in ((4, 32), (4, 40), (8, 40), (8, 64), (16, 64), (16, 112)):
+        try:
+            network = untrained_network(name, frames=frames, size=[side, side])
+            network(torch.zeros(1, 3, frames, side, side))
+        except Exception:  # whatever a network does with a clip that is too small for it
+            continue
+        return network
+    return untrained_network(name)
+
+
+_add_missing()
 SMALL = CONVOLUTIONAL | RECURRENT | ATTENTIVE
-"""By the name of the smallest model of each kind."""
+"""Every kind of network, by the name of the smallest model of the kind."""
+
+
+@cache
+def small_network(name: str) -> VideoModel:
+    """Returns the network of a kind, built once: nobody may change it."""
+    return SMALL[name].make()
 
 
 def query(network: VideoModel) -> Query:

@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vidattr.errors import ConfigError
-from vidattr.models.weights.checkpoint import Checkpoint, fill, head_size, located, read
+from vidattr.models.weights.checkpoint import Checkpoint, read
+from vidattr.models.weights.filling import fill, head_size
+from vidattr.models.weights.loading import located
 
 
 def small(classes: int = 3) -> nn.Module:

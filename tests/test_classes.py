@@ -90,7 +90,7 @@ def test_names_are_read_from_text_and_from_the_tables_of_epic_kitchens(tmp_path:
         (
             "gap.csv",
             "noun_id,class_key\n0,tap\n2,pan\n",
-            r"numbers its classes otherwise: 2 of them, from 0 to 2, and 1 is not",
+            r"does not number its classes one by one: 2 of them, from 0 to 2, and 1 is missing",
         ),
         ("empty.csv", "", r"has the columns \(none\)"),
         ("few.txt", "ant\n", r"names 1 classes\n.*2 names"),
@@ -167,8 +167,8 @@ def test_labels_of_a_training_table_are_numbered_by_first_appearance(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("gaps.txt", "2 Biking\n7 Diving\n", "numbers its classes otherwise"),
-        ("twice.txt", "1 Biking\n1 Diving\n", "numbers its classes otherwise"),
+        ("gaps.txt", "2 Biking\n7 Diving\n", "does not number its classes one by one"),
+        ("twice.txt", "1 Biking\n1 Diving\n", "does not number its classes one by one"),
         ("deep.json", "[" * 100_000, "cannot be read"),
         ("words.json", "{no json", "cannot be read"),
         ("numbers.json", "[1, 2]", "holds neither names"),

@@ -96,5 +96,5 @@ def test_a_network_that_looks_at_its_input_is_left_as_it_is() -> None:
 
 
 def test_a_resident_network_is_folded() -> None:
-    model: VideoModel = Runtime(device=Device.cpu).resident(toys.network(Residual()))
+    model: VideoModel = toys.network(Residual()).run_with(Runtime(device=Device.cpu))
     assert isinstance(model.runs.bn1, nn.Identity)

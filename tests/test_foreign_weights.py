@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from vidattr.errors import ConfigError
-from vidattr.models.weights.checkpoint import Checkpoint, fill, read
+from vidattr.models.weights.checkpoint import Checkpoint, read
+from vidattr.models.weights.filling import fill
 
 
 def script(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,8 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
+from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.run import batches
 
@@ -23,19 +24,18 @@ import resource, sys
 from pathlib import Path
 import torch
 from vidattr import cli
-from vidattr.config import runtime
-from vidattr.run import runner
+from vidattr.models.network.network import VideoModel
 import vidattr.run.dry_run, vidattr.render.pictures, av
-real, room = runtime.Runtime.resident, int(sys.argv[1]) * 2**20
-def resident(self, network):
-    found = real(self, network)
+real, room = VideoModel.run_with, int(sys.argv[1]) * 2**20
+def run_with(network, runtime):
+    found = real(network, runtime)
     # One clip goes through first: what threads and primitives reserve differs from machine to machine and is not at stake.
     frames = torch.zeros(1, 3, network.view.frames, *network.view.size, requires_grad=True)
     network(frames).sum().backward()
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
     resource.setrlimit(resource.RLIMIT_AS, (int(peak.split()[1]) * 1024 + room,) * 2)  # what `ulimit -v` sets
     return found
-runtime.Runtime.resident = resident
+VideoModel.run_with = run_with
 sys.argv = ["vidattr", *sys.argv[2:]]
 cli.main()
 """
@@ -89,7 +89,7 @@ def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path) -> None:
 def test_every_way_to_say_that_memory_ran_out_is_understood(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network, seen = SimpleNamespace(max_batch=8), []
+    network, seen = SimpleNamespace(max_batch=8, arithmetic=nullcontext), []
 
     def work() -> int:
         seen.append(network.max_batch)
@@ -113,7 +113,7 @@ def test_every_way_to_say_that_memory_ran_out_is_understood(
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert not out_of_memory(error)
     with pytest.raises(type(error)):
-        within_memory(SimpleNamespace(max_batch=8), lambda: (_ for _ in ()).throw(error))
+        within_memory(SimpleNamespace(max_batch=8, arithmetic=nullcontext), lambda: (_ for _ in ()).throw(error))
 
 
 def test_without_room_for_a_thread_the_work_is_done_here() -> None:
@@ -131,7 +131,7 @@ def test_memory_that_runs_out_elsewhere_is_a_user_error(vidattr: Command, monkey
     def full(*_: object) -> None:
         raise MemoryError("no room for weights")
 
-    monkeypatch.setattr(Runtime, "resident", full)
+    monkeypatch.setattr(VideoModel, "run_with", full)
     found = vidattr("run", "dataset.clips=2", "--quiet")
     assert found.code == 1
     assert "error: out of memory: no room for weights" in found.err

@@ -21,7 +21,6 @@ from vidattr.errors import ConfigError
 from vidattr.models.c3d_light import C3DLight, UCF101C3DLight
 from vidattr.models.custom import Custom
 from vidattr.models.lrcn import UCF50LRCN
-from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight, UCF101R2Plus1DLight
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
@@ -291,33 +290,6 @@ def test_the_cnn_lstm_sees_bgr_and_one_size_only() -> None:
     assert view.normalise(red).flatten().tolist() == [0, 0, 1]
     with pytest.raises(ConfigError, match=r"size=\[112, 112\]\n.*\[128, 128\]"):
         UCF50LRCN(input=replace(view, size=[112, 112]))
-
-
-@pytest.fixture(params=["mc3_18", "ucf101_r2plus1d_light", "ucf101_c3d_light", "ucf50_lrcn"])
-def any_network(request: pytest.FixtureRequest, tmp_path: Path) -> VideoModel:
-    makers: dict[str, Any] = {
-        "mc3_18": lambda: TorchvisionResNet(architecture=Architecture.mc3_18, weights="random"),
-        "ucf101_r2plus1d_light": lambda: light(tmp_path, UCF101R2Plus1DLight)[0],
-        "ucf101_c3d_light": lambda: light(tmp_path, UCF101C3DLight)[0],
-        "ucf50_lrcn": lambda: keras(tmp_path)[0],
-    }
-    network: VideoModel = makers[request.param]().load()
-    return network
-
-
-def test_networks_are_resident_frozen_and_without_in_place_operations(any_network: VideoModel) -> None:
-    modules = list(any_network.module.modules())
-    assert not any(module.training or getattr(module, "inplace", False) for module in modules)
-    assert not any(parameter.requires_grad for parameter in any_network.module.parameters())
-    assert any_network.device == torch.device("cpu")
-
-
-def test_a_clip_is_answered_alike_alone_and_in_a_batch(any_network: VideoModel) -> None:
-    frames = noise(3, 3, 8, *(any_network.view.size if any_network.view.size == [128, 128] else (32, 32)))
-    with torch.no_grad():
-        together, alone = any_network(frames), torch.cat([any_network(clip[None]) for clip in frames])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    assert (together[0] - together[1]).abs().max() > 1e-3
 
 
 OWN = """

@@ -19,8 +19,7 @@ from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet, MFNet3D
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, ResNet3D
 from vidattr.models.tsm import TSM, Head, ShiftedResNet50
-from vidattr.models.weights.checkpoint import anonymous
-from vidattr.models.weights.class_names import shipped
+from vidattr.models.weights.class_names import anonymous, shipped
 from vidattr.video.preprocessing import Preprocessing
 
 State = dict[str, Tensor]

@@ -20,7 +20,7 @@ from vidattr.types import Query
 
 
 def tiny(precision: Precision) -> tuple[VideoModel, Query]:
-    network = Runtime(device=Device.cpu, precision=precision).resident(api.load_model("tiny_r2plus1d", device="cpu"))
+    network = api.load_model("tiny_r2plus1d", device="cpu").run_with(Runtime(device=Device.cpu, precision=precision))
     frames = toys.query(2, size=(3, 16, 64, 64), dtype=torch.float32).frames
     return network, Query(frames, torch.tensor([1, 3]), (0, 1))
 
@@ -62,8 +62,8 @@ def test_a_hook_sees_float32() -> None:
 
 def test_convolutions_on_a_gpu_keep_all_bits_unless_told_otherwise() -> None:
     for precision, wanted in ((Precision.tf32, (True, "high")), (Precision.float32, (False, "highest"))):
-        network = Runtime(device=Device.cpu, precision=precision).resident(
-            api.load_model("tiny_cnn_lstm", device="cpu")
+        network = api.load_model("tiny_cnn_lstm", device="cpu").run_with(
+            Runtime(device=Device.cpu, precision=precision)
         )
         assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == wanted
         network(

@@ -16,8 +16,8 @@ from toys import reset
 from vidattr.config.building import build
 from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
-from vidattr.models.network.divided_attention import unfold_divided
 from vidattr.models.network.network import VideoModel
+from vidattr.models.network.unfold import divided_tokens
 from vidattr.models.timesformer import Release, TimeSformer, TimeSformerB16, network_of
 from vidattr.video.preprocessing import CropAt, LongSide, Preprocessing, Sampling, Short
 
@@ -285,7 +285,7 @@ def test_the_features_of_grad_cam_are_what_the_last_spatial_attention_sees() -> 
 
 
 def test_tokens_of_another_shape_are_left_alone() -> None:
-    assert unfold_divided(GRID, torch.zeros(2, 5, 16), 2).shape == (2, 5, 16)
+    assert divided_tokens(GRID)(torch.zeros(2, 5, 16), 2).shape == (2, 5, 16)
 
 
 def test_random_weights_are_the_same_every_time_and_their_classes_are_anonymous() -> None:

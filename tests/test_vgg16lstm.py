@@ -149,7 +149,7 @@ def test_cost_is_the_published_one(cost: Cost) -> None:
 def on_meta(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """Makes `read` find the returned state, and networks without storage: half a gigabyte is only named, never held."""
     state: dict[str, Tensor] = {}
-    monkeypatch.setattr("vidattr.models.weights.released.read", lambda path: Checkpoint(path, state))
+    monkeypatch.setattr("vidattr.models.weights.loading.read", lambda path: Checkpoint(path, state))
     original = RecurrentCNN.build
 
     def build(self: RecurrentCNN) -> Any:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-# OpenCV reads these once, when it is imported. A picture whose header promises more pixels than any video has would
-# exhaust the memory; and what it has to say about a bad file is in the error of the clip.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
 __version__ = "0.1.0"
 __all__ = ["explain", "load_method", "load_model", "read_clip"]

@@ -45,7 +45,7 @@ def load_model(
     """
     runtime = cast(Runtime, made(Runtime, {"device": str(device), "max_batch": max_batch}, "load_model"))
     model = cast(ModelConfig, part("model", name, fields, add=_folders(add_configs)))
-    return runtime.resident(model.load())
+    return model.load().run_with(runtime)
 
 
 def load_method(name: str, *, add_configs: Folders = (), **fields: Any) -> Method:

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from vidattr.errors import ConfigError, VidattrError, out_of_memory
+from vidattr.process import prepare
 
 app = typer.Typer(
     name="vidattr",
@@ -281,6 +282,7 @@ def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json
 
 def main() -> None:
     """Runs the command line: user errors are one message and exit code 2, failed work is 1, bugs keep their traceback."""
+    prepare()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that no encoding has

@@ -80,12 +80,13 @@ class _AddedFolders(SearchPathPlugin):
 
 @contextmanager
 def hydra(folder: Path, add: Sequence[Path] = ()) -> Iterator[None]:
-    """Opens the config folders in Hydra, and closes them again.
+    """Opens the config folders in Hydra, and closes them again; Hydra is then as before, if the program uses it too.
 
     Args:
         folder: From `config_dir`.
         add: From `added_folders`; searched first.
     """
+    before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     Plugins.instance().register(_AddedFolders)
     token = _ADDED.set(tuple(add))
@@ -94,6 +95,7 @@ def hydra(folder: Path, add: Sequence[Path] = ()) -> Iterator[None]:
             yield
     finally:
         _ADDED.reset(token)
+        GlobalHydra.instance().hydra = before
 
 
 def open_added_folders() -> tuple[Path, ...]:

@@ -90,8 +90,8 @@ _MODULES = {
     "models._output": "models.network.output",
     "models._prefix": "models.speed.prefix",
     "models._processors": "models.weights.processors",
-    "models._released": "models.weights.released",
-    "models._renamed": "models.weights.renamed",
+    "models._released": "models.weights.loading",
+    "models._renamed": "models.weights.loading",
     "models._slowfast_names": "models.weights.slowfast_names",
     "models._sound": "models.network.finite",
     "models._torchvision": "models.weights.torchvision",
@@ -117,7 +117,7 @@ _MODULES = {
     "user_code": "config.user_code",
     "video": "video.decode",
     "view": "video.preprocessing",
-    "weights": "models.weights.bundled",
+    "weights": "models.weights.loading",
 }
 _NAMES = {
     "types.unkeyed": "config.fields.not_in_key",

@@ -9,8 +9,6 @@ from enum import StrEnum
 import torch
 
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import VideoModel
-from vidattr.models.speed.memory import keep_memory
 
 
 class Device(StrEnum):
@@ -84,20 +82,3 @@ class Runtime:
         if self.device is Device.auto:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device.value)
-
-    def resident(self, network: VideoModel, device: torch.device | None = None, *, fold: bool = True) -> VideoModel:
-        """Puts a network on the device, once, with this run's batch size and precision.
-
-        Args:
-            network: The network.
-            device: Where to; None: as this configuration says.
-            fold: Whether its passes may run through a copy with folded batch normalisation; not if it is to be trained.
-        """
-        network.max_batch = self.max_batch
-        network.compile = self.compile
-        network.half = torch.bfloat16 if self.precision is Precision.bfloat16 else None
-        torch.backends.cudnn.allow_tf32 = self.precision is Precision.tf32
-        torch.set_float32_matmul_precision("high" if self.precision is Precision.tf32 else "highest")
-        keep_memory()
-        network.to(device or self.torch_device())
-        return network.fold() if fold else network

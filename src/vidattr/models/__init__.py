@@ -1,1 +1,1 @@
-"""One module per network: the architecture or its wrapper, its features and its preprocessing."""
+"""One module per model: its architecture, its weights, the layer with its features, and its preprocessing."""

@@ -1,4 +1,4 @@
-"""Any network of the user's own: a function or class that makes an `nn.Module`, named by its import path."""
+"""A network of the user: a function or class that makes an `nn.Module`, named by its import path."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from vidattr.config.fields import keyed_by_code, keyed_by_content
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output, misstated
-from vidattr.models.weights.checkpoint import fill, located, read
+from vidattr.models.network.unfold import frames_in_batch
+from vidattr.models.weights.checkpoint import read
 from vidattr.models.weights.class_names import class_names
+from vidattr.models.weights.filling import fill
+from vidattr.models.weights.loading import located
 from vidattr.video.preprocessing import Preprocessing
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -28,24 +31,24 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 @dataclass(frozen=True)
 class Custom:
-    """A network of the user's own.
+    """A network of the user.
 
     The run key holds the content of the code, with all that it imports (`user_code`), and of the files that `arguments`
-    name. It does not know what a builder reads of its own accord: when such a file changes, run with `--force` or
+    name. It does not hold other files that the builder reads: when such a file changes, run with `--force` or
     another `save_label`.
 
     Attributes:
         target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
-            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. What is not installed is looked for in the
-            current folder.
+            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. A module that is not installed is
+            imported from the current folder.
         arguments: Keyword arguments of the builder.
         weights: A checkpoint file; None: the builder loads what it needs.
         input: Preprocessing.
         layer: Name of the module whose output is the last convolutional feature volume, (N, c, t, h, w), or
             (N·T, c, h, w) where frames are folded into the batch; None: there is none.
-        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own, if any.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        classes: Names of the outputs (`weights.class_names`); None: the checkpoint's own, if any.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
     """
 
     version: ClassVar[int] = 1
@@ -88,12 +91,12 @@ class Custom:
             self.input,
             class_names(self.classes, count, own),
             layer=self.layer,
-            unfold=_unfold,
+            unfold=frames_in_batch,
             output=self.output,
         )
 
     def _built(self) -> Any:
-        """Returns what the builder makes; its code may import from the folder in which it lies, if that is the current one."""
+        """Returns what the builder makes; a builder in the current folder may import from there while it runs."""
         home, builder = _builder(self.target)
         try:
             inspect.signature(builder).bind(**self.arguments)
@@ -110,7 +113,7 @@ class Custom:
                 raise importing.failed(f"{self.target} fails", error) from error
 
     def _outputs(self, module: nn.Module) -> int:
-        """Returns K, from the network's answer to one blank clip; an answer to a clip of noise has to be what `output` says."""
+        """Returns K, from the answer to a blank clip; the answer to a clip of noise has to agree with `output`."""
         shape = (1, 3, self.input.frames, *self.input.size)
         with torch.no_grad():
             returned = self._answer(module, torch.zeros(shape))
@@ -126,7 +129,7 @@ class Custom:
                 remedy="wrap it in a module that returns them",
             )
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        with torch.enable_grad():  # the last step of the graph has the name of what it does
+        with torch.enable_grad():  # the last node of the graph is named after its operation
             answer = self._answer(module, noise.requires_grad_())
         last = type(answer.grad_fn).__name__.partition("Backward")[0]
         complaint = misstated([returned.detach(), answer.detach()], last, self.output)
@@ -138,7 +141,7 @@ class Custom:
     def _answer(self, module: nn.Module, clip: Tensor) -> Any:
         try:
             return module(clip)
-        except Exception as error:  # the user's own code: whatever it raises, it is where it says
+        except Exception as error:  # the user's code may raise anything
             raise ConfigError(
                 f"{self.target} refused a clip of shape {tuple(clip.shape)}: {_told(error)}",
                 expected="a network that takes (N, C, T, H, W)",
@@ -160,7 +163,7 @@ def _builder(target: str | None) -> tuple[ModuleType, Any]:
 
 
 def _told(error: BaseException) -> str:
-    """Returns what an error of the user's own code is, and in which line it was raised."""
+    """Returns the type, message and line of an error in the user's code."""
     text = str(error).strip() or type(error).__name__
     text = (
         text
@@ -169,7 +172,3 @@ def _told(error: BaseException) -> str:
     )
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text[:1000]} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text[:1000]
-
-
-def _unfold(features: Tensor, clips: int) -> Tensor:
-    return features.view(clips, -1, *features.shape[1:]).transpose(1, 2) if features.ndim == 4 else features

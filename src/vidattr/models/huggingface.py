@@ -12,15 +12,17 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from vidattr.config.fields import keyed_by_content
 from vidattr.config.identity import sha256_of_files
 from vidattr.errors import ConfigError
 from vidattr.models.network.attention import Fuse, JointAttention
-from vidattr.models.network.divided_attention import divided_attention, unfold_divided
+from vidattr.models.network.divided_attention import divided_attention
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
+from vidattr.models.network.unfold import divided_tokens, tokens
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.processors import KINDS, processor_view
 from vidattr.video.preprocessing import CropAt, Preprocessing, Resample, Sampling
@@ -29,7 +31,7 @@ _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 
 
 class Clips(nn.Module):
-    """Puts a model of transformers, which takes (N, T, C, H, W), behind the axes of this project."""
+    """Wraps a model of transformers, which takes (N, T, C, H, W), for this project's axes."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class HuggingFace:
         revision: With an id: the branch, tag or commit. The run key holds the id and the commit that this is at
             present; of a folder it holds the content of all safetensors and JSON files in it: shards, index,
             configuration, processor.
-        classes: Names of the outputs (`_classes.class_names`); None: the model's own.
+        classes: Names of the outputs (`weights.class_names`); None: the model's own.
         output: What the outputs are.
         processor: Whether frames, size, geometry, resize, mean, std and max_value of `input` are taken from the model
             and its processor's configuration, whatever `input` says.
@@ -104,9 +106,9 @@ class HuggingFace:
         config = self._config()
         auto = _transformers().AutoModelForVideoClassification
         with self._explained():
-            model, report = auto.from_pretrained(
-                self._source(), config=config, use_safetensors=True, output_loading_info=True, **self._options()
-            )
+            options = {"use_safetensors": True, "output_loading_info": True, **self._options()}
+            with torch.random.fork_rng(devices=[]):  # the library draws weights before it reads them
+                model, report = auto.from_pretrained(self._source(), config=config, **options)
         missing = sorted(
             name for name in report["missing_keys"] if ".predictor." not in name
         )  # which no classifier asks
@@ -188,19 +190,20 @@ class HuggingFace:
 
 
 def _check_weights(folder: Path) -> None:
-    """Raises ConfigError where the weights of a folder are a pickle, which is a program, and nothing else."""
+    """Raises ConfigError if the weights in a folder are pickles only, which can run code."""
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".h5", ".pt", ".pth"))
     if pickled and not any(folder.glob("*.safetensors")):
         raise ConfigError(
             f"{folder} holds its weights in {pickled[0]}, which may run code when it is read",
             expected="model.safetensors, or shards of it with their index",
-            remedy="where you trust it, write it anew: AutoModelForVideoClassification.from_pretrained(FOLDER).save_pretrained(NEW)",
+            remedy="if you trust it, convert it: "
+            "AutoModelForVideoClassification.from_pretrained(FOLDER).save_pretrained(NEW)",
         )
 
 
 @cache
 def _commit(source: str, revision: str) -> str | None:
-    """Returns the commit of a model on the hub, None where it cannot be had, nor the model."""
+    """Returns the commit of a model on the hub, or None if it cannot be looked up."""
     try:
         config = _transformers().AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (ConfigError, OSError, ValueError, KeyError):
@@ -221,13 +224,13 @@ def _transformers() -> Any:
 def network_of(
     module: Clips, view: Preprocessing, classes: tuple[str, ...], output: Output = Output.softmax
 ) -> VideoModel:
-    """Puts a model into a network that knows its features and its attention.
+    """Returns the network of a model, with its features and its attention.
 
-    Its blocks are the first list of as many modules as it has layers, so that no path of a version of the library is
-    needed.
+    The blocks are the first list of as many modules as the model has layers. This works for all versions of the
+    library, whose module names differ.
 
     Raises:
-        ConfigError: There is no such list: the library builds this model in a way that is not known here.
+        ConfigError: There is no such list.
     """
     config: Any = module.model.config
     kind = KINDS[config.model_type]
@@ -253,12 +256,12 @@ def network_of(
         spatial = [part for part in projections if ".temporal" not in part]
         attention = divided_attention(temporal, spatial, config.num_attention_heads, grid)
         return VideoModel(
-            module, view, classes, layer=layer, unfold=partial(unfold_divided, grid), attention=attention, output=output
+            module, view, classes, layer=layer, unfold=divided_tokens(grid), attention=attention, output=output
         )
     reads_mean = kind.cls or getattr(config, "use_mean_pooling", True)
     joint = partial(_joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
     return VideoModel(
-        module, view, classes, layer=layer, unfold=partial(_unfold, grid, kind.cls), attention=joint, output=output
+        module, view, classes, layer=layer, unfold=tokens([grid], kind.cls), attention=joint, output=output
     )
 
 
@@ -269,18 +272,10 @@ def _grid(config: Any, view: Preprocessing) -> tuple[int, int, int]:
     return view.frames // t, view.size[0] // h, view.size[1] // w
 
 
-def _unfold(grid: tuple[int, int, int], cls: bool, tokens: Tensor, clips: int) -> Tensor:
-    """Turns (N, t·h·w, c), w fastest, behind a class token or not, into (N, c, t, h, w)."""
-    t, h, w = grid
-    if tokens.ndim != 3 or tokens.shape[:2] != (clips, cls + t * h * w):
-        return tokens
-    return tokens[:, int(cls) :].transpose(1, 2).reshape(clips, -1, t, h, w)
-
-
 def _joint_attention(
     name: str, grid: tuple[int, int, int], cls: bool, network: VideoModel, frames: Tensor, fuse: Fuse
 ) -> JointAttention:
-    """Runs the model with eager attention, the only one that keeps its weights, and fuses each block's as they come."""
+    """Runs the model with eager attention, the only kind that returns weights, and fuses each block's heads."""
     model: Any = getattr(network.module, "model")  # noqa: B009 - a Module to mypy
     found: dict[str, Tensor] = {}
 

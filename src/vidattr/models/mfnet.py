@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool3d
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released, released_file
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 _FIBRES = 16
@@ -65,7 +65,7 @@ class MultiFibre(nn.Module):
 
 
 class MFNet3D(nn.Module):
-    """A stem, four stages of multi-fibre blocks, BatchNorm and ReLU, the global average and one linear layer: 8.0 million parameters."""
+    """A stem, four stages of multi-fibre blocks, BatchNorm and ReLU, a linear layer on the average; 8.0 M."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -91,6 +91,9 @@ class MFNet3D(nn.Module):
         return logits
 
 
+_ORIGIN = Origin("github.com/cypw/PyTorch-MFNet (MF-Net (3D), Kinetics)")
+
+
 def _view() -> Preprocessing:
     return Preprocessing(
         frames=16,
@@ -114,19 +117,17 @@ class MFNet:
     runs.
 
     Names and shapes are those of the checkpoints of github.com/cypw/PyTorch-MFNet (Kinetics, UCF101, HMDB51), under
-    `state_dict` and
-    `module.`: `conv1.conv`, `conv1.bn`, `conv2.B01.conv_i1.bn`, `….conv` … `conv5.B03.conv_m2.conv` with `conv_w1` in
-        each `B01`,
-    `tail.bn`, `classifier`.
+    `state_dict` and `module.`: `conv1.conv`, `conv1.bn`, `conv2.B01.conv_i1.bn`, `….conv` … `conv5.B03.conv_m2.conv`
+    with `conv_w1` in each `B01`, `tail.bn`, `classifier`.
 
     Attributes:
-        weights: A checkpoint file, of any number of classes; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (dataset/Kinetics/raw/list_cvt/mapping_table.txt).
             Their UCF101 is numbered as `ucf101` is.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: every other frame of the middle one of the windows of 31 frames (the validation of the
             released code; its test draws them), the last frame repeated where the clip is shorter (unlike the code,
             which repeats a random one); squashed to 256 × 256, the centre 224 × 224, minus (124, 117, 104), times
@@ -142,13 +143,14 @@ class MFNet:
     input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
-        source = "github.com/cypw/PyTorch-MFNet (MF-Net (3D), Kinetics)"
-        module, classes = released(self.weights, MFNet3D, "classifier.weight", self.classes, count=400, source=source)
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
+            self.weights, _ORIGIN, MFNet3D, "classifier.weight", self.classes, untrained_classes=400
+        )
         return VideoModel(
             module, self.input, classes, layer="tail", memory_format=torch.channels_last_3d, output=self.output
         )

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released, released_file
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
-
-_UCF101 = 101
-_SOURCE = "the training that made it, or one of your own (vidattr train)"
 
 
 class Block(nn.Module):
@@ -62,6 +59,10 @@ class R2Plus1DLight(nn.Module):
         return logits
 
 
+_ORIGIN = Origin("the training that made it, or one of your own (vidattr train)")
+_CLASSES = 101  # of UCF101
+
+
 def _view() -> Preprocessing:
     return Preprocessing(frames=10, size=[224, 224], geometry=Geometry.letterbox, sampling=Sampling.stride, stride=15)
 
@@ -73,10 +74,11 @@ class UCF101R2Plus1DLight:
     Its features are the output of `conv3`, (N, 128, 1, 28, 28) for ten frames of 224 × 224: time is pooled away.
 
     Attributes:
-        weights: A checkpoint file, of any number of classes; "random": untrained, to train from scratch.
-        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`); None: the checkpoint's own.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: frames 0, 15, …, 135, letter-boxed to 224 × 224, values in 0..1. The network is fully
             convolutional, so that any `input.size` runs: 112 × 112 is seven times cheaper, and much less often right.
     """
@@ -89,23 +91,14 @@ class UCF101R2Plus1DLight:
     input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU.
-
-        Raises:
-            ConfigError: No weights are named, or they do not fit.
-        """
-        module, classes = released(
-            self.weights, R2Plus1DLight, "classifier.weight", self.classes, count=_UCF101, source=_SOURCE
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
+            self.weights, _ORIGIN, R2Plus1DLight, "classifier.weight", self.classes, untrained_classes=_CLASSES
         )
         return VideoModel(
-            module,
-            self.input,
-            classes,
-            layer="conv3",
-            memory_format=torch.channels_last_3d,
-            output=self.output,
+            module, self.input, classes, layer="conv3", memory_format=torch.channels_last_3d, output=self.output
         )

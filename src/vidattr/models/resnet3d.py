@@ -16,7 +16,7 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released, released_file
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Resample, Sampling, Short
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -32,7 +32,10 @@ class Convolution(StrEnum):
 
 
 def middle(inputs: int, outputs: int, time: int, side: int) -> int:
-    """Returns M = ⌊t·d²·i·o / (d²·i + t·o)⌋ (Tran et al., 2018, section 3.5): 1×d×d to M and t×1×1 weigh what t×d×d does."""
+    """Returns M = ⌊t·d²·i·o / (d²·i + t·o)⌋ (Tran et al., 2018, section 3.5).
+
+    A 1×d×d convolution to M channels and a t×1×1 convolution then have as many weights as a t×d×d convolution.
+    """
     return time * side**2 * inputs * outputs // (side**2 * inputs + time * outputs)
 
 
@@ -42,7 +45,7 @@ def _add(
     """Gives `module` a convolution of `side`³ and its BatchNorm, or two of each; `stride` is in time and in space.
 
     Returns:
-        What the names of the released checkpoints end in: "1", or "1_s" and "1_t" after `conv` and `bn`.
+        The ends of the names `conv…` and `bn…` in the released checkpoints: "1", or "1_s" and "1_t".
     """
     step, pixels = stride
     if kind is Convolution.r3d or side == 1:
@@ -61,14 +64,14 @@ def _add(
 
 
 def _apply(module: nn.Module, names: list[str], x: Tensor) -> Tensor:
-    """Applies what `_add` named, a convolution and its BatchNorm at a time, with a ReLU between two and none at the end."""
+    """Applies the convolutions that `_add` named, each with its BatchNorm, and a ReLU between each two."""
     for index, name in enumerate(names):
         x = module.get_submodule(f"bn{name}")(module.get_submodule(f"conv{name}")(torch.relu(x) if index else x))
     return x
 
 
 class Block(nn.Module):
-    """A basic block of two layers, or a bottleneck of three, beside a shortcut (projected where shapes differ: type B)."""
+    """A basic block of two layers, or a bottleneck of three, and a shortcut (projected if shapes differ: type B)."""
 
     def __init__(self, kind: Convolution, inputs: int, width: int, stride: int, *, bottleneck: bool) -> None:
         super().__init__()
@@ -154,13 +157,13 @@ class Hara3DResNet:
     Attributes:
         convolution: r3d or r2plus1d.
         depth: 18 or 34 layers, in basic blocks; 50 or 101, in bottlenecks.
-        weights: A checkpoint file, of any number of classes; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`), `class 0` and so on unless a file names them. The
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`), `class 0` and so on unless a file names them. The
             releases number Kinetics-700's classes in the order in which they first appear in its training CSV file (0
             slicing onion, 1 jetskiing, …), not in alphabetical order: give that file.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: the 16 middle frames, a shorter clip begun again (the repository's centre crop and loop in
             time; its test averages windows of 16 frames over the whole clip), short side 112 by Pillow, the centre 112
             × 112, mean and deviation of Kinetics.
@@ -180,15 +183,17 @@ class Hara3DResNet:
             raise ConfigError(f"model.depth={self.depth}", expected=f"one of {', '.join(map(str, _BLOCKS))}")
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return self._origin().file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
-        prefix = "r3d" if self.convolution is Convolution.r3d else "r2p1d"
-        source = f"github.com/kenshohara/3D-ResNets-PyTorch ({prefix}{self.depth}_K_200ep.pth)"
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
         build = partial(ResNet3D, kind=self.convolution, depth=self.depth)
-        module, classes = released(self.weights, build, "fc.weight", self.classes, count=700, source=source)
+        module, classes = loaded(self.weights, self._origin(), build, "fc.weight", self.classes, untrained_classes=700)
         return VideoModel(
             module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output
         )
+
+    def _origin(self) -> Origin:
+        prefix = "r3d" if self.convolution is Convolution.r3d else "r2p1d"
+        return Origin(f"github.com/kenshohara/3D-ResNets-PyTorch ({prefix}{self.depth}_K_200ep.pth)")

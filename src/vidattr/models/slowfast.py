@@ -1,10 +1,11 @@
-"""SlowFast networks with 50 layers: a slow pathway that sees few frames, and a thin fast one that sees them all."""
+"""SlowFast networks with 50 layers: a slow pathway on few frames, and a thin fast pathway on all frames."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -15,27 +16,26 @@ from torch import Tensor, nn
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released_file
-from vidattr.models.weights.renamed import renamed
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.models.weights.slowfast_names import from_mmaction2, from_pyslowfast
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Sampling, Short
 
 _BLOCKS = (3, 4, 6, 3)
 _WIDTH = 64  # channels of the slow stem
-_THINNER = 8  # 1/β: so many times fewer channels has the fast pathway
+_THINNER = 8  # 1/β: the fast pathway has 8 times fewer channels
 _EXPANSION = 4
-_FUSED = 2  # a lateral connection doubles the channels it brings over
+_FUSED = 2  # a lateral connection doubles the number of fast channels
 
 
 class Variant(StrEnum):
-    """Frames of the slow pathway × distance between them, in frames of the video: of 32 frames it sees 4 or 8."""
+    """Frames of the slow pathway × their distance in frames of the video: it takes 4 or 8 of the 32 frames."""
 
     r50_4x16 = auto()
     r50_8x8 = auto()
 
 
 class Release(StrEnum):
-    """Whose checkpoint: their networks differ in more than names (`SlowFast`)."""
+    """Who trained the checkpoint; the two networks differ in more than names (`SlowFast`)."""
 
     mmaction2 = auto()
     pyslowfast = auto()
@@ -160,9 +160,9 @@ class SlowFast(nn.Module):
 
 
 _RENAME = {Release.mmaction2: from_mmaction2, Release.pyslowfast: from_pyslowfast}
-_SOURCE = {
-    Release.mmaction2: "mmaction2's configs/recognition/slowfast",
-    Release.pyslowfast: "PySlowFast's model zoo",
+_ORIGIN = {
+    Release.mmaction2: Origin("mmaction2's configs/recognition/slowfast"),
+    Release.pyslowfast: Origin("PySlowFast's model zoo"),
 }
 
 
@@ -207,13 +207,13 @@ class SlowFastR50:
     Attributes:
         variant: How many of the frames the slow pathway sees, r50_4x16 every eighth and r50_8x8 every fourth.
         release: Whose checkpoint it is. A checkpoint of the other is refused: their networks and colours differ.
-        weights: The checkpoint file; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+        weights: The checkpoint file; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (mmaction2: tools/data/kinetics/label_map_k400.txt; PySlowFast:
             process_data/kinetics/classids.json of video-nonlocal-net).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing, by default mmaction2's: every second of the 63 middle frames, a shorter clip begun again;
             short side 256, the centre 256 × 256 (the middle one of the three crops of its test), its mean and
             deviation. PySlowFast's YAML: 32 numbers spread over 64 frames of 30 a second (the sixth of its ten clips),
@@ -230,23 +230,19 @@ class SlowFastR50:
     input: Preprocessing = field(default_factory=_view)
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN[self.release].file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU.
-
-        Raises:
-            ConfigError: No weights are named, or they do not fit, or the class names do not.
-        """
-        module, classes = renamed(
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
             self.weights,
-            lambda outputs: SlowFast(self.variant, self.release, outputs),
+            _ORIGIN[self.release],
+            partial(SlowFast, self.variant, self.release),
             "fc_cls.weight",
-            _RENAME[self.release],
-            source=_SOURCE[self.release],
-            classes=self.classes,
-            count=400,
+            self.classes,
+            untrained_classes=400,
+            rename=_RENAME[self.release],
         )
         return VideoModel(
             module,

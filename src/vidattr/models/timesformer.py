@@ -16,18 +16,18 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.models.network.divided_attention import divided_attention, split_heads, unfold_divided
+from vidattr.models.network.divided_attention import divided_attention, split_heads
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released_file
-from vidattr.models.weights.renamed import renamed
+from vidattr.models.network.unfold import divided_tokens
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Sampling, Short
 
 _PATCH = 16
 
 
 class Release(StrEnum):
-    """Whose checkpoint: the networks are equal, their names and the colours they were trained with are not."""
+    """Who trained the checkpoint; the networks are equal, but names of weights and preprocessing differ."""
 
     mmaction2 = auto()
     facebook = auto()
@@ -158,7 +158,7 @@ def network_of(
         view,
         classes,
         layer=f"blocks.{len(module.blocks) - 1}.norm1",
-        unfold=partial(unfold_divided, module.grid),
+        unfold=divided_tokens(module.grid),
         attention=divided_attention(temporal, spatial, module.heads, module.grid),
         output=output,
     )
@@ -182,9 +182,9 @@ _MMACTION2_NAMES = (
 )
 _FACEBOOK_NAMES = ((r"model\.", ""),)
 _NAMES = {Release.mmaction2: _MMACTION2_NAMES, Release.facebook: _FACEBOOK_NAMES}
-_SOURCE = {
-    Release.mmaction2: "mmaction2's configs/recognition/timesformer",
-    Release.facebook: "the README of facebookresearch/TimeSformer",
+_ORIGIN = {
+    Release.mmaction2: Origin("mmaction2's configs/recognition/timesformer"),
+    Release.facebook: Origin("the README of facebookresearch/TimeSformer"),
 }
 
 
@@ -232,13 +232,13 @@ class TimeSformerB16:
       `.blocks.0.{norm1,attn.qkv,attn.proj,temporal_norm1,temporal_attn.qkv,temporal_attn.proj,temporal_fc,norm2,mlp.fc1,mlp.fc2}.*`.
 
     Attributes:
-        release: Whose checkpoint it is. A checkpoint of the other is refused, for it wants other colours.
-        weights: The checkpoint file; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+        release: Who trained the checkpoint. The other release's is refused, because its preprocessing differs.
+        weights: The checkpoint file; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (mmaction2: label_map_k400.txt; the authors': Kinetics' own, as they say).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: the short side 224, the centre 224 × 224 (the middle one of the three crops of both
             tests). mmaction2: every 32nd of the 225 middle frames, a shorter clip begun again, mean and deviation 0.5.
             The authors' own YAML: 8 numbers spread over the first 256 frames of 30 a second, the last one repeated; the
@@ -261,24 +261,20 @@ class TimeSformerB16:
             )
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN[self.release].file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU.
-
-        Raises:
-            ConfigError: No weights are named, or they do not fit, or the class names do not.
-        """
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
         height, width = self.input.size
         grid = (self.input.frames, height // _PATCH, width // _PATCH)
-        module, classes = renamed(
+        module, classes = loaded(
             self.weights,
-            lambda outputs: TimeSformer(grid, outputs),
+            _ORIGIN[self.release],
+            partial(TimeSformer, grid),
             "head.weight",
-            _renaming(_NAMES[self.release]),
-            source=_SOURCE[self.release],
-            classes=self.classes,
-            count=400,
+            self.classes,
+            untrained_classes=400,
+            rename=_renaming(_NAMES[self.release]),
         )
         return network_of(module, self.input, classes, self.output)

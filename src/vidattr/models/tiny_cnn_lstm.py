@@ -14,8 +14,8 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.datasets.synthetic import CLASSES
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.bundled import weights_path
-from vidattr.models.weights.released import loaded
+from vidattr.models.network.unfold import frames_in_batch
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Preprocessing
 
 _WIDTHS = (16, 32, 64, 64)
@@ -25,13 +25,13 @@ _HIDDEN = 32
 
 
 class CNNLSTM(nn.Module):
-    """Four convolutions and the maximum over each frame, an LSTM over the frames, a softmax at each step: 74 thousand parameters.
+    """Four convolutions, the maximum over each frame, an LSTM over the frames, a softmax at each step; 74 k parameters.
 
-    The maximum, because in an average an object that covers few cells counts for little, and learning takes far longer.
+    It takes the maximum, because an object that covers few cells hardly changes an average, which slows learning.
 
     The features are the last convolution's, of one frame each: (N·T, 64, H/8, W/8). Time is mixed by the LSTM alone,
     and forwards only, with no detached state: step s depends on the frames up to s, and so does the gradient, in full.
-    Every step has its say in the mean probability, so an early frame counts through all later steps.
+    The answer is the mean probability of all steps, so an early frame has an influence through all later steps.
     """
 
     def __init__(self, classes: int) -> None:
@@ -56,8 +56,7 @@ class CNNLSTM(nn.Module):
         return torch.log_softmax(scores, 2).logsumexp(1) - math.log(time)
 
 
-def _unfold(features: Tensor, clips: int) -> Tensor:
-    return features.view(clips, -1, *features.shape[1:]).transpose(1, 2)
+_ORIGIN = Origin(package="tiny_cnn_lstm")
 
 
 def _view() -> Preprocessing:
@@ -72,9 +71,9 @@ class TinyCNNLSTM:
 
     Attributes:
         weights: "package": trained by the recipe `tiny`; "random": untrained; else a checkpoint file.
-        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        classes: Names of the outputs (`weights.class_names`); None: the checkpoint's own.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing; the size may be changed, at a loss.
     """
 
@@ -87,9 +86,11 @@ class TinyCNNLSTM:
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None for random weights."""
-        return weights_path(self.weights, "tiny_cnn_lstm")
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
-        module, classes = loaded(self.weights_file(), CNNLSTM, "head.weight", self.classes, untrained_classes=CLASSES)
-        return VideoModel(module, self.input, classes, layer="cnn.3", unfold=_unfold, max_batch=32, output=self.output)
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(self.weights, _ORIGIN, CNNLSTM, "head.weight", self.classes, untrained_classes=CLASSES)
+        return VideoModel(
+            module, self.input, classes, layer="cnn.3", unfold=frames_in_batch, max_batch=32, output=self.output
+        )

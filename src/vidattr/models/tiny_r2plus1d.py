@@ -13,8 +13,7 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.datasets.synthetic import CLASSES
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.bundled import weights_path
-from vidattr.models.weights.released import loaded
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Preprocessing
 
 _WIDTHS = (16, 32, 64)
@@ -71,6 +70,9 @@ class R2Plus1D(nn.Module):
         return logits
 
 
+_ORIGIN = Origin(package="tiny_r2plus1d")
+
+
 def _view() -> Preprocessing:
     return Preprocessing(frames=16, size=[64, 64], mean=[0.4, 0.4, 0.4], std=[0.25, 0.25, 0.25])
 
@@ -84,9 +86,9 @@ class TinyR2Plus1D:
 
     Attributes:
         weights: "package": trained by the recipe `tiny`; "random": untrained; else a checkpoint file.
-        classes: Names of the outputs (`_classes.class_names`); None: the checkpoint's own.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        classes: Names of the outputs (`weights.class_names`); None: the checkpoint's own.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing; the size may be changed, at a loss.
     """
 
@@ -99,9 +101,11 @@ class TinyR2Plus1D:
 
     def weights_file(self) -> Path | None:
         """Returns the checkpoint file, or None for random weights."""
-        return weights_path(self.weights, "tiny_r2plus1d")
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where the weights do not fit."""
-        module, classes = loaded(self.weights_file(), R2Plus1D, "head.weight", self.classes, untrained_classes=CLASSES)
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
+            self.weights, _ORIGIN, R2Plus1D, "head.weight", self.classes, untrained_classes=CLASSES
+        )
         return VideoModel(module, self.input, classes, layer="block2", max_batch=32, output=self.output)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torchvision.models import WeightsEnum
 from torchvision.models.video import (
     MC3_18_Weights,
     R2Plus1D_18_Weights,
     R3D_18_Weights,
-    VideoResNet,
     mc3_18,
     r2plus1d_18,
     r3d_18,
@@ -22,8 +21,7 @@ from torchvision.models.video import (
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
-from vidattr.models.weights.class_names import class_names
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.models.weights.torchvision import download
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
@@ -37,10 +35,10 @@ class Architecture(StrEnum):
 
 
 _BUILD = {Architecture.r2plus1d_18: r2plus1d_18, Architecture.r3d_18: r3d_18, Architecture.mc3_18: mc3_18}
-_RELEASED: dict[Architecture, WeightsEnum] = {
-    Architecture.r2plus1d_18: R2Plus1D_18_Weights.KINETICS400_V1,
-    Architecture.r3d_18: R3D_18_Weights.KINETICS400_V1,
-    Architecture.mc3_18: MC3_18_Weights.KINETICS400_V1,
+_ORIGIN = {
+    Architecture.r2plus1d_18: Origin(released=partial(download, R2Plus1D_18_Weights.KINETICS400_V1)),
+    Architecture.r3d_18: Origin(released=partial(download, R3D_18_Weights.KINETICS400_V1)),
+    Architecture.mc3_18: Origin(released=partial(download, MC3_18_Weights.KINETICS400_V1)),
 }
 
 
@@ -68,11 +66,11 @@ class TorchvisionResNet:
     Attributes:
         architecture: Which of the three.
         weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
-            measuring speed; else a checkpoint file, of any number of classes.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            training from scratch or measuring speed; else a checkpoint file, of any number of classes.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (its own `categories`).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: 16 frames of 15 a second from the middle of the clip, the third of the five clips of
             torchvision's test; (128, 171) by resizing, the centre 112 × 112, and the mean and deviation of
             Kinetics-400. Unlike that test, which leaves out a video of fewer than 16 such frames, the last frame is
@@ -88,28 +86,20 @@ class TorchvisionResNet:
     input: Preprocessing = field(default_factory=_kinetics_view)
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where the weights are known by name."""
-        return None if self.weights in ("kinetics400", "random") else located(self.weights)
+        """Returns the checkpoint file; None for random weights and torchvision's own."""
+        return _ORIGIN[self.architecture].file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU.
-
-        Raises:
-            ConfigError: The weights cannot be had, or do not fit, or the class names do not.
-        """
-        if self.weights == "random":
-            module = untrained(lambda: _BUILD[self.architecture]())
-            return self._network(
-                module, class_names(self.classes, module.fc.out_features, anonymous(module.fc.out_features))
-            )
-        path = self.weights_file()
-        checkpoint = download(_RELEASED[self.architecture]) if path is None else read(path)
-        classes = head_size(checkpoint, "fc.weight")
-        module = _BUILD[self.architecture](num_classes=classes)
-        fill(module, checkpoint)
-        return self._network(module, class_names(self.classes, classes, checkpoint.class_names))
-
-    def _network(self, module: VideoResNet, classes: tuple[str, ...]) -> VideoModel:
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        build = _BUILD[self.architecture]
+        module, classes = loaded(
+            self.weights,
+            _ORIGIN[self.architecture],
+            lambda count: build(num_classes=count),
+            "fc.weight",
+            self.classes,
+            untrained_classes=400,
+        )
         return VideoModel(
             module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output
         )

@@ -7,21 +7,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from math import prod
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import WeightsEnum
+from torch import nn
 from torchvision.models.video import MViT_V2_S_Weights, S3D_Weights, Swin3D_T_Weights, mvit_v2_s, s3d, swin3d_t
 
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.models.network.network import Unfold, VideoModel
+from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.checkpoint import anonymous, fill, head_size, located, read, untrained
-from vidattr.models.weights.class_names import class_names
+from vidattr.models.network.unfold import Unfold, channels_last, tokens
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.models.weights.torchvision import download
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
@@ -43,43 +42,29 @@ def _swin(num_classes: int) -> nn.Module:
 
 
 def unfold_mvit(view: Preprocessing) -> Unfold:
-    """Returns what turns (N, 1 + t·h·w, c), the class token first, into (N, c, t, h, w).
+    """Returns what turns an MViT's tokens, the class token first, into (N, c, t, h, w).
 
-    At first the tokens are T/2 × H/4 × W/4; pooling halves h and w.
+    At first there are T/2 × H/4 × W/4 tokens; each pooling halves h and w.
     """
     t, rows, columns = view.frames // 2, view.size[0] // 4, view.size[1] // 4
-    grids = [(t, rows >> halvings, columns >> halvings) for halvings in range(4)]
-
-    def unfold(tokens: Tensor, clips: int) -> Tensor:
-        grid = next((grid for grid in grids if tokens.ndim == 3 and tokens.shape[1] == 1 + prod(grid)), None)
-        if grid is None:
-            return tokens
-        return tokens[:, 1:].transpose(1, 2).reshape(clips, -1, *grid)
-
-    return unfold
+    return tokens([(t, rows >> halvings, columns >> halvings) for halvings in range(4)], cls=True)
 
 
 def unfold_swin(view: Preprocessing) -> Unfold:
-    """Returns what turns (N, t, h, w, c), as nearly all layers put it out, into (N, c, t, h, w), and leaves that alone.
+    """Returns what turns a Swin transformer's features, nearly all of them channels last, into (N, c, t, h, w).
 
-    At first the volume is T/2 × H/4 × W/4; merging halves h and w, upwards.
+    At first they are T/2 × H/4 × W/4; each merging halves h and w, rounded up.
     """
     t, rows, columns = (-(-length // patch) for length, patch in zip((view.frames, *view.size), (2, 4, 4), strict=True))
-    grids = {(t, -(-rows // 2**halvings), -(-columns // 2**halvings)) for halvings in range(4)}
-
-    def unfold(features: Tensor, clips: int) -> Tensor:
-        last = features.ndim == 5 and features.shape[1:4] in grids
-        return features.movedim(4, 1) if last else features
-
-    return unfold
+    return channels_last([(t, -(-rows // 2**halvings), -(-columns // 2**halvings)) for halvings in range(4)])
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What there is to know of an architecture: how it is built, its released weights, its layers, the sizes it takes."""
+    """Facts about an architecture: how it is built, its released weights, its layers, the sizes that it takes."""
 
     build: Callable[..., nn.Module]
-    released: WeightsEnum
+    origin: Origin
     head: str
     layer: str
     frames: range
@@ -91,7 +76,7 @@ class _Known:
 _KNOWN = {
     Architecture.s3d: _Known(
         s3d,
-        S3D_Weights.KINETICS400_V1,
+        Origin(released=partial(download, S3D_Weights.KINETICS400_V1)),
         head="classifier.1.weight",
         layer="features",
         frames=range(14, sys.maxsize),
@@ -100,7 +85,7 @@ _KNOWN = {
     ),
     Architecture.mvit_v2_s: _Known(
         mvit_v2_s,
-        MViT_V2_S_Weights.KINETICS400_V1,
+        Origin(released=partial(download, MViT_V2_S_Weights.KINETICS400_V1)),
         head="head.1.weight",
         layer="blocks.15.norm1",
         frames=range(16, 17),
@@ -109,7 +94,7 @@ _KNOWN = {
     ),
     Architecture.swin3d_t: _Known(
         _swin,
-        Swin3D_T_Weights.KINETICS400_V1,
+        Origin(released=partial(download, Swin3D_T_Weights.KINETICS400_V1)),
         head="head.weight",
         layer="avgpool.volume",
         frames=range(1, sys.maxsize),
@@ -138,8 +123,8 @@ class TorchvisionVideo:
     """A video network as torchvision builds it, each with a preprocessing of its own, which its YAML says.
 
     * s3d (Xie et al., ECCV 2018, arXiv 1712.04851). Features: the output of `features`, (N, 1024, T/8, H/32, W/32). It
-      averages windows of 2 × 7 × 7 of them, and then the windows: at 16 frames that is one window, and Saliency Tubes
-      find the features; at more they find only the windows.
+      averages windows of 2 × 7 × 7 of them, and then the windows: with 16 frames there is one window, and Saliency
+      Tubes use the features; with more frames they use the windows.
     * mvit_v2_s (Li et al., CVPR 2022, arXiv 2112.01526), 16 frames of 224 × 224. Features: the output of the last
       block's `norm1` without the class token, which the head reads, (N, 768, 8, 7, 7).
     * swin3d_t (Liu et al., CVPR 2022, arXiv 2106.13230), 32 frames. Features: what is averaged for the head,
@@ -149,11 +134,11 @@ class TorchvisionVideo:
     Attributes:
         architecture: Which of the three.
         weights: "kinetics400": the released weights, downloaded once into torch's hub folder; "random": untrained, for
-            measuring speed; else a checkpoint file, of any number of classes.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+            training from scratch or measuring speed; else a checkpoint file, of any number of classes.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (its own `categories`).
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing; by default that of s3d. Frames are those of one clip of torchvision's test: s3d its only
             one, 128 frames of 15 a second from the start; mvit_v2_s the third of five, 16 of 7.5; swin3d_t the seventh
             of twelve, 32 of 15. Unlike that test, which leaves out a shorter video, the last frame is repeated.
@@ -180,36 +165,26 @@ class TorchvisionVideo:
                 )
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where the weights are known by name."""
-        return None if self.weights in ("kinetics400", "random") else located(self.weights)
+        """Returns the checkpoint file; None for random weights and torchvision's own."""
+        return _KNOWN[self.architecture].origin.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU.
-
-        Raises:
-            ConfigError: The weights cannot be had, or do not fit, or the class names do not.
-        """
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
         known = _KNOWN[self.architecture]
-        if self.weights == "random":
-            count = len(known.released.meta["categories"])
-            module = untrained(lambda: known.build(num_classes=count))
-            return self._network(module, class_names(self.classes, count, anonymous(count)))
-        path = self.weights_file()
-        checkpoint = download(known.released) if path is None else read(path)
-        count = head_size(checkpoint, known.head)
-        module = known.build(num_classes=count)
-        fill(module, checkpoint)
-        return self._network(module, class_names(self.classes, count, checkpoint.class_names))
-
-    def _network(self, module: nn.Module, classes: tuple[str, ...]) -> VideoModel:
-        known = _KNOWN[self.architecture]
-        unfold = None if known.unfold is None else known.unfold(self.input)
+        module, classes = loaded(
+            self.weights,
+            known.origin,
+            lambda count: known.build(num_classes=count),
+            known.head,
+            self.classes,
+            untrained_classes=400,
+        )
         return VideoModel(
             module,
             self.input,
             classes,
             layer=known.layer,
-            unfold=unfold,
+            unfold=None if known.unfold is None else known.unfold(self.input),
             memory_format=known.memory_format,
             output=self.output,
         )

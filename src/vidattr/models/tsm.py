@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from functools import partial
@@ -18,12 +19,13 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released, released_file
+from vidattr.models.network.unfold import frames_in_batch
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Resample
 
 
 class Head(StrEnum):
-    """Which of its linear layers the network answers with: its only one, or the verbs or the nouns of EPIC-KITCHENS."""
+    """Which linear layer gives the logits: the only one, or that of the verbs or the nouns of EPIC-KITCHENS."""
 
     single = auto()
     verb = auto()
@@ -33,8 +35,8 @@ class Head(StrEnum):
 _LAYER = {Head.single: "new_fc", Head.verb: "fc_verb", Head.noun: "fc_noun"}
 _CLASSES = {Head.single: 400, Head.verb: 125, Head.noun: 352}
 _OTHER = {Head.verb: "fc_noun.", Head.noun: "fc_verb."}
-_MIT = "github.com/mit-han-lab/temporal-shift-module"
-_EPIC = "github.com/epic-kitchens/epic-kitchens-55-action-models"
+_EPIC = Origin("github.com/epic-kitchens/epic-kitchens-55-action-models")
+_ORIGIN = {Head.single: Origin("github.com/mit-han-lab/temporal-shift-module"), Head.verb: _EPIC, Head.noun: _EPIC}
 
 
 def shift(clips: Tensor, fold: int) -> Tensor:
@@ -69,7 +71,7 @@ class TemporalShift(nn.Module):
 
 
 class ShiftedResNet50(nn.Module):
-    """ResNet-50 with a shift before the first convolution of each block, on the branch beside the shortcut ("blockres")."""
+    """ResNet-50 with a shift before the first convolution of each residual branch ("blockres")."""
 
     def __init__(self, classes: int, segments: int, shift_div: int, head: Head) -> None:
         super().__init__()
@@ -93,8 +95,10 @@ class ShiftedResNet50(nn.Module):
         return scores.view(len(frames), self.segments, -1).mean(1)
 
 
-def _unfold(features: Tensor, clips: int) -> Tensor:
-    return features.reshape(clips, -1, *features.shape[1:]).transpose(1, 2)
+def _of_one_head(head: Head, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns the weights of a network with this head; EPIC-KITCHENS' checkpoints hold another head too."""
+    other = _OTHER.get(head)
+    return {name: tensor for name, tensor in state.items() if other is None or not name.startswith(other)}
 
 
 def _view() -> Preprocessing:
@@ -111,13 +115,14 @@ def _view() -> Preprocessing:
 
 @dataclass(frozen=True)
 class TSM:
-    """TSM with a ResNet-50 (Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019, arXiv 1811.08383).
+    """TSM with a ResNet-50 (Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019).
+
+    arXiv 1811.08383.
 
     Its features are the output of `base_model.layer4`, of one frame each, (N·T, 2048, 7, 7) for frames of 224 × 224.
 
-    Names and shapes are those of github.com/mit-han-lab/temporal-shift-module, under `state_dict` and `module.`, such
-    as
-    `TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth`: `base_model.conv1`, `base_model.bn1`,
+    Names and shapes are those of github.com/mit-han-lab/temporal-shift-module, under `state_dict` and `module.`, for
+    example `TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth`: `base_model.conv1`, `base_model.bn1`,
     `base_model.layer1.0.conv1.net` … `base_model.layer4.2.bn3`, `new_fc`; and those of
     github.com/epic-kitchens/epic-kitchens-55-action-models,
     `TSM_arch=resnet50_modality=RGB_segments=8-cfc93918.pth.tar`, which has `fc_verb` (125) and `fc_noun` (352) in place
@@ -127,13 +132,13 @@ class TSM:
         head: single, or verb or noun of a network that has both.
         shift_div: A 1/`shift_div` of a block's channels come from the next frame, as many from the frame before. No
             weight tells a network trained with another number: it is in the checkpoint's name ("shift8").
-        weights: A checkpoint file, of any number of classes; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`). The released file's are kinetics400
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`). The released file's names are kinetics400
             (tools/kinetics_label_map.txt).
             EPIC-KITCHENS' are in EPIC_verb_classes.csv and EPIC_noun_classes.csv of its annotations.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: T = 8 segments, the middle frame of each, short side 256 by Pillow, the centre 224 × 224,
             mean and deviation of ImageNet. The networks called "dense" saw every eighth of 64 frames:
             `input.sampling=dense input.stride=8 input.short=loop` is one of the ten clips of their test.
@@ -155,22 +160,23 @@ class TSM:
             )
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN[self.head].file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
         build = partial(ShiftedResNet50, segments=self.input.frames, shift_div=self.shift_div, head=self.head)
-        source = _MIT if self.head is Head.single else _EPIC
-        # EPIC's checkpoint keeps its command line, a bag of plain values, beside the weights.
+        # EPIC-KITCHENS' checkpoint holds its command line beside the weights, a namespace of plain values.
         with torch.serialization.safe_globals([Namespace]):
-            module, classes = released(
+            module, classes = loaded(
                 self.weights,
+                _ORIGIN[self.head],
                 build,
                 f"{_LAYER[self.head]}.weight",
                 self.classes,
-                count=_CLASSES[self.head],
-                source=source,
-                unused=_OTHER.get(self.head),
+                untrained_classes=_CLASSES[self.head],
+                rename=partial(_of_one_head, self.head),
             )
-        return VideoModel(module, self.input, classes, layer="base_model.layer4", unfold=_unfold, output=self.output)
+        return VideoModel(
+            module, self.input, classes, layer="base_model.layer4", unfold=frames_in_batch, output=self.output
+        )

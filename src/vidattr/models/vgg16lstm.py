@@ -1,4 +1,4 @@
-"""CNN-LSTMs of the attribution papers: VGG16 or ResNet-50 frame by frame, an LSTM over time, classes scored at every step."""
+"""CNN-LSTMs of the attribution papers: VGG16 or ResNet-50 on each frame, an LSTM over time, scores at every step."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ from vidattr.errors import ConfigError
 from vidattr.models.network.lstm import Activation, unrolled_lstm
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.released import released, released_file
+from vidattr.models.network.unfold import frames_in_batch
+from vidattr.models.weights.loading import Origin, loaded
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _HIDDEN = 256
-_DROPOUT = 0.5  # of both linear layers and the LSTM's output, while training
+_DROPOUT = 0.5  # after both linear layers and the LSTM, while training
 _REDUCTION = 32  # of a frame's sides, to the last features
 _UCF101 = 101
-_SOURCES = (
+_ORIGIN = Origin(
     "VGG16_LSTM of github.com/sbargal/Caffe-ExcitationBP-RNNs, converted, or the networks of "
     "github.com/shinkyo0513/Spatio-Temporal-Perturbations-for-Video-Attribution"
 )
 
 
 class Backbone(StrEnum):
-    """What sees the frames."""
+    """The CNN that runs on each frame."""
 
     vgg16 = auto()
     resnet50 = auto()
 
 
 class BPTT(StrEnum):
-    """Whether gradients move in time: through all steps, or not at all, h and c being detached between steps."""
+    """Whether gradients flow through time: through all steps, or not at all, with h and c detached between steps."""
 
     full = auto()
     truncated = auto()
 
 
 class Average(StrEnum):
-    """What of the steps is averaged: their class probabilities, or their scores before the softmax."""
+    """What is averaged over the steps: class probabilities, or scores before the softmax."""
 
     prob = auto()
     logit = auto()
 
 
 class LSTMCell(nn.Module):
-    """An LSTM whose gates stand in the order i, f, o, g, with one bias."""
+    """An LSTM with its gates in the order i, f, o, g, and one bias."""
 
     def __init__(self, inputs: int, activation: Activation, bptt: BPTT) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class RecurrentHead(nn.Module):
 
 
 class VGG16LSTM(RecurrentHead):
-    """The thirteen convolutions of VGG16, `conv1_1` … `conv5_3`, and five pools; 138.7 million parameters for 101 classes.
+    """The thirteen convolutions of VGG16, `conv1_1` … `conv5_3`, and five pools; 138.7 M parameters for 101 classes.
 
     Args:
         classes: K.
@@ -127,7 +128,7 @@ class VGG16LSTM(RecurrentHead):
 
 
 class ResNet50LSTM(RecurrentHead):
-    """torchvision's ResNet-50 up to its global average, as the sequence `resnet.0` … `resnet.8`; `resnet.7` is its last stage.
+    """torchvision's ResNet-50 up to its global average, as `resnet.0` … `resnet.8`; `resnet.7` is its last stage.
 
     Args:
         classes: K.
@@ -143,10 +144,6 @@ class ResNet50LSTM(RecurrentHead):
     def forward(self, frames: Tensor) -> Tensor:
         """Maps (N, 3, T, H, W) to (N, K) logits, log of the mean probability unless `average` is logit."""
         return self.scored(self.resnet(frames.transpose(1, 2).flatten(0, 1)), len(frames))
-
-
-def _unfold(features: Tensor, clips: int) -> Tensor:
-    return features.view(clips, -1, *features.shape[1:]).transpose(1, 2)
 
 
 def _view() -> Preprocessing:
@@ -167,7 +164,7 @@ _LAYER = {Backbone.vgg16: "pool5", Backbone.resnet50: "resnet.7"}
 
 @dataclass(frozen=True)
 class RecurrentCNN:
-    """A CNN-LSTM (after Donahue et al., CVPR 2015) as explained by Bargal et al. (CVPR 2018) and Li et al. (WACV and TCSVT 2021).
+    """A CNN-LSTM (after Donahue et al., CVPR 2015) of Bargal et al. (CVPR 2018) and Li et al. (WACV, TCSVT 2021).
 
     Each frame goes through the CNN and two linear layers (`fc6`, `fc7`), and the frames through an LSTM with 256 units;
     every step scores the classes, and the clip's answer is the mean of the steps. Its features are the output of
@@ -183,20 +180,20 @@ class RecurrentCNN:
     Conventions differ. Bargal et al.'s network takes BGR with the means 103.939, 116.779, 128.68 (their own; VGG's
     third is 123.68), the default here. Li et al. trained further on RGB, without swapping the channels of the weights,
     and with the same means in RGB's order: their fine-tuned networks need that. They also detach h and c at each step
-    in the forward pass, so that frame t gets no credit for later steps (`bptt=truncated`); answers are the same.
+    in the forward pass, so that frame t gets no gradient from later steps (`bptt=truncated`); logits are the same.
 
     Attributes:
         backbone: vgg16 or resnet50.
         activation: relu, as both networks have it, or tanh, as an LSTM usually has.
         bptt: Whether gradients move in time.
         average: prob (VGG16) or logit (ResNet-50); with prob the logits are the logarithm of the mean probability.
-        weights: A checkpoint file, of any number of classes; "random": untrained, to train
-            from scratch or to measure speed.
-        classes: Names of the outputs (`_classes.class_names`).
+        weights: A checkpoint file, of any number of classes; "random": untrained, to train from
+            scratch or to measure speed.
+        classes: Names of the outputs (`weights.class_names`).
             Bargal et al.'s are numbered as `ucf101` is (models/VGG16_LSTM/catName.txt); how Li et al. number theirs is
             not known.
-        output: What the outputs are: logits of classes of which one holds (softmax), or of classes by themselves
-            (sigmoid); or (the logarithms of) probabilities.
+        output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
+            probabilities (prob), or their logarithms (logprob).
         input: Preprocessing: 16 frames, resized to 240 × 320 (as frames of UCF101 are), the centre 224 × 224, values in
             0..255. The YAML files of Li et al.'s two networks resize by Pillow; whether accimage, which they used where
             it was there, filters in the same way is not verified. VGG16's linear layers are made for the size: a
@@ -224,16 +221,22 @@ class RecurrentCNN:
             )
 
     def weights_file(self) -> Path | None:
-        """Returns the checkpoint file, or None where none is named."""
-        return released_file(self.weights)
+        """Returns the checkpoint file; None for random weights, and where none are named."""
+        return _ORIGIN.file(self.weights)
 
     def load(self) -> VideoModel:
-        """Returns the network, on the CPU; raises ConfigError where weights or class names are missing or do not fit."""
-        module, classes = released(
-            self.weights, self.build(), "fc8_final.weight", self.classes, count=_UCF101, source=_SOURCES
+        """Returns the network, on the CPU; raises ConfigError if weights or class names are missing or do not fit."""
+        module, classes = loaded(
+            self.weights, _ORIGIN, self.build(), "fc8_final.weight", self.classes, untrained_classes=_UCF101
         )
         return VideoModel(
-            module, self.input, classes, layer=_LAYER[self.backbone], unfold=_unfold, max_batch=4, output=self.output
+            module,
+            self.input,
+            classes,
+            layer=_LAYER[self.backbone],
+            unfold=frames_in_batch,
+            max_batch=4,
+            output=self.output,
         )
 
     def build(self) -> Callable[[int], VGG16LSTM | ResNet50LSTM]:

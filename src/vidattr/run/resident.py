@@ -35,7 +35,7 @@ class Resident:
         Raises:
             ConfigError: It cannot be loaded, or is not the one any more that the run's key tells of.
         """
-        found = self.experiment.runtime.resident(self.experiment.model.load())
+        found = self.experiment.model.load().run_with(self.experiment.runtime)
         if network_key(self.experiment) != self._key:
             raise ConfigError(
                 f"the files of model={self.experiment.names['model']} changed while they were read", remedy="run again"

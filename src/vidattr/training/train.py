@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vidattr.config.identity import describe
-from vidattr.config.runtime import Runtime
+from vidattr.config.runtime import Precision, Runtime
 from vidattr.protocols import Dataset, ModelConfig
 from vidattr.training.head import prepared
 from vidattr.training.loop import Loop
@@ -86,9 +86,9 @@ def train(
         found.notes += notes
         network = model.load()
         prepared(network, recipe, found.all())
-        runtime.resident(network, device, fold=False)
+        network.run_with(runtime, device, fold=False)
         if recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported():
-            network.half = torch.bfloat16
+            network.precision = Precision.bfloat16
         material = Material(found, network, recipe, processes, workers=runtime.threads(), quiet=quiet)
         if processes.first:
             material.tell()
@@ -105,7 +105,7 @@ def train(
             "processes": processes.count,
         }
         loop = Loop(network, model, recipe, material, identity, processes, out=out, quiet=quiet)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with network.arithmetic(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             loop.resume()
             loop.run()
         return _result(loop)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video import VideoStream
+    from cv2 import VideoCapture
     from cv2.typing import MatLike
 
 VIDEO_SUFFIXES = frozenset(
@@ -54,9 +56,10 @@ _FORMATS = (
     "webm,yuv4mpegpipe"
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-# OpenCV reads its options of this variable whenever it opens a file by ffmpeg.
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "|".join(f"{name};{value}" for name, value in _OPTIONS.items()))
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what it would print is in the error of the clip
+_OPENCV_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+"""OpenCV takes its options from this variable each time it opens a file by FFmpeg."""
+
+_opening = Lock()  # the variable belongs to the process
 
 _DECODE_TIME_ONLY = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
 """Formats whose packets carry no time of presentation: where frames are reordered, their stamps do not tell which is which."""
@@ -250,7 +253,7 @@ def opencv(path: Path) -> Footage:
         footage.trouble = Trouble(
             remarks=["read by OpenCV, which stops at the first damaged frame and does not say so"]
         )
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        capture = _capture(name)
         try:
             number = 0
             while capture.grab():
@@ -259,11 +262,26 @@ def opencv(path: Path) -> Footage:
         finally:
             capture.release()
 
-    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    capture = _capture(name)
     fps = float(capture.get(cv2.CAP_PROP_FPS)) or None
     capture.release()
     footage = Footage((), frames, fps=fps)  # what OpenCV says of the number of frames is often wrong: they are counted
     return footage
+
+
+def _capture(name: str) -> VideoCapture:
+    """Opens a file by OpenCV with the options that PyAV is given, unless the user has set others for OpenCV."""
+    import cv2
+
+    with _opening:
+        own = _OPENCV_VARIABLE not in os.environ
+        if own:
+            os.environ[_OPENCV_VARIABLE] = "|".join(f"{name};{value}" for name, value in _OPTIONS.items())
+        try:
+            return cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        finally:
+            if own:
+                del os.environ[_OPENCV_VARIABLE]
 
 
 def _retrieved(ok: bool, pixels: MatLike) -> Pixels:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from vidattr.types import Pixels
 from vidattr.video.footage import MAX_PIXELS, Footage, Load, Trouble, UnreadableError
+from vidattr.video.picture_size import declared_size
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 _MAX_BYTES = 2**30
-_MOST_DEFLATED = 1032  # times smaller than what it holds is a deflated stream at best
+_MOST_DEFLATED = 1032  # bytes that one byte of a deflated stream holds at most
 _CLOCK_DIGITS = 9  # seconds since 1970 have ten
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STAMP = re.compile(r"[0-9]+\.[0-9]+")
@@ -115,11 +116,10 @@ def _decoded(name: str, data: bytes, how: int) -> NDArray[Any]:
     """Returns the values of a picture as OpenCV has them."""
     import cv2
 
-    if data[:8] == _PNG:
-        _check_png(name, data)
+    _check_size(name, data)
     try:
-        # By name, OpenCV would end the process on one that is not UTF-8.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+        # From memory: given a file's name that is not UTF-8, OpenCV ends the process.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except (cv2.error, MemoryError) as error:
         raise UnreadableError(f"{name} is not a readable image: {error}") from error
     if pixels is None:
@@ -127,12 +127,26 @@ def _decoded(name: str, data: bytes, how: int) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
-def _check_png(name: str, data: bytes) -> None:
-    """Raises UnreadableError where a PNG file promises more than it can hold: its reader would make room for all of that."""
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    # A line of the smallest pictures takes a bit a pixel and a byte, of which a thousand go into one of the file.
-    if width * height > MAX_PIXELS or height * (1 + width // 8) > _MOST_DEFLATED * len(data):
+def _check_size(name: str, data: bytes) -> None:
+    """Raises UnreadableError where a picture declares more pixels than a frame has, or a PNG file more than it can hold.
+
+    OpenCV would allocate memory for all of them. Its own limit is higher, and is set for the whole process.
+    """
+    size = declared_size(data)
+    if size is None:
+        reason = ": its content is no whole BMP, JPEG, PNG, PNM, TIFF or WebP" if data else ": it is empty"
+        raise UnreadableError(f"{name} is not a readable image{reason}")
+    width, height = size
+    png = data[:8] == _PNG
+    # In the smallest PNG files a row takes one bit a pixel and one byte, before it is compressed.
+    if width * height > MAX_PIXELS or (png and height * (1 + width // 8) > _MOST_DEFLATED * len(data)):
         raise UnreadableError(f"{name} says that it is {width} x {height} pixels large, in {len(data)} bytes")
+    if png:
+        _check_whole(name, data)
+
+
+def _check_whole(name: str, data: bytes) -> None:
+    """Raises UnreadableError where the last chunk of a PNG file ends beyond the file."""
     place = 8
     while place + 12 <= len(data):
         place += 12 + int.from_bytes(data[place : place + 4])

@@ -18,6 +18,8 @@ from vidattr.methods.shared.gradients import Polarity, Reduce, probe_gradients, 
 from vidattr.methods.shared.scores import Score, scores
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
+from vidattr.video.footage import UnreadableError
+from vidattr.video.frame_folder import image
 
 
 class Rule(StrEnum):
@@ -133,11 +135,15 @@ def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Te
     """Returns the preprocessed picture in `baseline_file`, (1, C, 1, H, W)."""
     import cv2
 
-    bgr = cv2.imread(str(method.baseline_file), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ConfigError(f"cannot read method.baseline_file={method.baseline_file}", expected="a PNG or JPEG picture")
+    try:
+        picture = image(Path(str(method.baseline_file)))
+    except UnreadableError as error:
+        expected = "a PNG or JPEG picture"
+        raise ConfigError(
+            f"cannot read method.baseline_file={method.baseline_file}: {error}", expected=expected
+        ) from error
     H, W = frames.shape[3:]
-    rgb = cv2.resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), (W, H), interpolation=cv2.INTER_AREA)
+    rgb = cv2.resize(picture, (W, H), interpolation=cv2.INTER_AREA)
     return model.view.normalise(torch.from_numpy(rgb)[None, None].to(frames.device)).to(frames.dtype)
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from vidattr.errors import ConfigError
 from vidattr.models.weights import checkpoint as _checkpoint
+from vidattr.models.weights.filling import fill, untrained
 from vidattr.profiling import stage
 
 Plane = NDArray[np.uint8]
@@ -162,8 +163,8 @@ def _raft_network(weights: str, device: torch.device) -> nn.Module:
         raise ConfigError(
             f"method.flow_weights={weights} holds no RAFT", expected="weights of torchvision's raft_small or raft_large"
         )
-    network: nn.Module = _checkpoint.untrained(raft_small if len(stem) == 32 else raft_large)
-    _checkpoint.fill(network, checkpoint)
+    network: nn.Module = untrained(raft_small if len(stem) == 32 else raft_large)
+    fill(network, checkpoint)
     return network.eval().requires_grad_(False).to(device)
 
 

@@ -1,1 +1,1 @@
-"""A resident network as methods and metrics see it, and its parts."""
+"""The interface of a network to methods and metrics, and the parts that implement it."""

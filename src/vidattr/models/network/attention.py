@@ -1,4 +1,4 @@
-"""What a transformer tells of its attention, block by block, heads already fused."""
+"""Records of a transformer's attention weights, block by block, with the heads fused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Fuse = Callable[[Tensor], Tensor]
 class JointAttention:
     """Every token attends to every token of the clip (ViViT, VideoMAE).
 
-    A network makes it by calling a `Fuse` on each block's attention after the softmax, (N, heads, S, S), rows being
-    queries, as soon as it is there: all heads of all blocks together would be gigabytes.
+    The network calls a `Fuse` on each block's attention after the softmax, (N, heads, S, S) with a row per query, as
+    soon as it is computed: the heads of all blocks together would take gigabytes.
 
     Attributes:
-        blocks: Per block, the first block first, (N, S, S): what is left when heads are fused.
-        grid: (t, h, w) of the tokens; they are in this order, w fastest.
-        cls: Whether a class token, which the head reads, stands before them: S = t·h·w + 1. Without one the head reads
-            the mean of the tokens, and S = t·h·w.
+        blocks: The fused attention (N, S, S) of each block, the first block first.
+        grid: (t, h, w) of the tokens, which are in this order, w fastest.
+        cls: Whether a class token precedes the others, S = t·h·w + 1, and the head reads it. Without a class token the
+            head reads the mean of all tokens, and S = t·h·w.
     """
 
     blocks: tuple[Tensor, ...]
@@ -31,10 +31,10 @@ class JointAttention:
 
 @dataclass(frozen=True)
 class DividedAttention:
-    """First each place over time, then each frame over space with its own copy of the class token (TimeSformer).
+    """Each place attends over time, then each frame over space with its own copy of the class token (TimeSformer).
 
-    With P = h·w places in the order of the grid, w fastest. After a block's spatial attention the copies of the class
-    token are averaged; it takes no part in temporal attention.
+    There are P = h·w places in the order of the grid, w fastest. The class token takes no part in temporal attention.
+    After a block's spatial attention its copies are averaged.
 
     Attributes:
         temporal: Per block (N, P, t, t), fused from (N, P, heads, t, t).

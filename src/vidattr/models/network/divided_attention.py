@@ -1,4 +1,4 @@
-"""Divided space-time attention (Bertasius et al., ICML 2021): how its tokens lie, and what its attention weights are."""
+"""Divided space-time attention (Bertasius et al., ICML 2021): its attention weights."""
 
 from __future__ import annotations
 
@@ -13,28 +13,8 @@ from vidattr.models.network.attention import DividedAttention, Fuse
 from vidattr.models.network.network import VideoModel
 
 
-def unfold_divided(grid: tuple[int, int, int], tokens: Tensor, clips: int) -> Tensor:
-    """Turns tokens as they lie anywhere in a TimeSformer into (N, width, t, h, w), without the class token.
-
-    Args:
-        grid: (t, h, w); P = h·w.
-        tokens: (N·t, 1 + P, width) beside a spatial attention, (N·P, t, width) beside a temporal one, (N, 1 + P·t,
-            width), time fastest, between blocks. Any other tensor comes back as it is.
-        clips: N.
-    """
-    t, h, w = grid
-    shape, width = tokens.shape[:-1], tokens.shape[-1]
-    if shape == (clips * t, 1 + h * w):
-        return tokens[:, 1:].reshape(clips, t, h, w, width).permute(0, 4, 1, 2, 3)
-    if shape == (clips * h * w, t):
-        return tokens.reshape(clips, h, w, t, width).permute(0, 4, 3, 1, 2)
-    if shape == (clips, 1 + h * w * t):
-        return tokens[:, 1:].reshape(clips, h, w, t, width).permute(0, 4, 3, 1, 2)
-    return tokens
-
-
 def attention_weights(qkv: Tensor, heads: int) -> Tensor:
-    """Returns the (rows, heads, S, S) weights, softmax(q·kᵀ/√d), of a (rows, S, 3·heads·d) projection; rows sum to 1."""
+    """Returns the weights softmax(q·kᵀ/√d), (rows, heads, S, S), of a (rows, S, 3·heads·d) projection."""
     query, key, _ = split_heads(qkv, heads)
     return (query @ key.transpose(-1, -2) / sqrt(query.shape[-1])).softmax(-1)
 
@@ -49,11 +29,11 @@ def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 def divided_attention(
     temporal: Sequence[str], spatial: Sequence[str], heads: int, grid: tuple[int, int, int]
 ) -> Callable[[VideoModel, Tensor, Fuse], DividedAttention]:
-    """Returns what runs a TimeSformer and computes its attention from the projections to queries, keys and values.
+    """Returns a function that runs a TimeSformer and computes its attention from its projections to queries and keys.
 
     Args:
-        temporal: Per block the name of the module that puts them out for its temporal attention.
-        spatial: The same for its spatial attention.
+        temporal: Name of the module in each block that projects for temporal attention.
+        spatial: The same for spatial attention.
         heads: Number of heads.
         grid: (t, h, w) of the tokens.
     """

@@ -1,4 +1,4 @@
-"""Where a network's numbers stop being finite: asked only of a clip whose answer stands for no probability."""
+"""Finds the layer where a network's numbers stop being finite, for a clip whose answer stands for no probabilities."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ _REMEDY = "check the weights (a training that diverged) and what this layer divi
 
 @torch.no_grad()
 def complaint(network: VideoModel, frames: Tensor) -> ClipError:
-    """Returns what is wrong with the answer to one clip (1, C, T, H, W), naming the layer whose output is the first not to be finite.
+    """Returns the error for one clip (1, C, T, H, W), which names the first layer whose output is not finite.
 
-    It runs the clip again, with an eye on every module. One that merely hands on what it was given is not to blame.
+    The clip runs again, with a hook on every module. The message says if the layer was already given such numbers.
     """
     if not frames.isfinite().all():
-        return ClipError(
-            "its frames are not finite as the network takes them", remedy="check model.input.mean, std and max_value"
-        )
+        return ClipError("its preprocessed frames are not finite", remedy="check model.input.mean, std and max_value")
     found: list[str] = []
 
     def look(name: str, module: nn.Module, inputs: object, output: object) -> None:
         if not found and (kind := _kind(output)):
-            before = ", which was given such numbers by a step that is no layer" if _kind(inputs) else ""
+            before = "; its input, made by a step that is no layer, has such numbers" if _kind(inputs) else ""
             found.append(f"{kind} first in the output of layer {name!r} ({type(module).__name__}){before}")
 
     with ExitStack() as hooks:
@@ -51,18 +49,18 @@ def complaint(network: VideoModel, frames: Tensor) -> ClipError:
         )
     if network.output is Output.logprob and high > 0:
         found.append(
-            f"the network returned values up to {high:g}, and model.output=logprob says they are logarithms of probabilities"
+            f"the network returned values up to {high:g}, and model.output=logprob says they are log probabilities"
         )
     if found:
         return ClipError(found[0], remedy="model.output=softmax or sigmoid, if they are logits")
     return ClipError(
-        "the network's answer is not finite, but it is when each layer runs by itself in float32",
+        "the network's answer is not finite, but it is finite when each layer runs uncompiled in float32",
         remedy="runtime.precision=float32 runtime.compile=false",
     )
 
 
 def _kind(value: object) -> str:
-    """Returns "NaN" or "infinity" where there is such a number among the tensors of a value."""
+    """Returns "NaN" or "infinity" if the tensors of a value hold such a number, else ""."""
     found = ""
     for tensor in _tensors(value):
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -76,5 +74,5 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         yield from _tensors(tuple(value.values()))
     elif isinstance(value, Iterable) and isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
+        for part in value:
+            yield from _tensors(part)

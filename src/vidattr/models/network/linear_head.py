@@ -19,38 +19,36 @@ _TOLERANCE = 1e-3  # of the largest logit; the arithmetic of some devices keeps 
 
 @dataclass(frozen=True)
 class _Average:
-    """The global average (N, c) of one module's output, and how many cells it was taken over."""
+    """The global average (N, c) of a module's output, and the number of cells that it averages."""
 
     layer: str
     mean: Tensor
     cells: int
 
 
-# Names only: weights may be moved to another device. A network that is gone takes its entry along.
+# Names only, because weights may move to another device. An entry is deleted together with its network.
 _found: WeakKeyDictionary[VideoModel, tuple[str, str]] = WeakKeyDictionary()
 
 
 def gap_linear_head(network: VideoModel, frames: Tensor) -> tuple[str, Tensor, Tensor | None]:
-    """Returns the feature volume whose global average the network classifies linearly, and the weights that do it.
+    """Finds the feature volume A whose global average the network classifies linearly: z = W · mean_thw(A) + b.
 
-    With A (N, c, t, h, w) the volume, z = W · mean_thw(A) + b. A network is a black box that may average anywhere and
-    anyhow (before the linear layer or after, by a module or a function), so the identity is not read off its structure
-    but tested: on one clip of noise, every module's output is averaged and put through every linear layer with K
-        outputs,
-    and the pair that gives the logits is the head. Where several do, as before and after a dropout, `network.layer` is
-    preferred, then the finest grid, then the outermost module.
+    Networks average in many ways: before the linear layer or after it, by a module or a function. So the head is found
+    by a test and not from the structure: on one clip of noise, every module's output is averaged and put through every
+    linear layer with K outputs, and the pair that gives the logits is the head. If several pairs do, as before and
+    after a dropout, `network.layer` is preferred, then the finest grid, then the outermost module.
 
-    The test is made once per network: a forward pass, and comparisons that the host waits for. Later calls look it up.
+    The test runs once per network: a forward pass, and comparisons on the host. Later calls look up its result.
 
     Args:
         network: The network.
-        frames: (N, C, T, H, W), of which only shape, precision and device are used.
+        frames: (N, C, T, H, W); only their shape, type and device are used.
 
     Returns:
-        The name of the module that puts out the volume, W (K, c), and b (K,) or None.
+        The name of the module whose output is A (N, c, t, h, w), W (K, c), and b (K,) or None.
 
     Raises:
-        MethodUndefinedError: There is no such pair, as in a CNN-LSTM or with two layers after the pool; it says how far it got.
+        MethodUndefinedError: There is no such pair, as in a CNN-LSTM or with two layers after the pool.
     """
     if network not in _found:
         _found[network] = _search(network, frames)
@@ -61,7 +59,7 @@ def gap_linear_head(network: VideoModel, frames: Tensor) -> tuple[str, Tensor, T
 @torch.no_grad()
 def _search(network: VideoModel, frames: Tensor) -> tuple[str, str]:
     shape = frames.shape[2:]
-    # In bytes, as a clip would come: noise of the wrong size could leave every unit silent, and silence fits any head.
+    # Noise in bytes, as real clips are: noise of another scale could leave all units at zero, which fits any head.
     noise = torch.randint(256, (1, *shape, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     averages, logits = _averages(network, network.view.normalise(noise.to(frames.device)).to(frames.dtype))
     heads = {name: module for name, module in network.module.named_modules() if _is_linear(module, logits.shape[1])}
@@ -84,7 +82,7 @@ def _search(network: VideoModel, frames: Tensor) -> tuple[str, str]:
 
 
 def _averages(network: VideoModel, clip: Tensor) -> tuple[list[_Average], Tensor]:
-    """Returns the average of every module's output that can be seen as features (1, c, t, h, w), and the (1, K) logits."""
+    """Returns the average of each module's output that has the axes (1, c, t, h, w), and the (1, K) logits."""
     seen: dict[str, list[_Average]] = {}
     with ExitStack() as stack:
         for name, module in network.module.named_modules():
@@ -96,7 +94,7 @@ def _averages(network: VideoModel, clip: Tensor) -> tuple[list[_Average], Tensor
 
             stack.callback(module.register_forward_hook(keep).remove)
         logits = network(clip)
-    # A layer that runs twice has no output of its own, and no method can hook it.
+    # A layer that runs twice has two outputs, and no method can hook it.
     return [runs[0] for runs in seen.values() if len(runs) == 1], logits
 
 
@@ -105,7 +103,7 @@ def _volume(network: VideoModel, output: object) -> Tensor | None:
         return None
     try:
         return network.volume(output, 1)
-    except (MethodUndefinedError, RuntimeError):  # not of the kind that this network's unfolding understands
+    except (MethodUndefinedError, RuntimeError):  # the network's `unfold` does not know this shape
         return None
 
 

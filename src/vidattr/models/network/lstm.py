@@ -14,7 +14,7 @@ State = tuple[Tensor, Tensor]
 
 
 class Activation(StrEnum):
-    """What squashes the candidate g and the cell on its way out: tanh, or ReLU as in the networks of EB-R."""
+    """The activation of the candidate g and of the cell at the output: tanh, or ReLU as in the networks of EB-R."""
 
     tanh = auto()
     relu = auto()
@@ -29,8 +29,8 @@ def unrolled_lstm(
     """Runs an LSTM over (N, T, D) features and returns its (N, T, H) outputs; it starts from zero.
 
     With the gates (i, f, o, g) = W_x x_t + b + W_h h_(t-1), and φ the activation: c_t = σ(f) c_(t-1) + σ(i) φ(g) and
-    h_t = σ(o) φ(c_t). A function that torch can intercept as a whole: excitation backprop has a rule for the unit, not
-    for its products.
+    h_t = σ(o) φ(c_t). torch can intercept this function as a whole (`__torch_function__`), because excitation backprop
+    has a rule for the whole unit and none for its products.
 
     Args:
         x: (N, T, D).
@@ -57,7 +57,7 @@ def recurrence(
     """Steps through (N, T, 4H) gate inputs of the order i, f, o, g.
 
     Args:
-        x_gates: What the features say to the gates, with the bias.
+        x_gates: W_x x_t + b, the part of the gates that comes from the features.
         weight_h: (4H, H).
         state: h and c before the first step.
         activation: As in `unrolled_lstm`.

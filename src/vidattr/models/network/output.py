@@ -1,4 +1,4 @@
-"""What the outputs of a network are, and the class probabilities that they stand for."""
+"""The meaning of a network's outputs, and how they become class probabilities."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 class Output(StrEnum):
     """What a network returns for its K classes.
 
-    `softmax`: logits of classes of which one holds, p = softmax(z). `sigmoid`: a logit for each class by itself, p = 1
-        / (1 + e^−z), of
-    which several or none may hold; with one output the class holds or not. `logprob`: ln p. `prob`: p.
+    * `softmax`: logits z of classes that exclude each other, p = softmax(z).
+    * `sigmoid`: one logit for each class, p = 1 / (1 + e^−z); several classes or none may be present.
+    * `logprob`: ln p.
+    * `prob`: p.
     """
 
     softmax = auto()
@@ -25,15 +26,15 @@ class Output(StrEnum):
 
 
 def logits_of(returned: Tensor, output: Output) -> Tensor:
-    """Returns the logits (N, K) of what a network returned: that itself, but ln p of p.
+    """Returns the logits (N, K) of what a network returned: ln p if it returned probabilities, else what it returned.
 
-    Of probabilities below the smallest normal number, which may have no finite logarithm, that number's is taken.
+    Probabilities below the smallest normal number are replaced by it, so that their logarithm is finite.
     """
     return returned.clamp_min(torch.finfo(returned.dtype).tiny).log() if output is Output.prob else returned
 
 
 def probabilities_of(logits: Tensor, output: Output) -> Tensor:
-    """Returns the class probabilities (N, K) of what `logits_of` gives; rows sum to 1 for softmax, and as the network has it otherwise."""
+    """Returns the class probabilities (N, K) of the result of `logits_of`; with softmax, rows sum to 1."""
     return _PROBABILITIES[output](logits)
 
 
@@ -43,24 +44,27 @@ def log_probabilities_of(logits: Tensor, output: Output) -> Tensor:
 
 
 def alternatives(classes: int, output: Output) -> int:
-    """Returns of how many classes one holds: K, or two where each class by itself holds or not."""
+    """Returns the number of alternatives to choose from: K, or 2 where each class is present or not."""
     return 2 if output is Output.sigmoid or classes == 1 else classes
 
 
 def sound(returned: Tensor, output: Output) -> Tensor:
-    """Returns which rows (N,) of what a network returned stand for probabilities: finite logits, or nothing outside 0 … 1."""
+    """Returns (N,): True for the rows that stand for probabilities, with finite logits or all values in 0 … 1."""
     if output is Output.prob:
         return ((returned >= -_TOLERANCE) & (returned <= 1 + _TOLERANCE)).all(1)
     return (returned <= _TOLERANCE if output is Output.logprob else returned.isfinite()).all(1)
 
 
 def misstated(answers: Sequence[Tensor], last: str, output: Output) -> tuple[str, Output] | None:
-    """Returns how a network's answers, (N, K) each, are seen not to be what was said, and what to say instead; None where they may be.
+    """Checks a network's answers, (N, K) each, against the configured `output`.
 
     Args:
-        answers: To clips that differ.
-        last: The name of the last step that made them, such as "Sigmoid".
-        output: What was said.
+        answers: Answers to clips that differ.
+        last: Name of the last operation of the network, such as "Sigmoid".
+        output: The configured meaning of the answers.
+
+    Returns:
+        What the network returns instead, and the `output` to configure; None if the answers agree with `output`.
     """
     values = torch.cat([answer.flatten() for answer in answers])
     shares = all(len(a.T) > 1 and (a >= 0).all() and ((a.sum(1) - 1).abs() < _TOLERANCE).all() for a in answers)
@@ -76,13 +80,13 @@ def misstated(answers: Sequence[Tensor], last: str, output: Output) -> tuple[str
 
 
 def loss_of(logits: Tensor, labels: Tensor, output: Output) -> Tensor:
-    """Returns the mean cross-entropy of (N, K) logits and (N,) labels; of classes by themselves, that of each."""
+    """Returns the mean cross-entropy of (N, K) logits and (N,) labels; with sigmoid, the mean over all classes too."""
     if output is Output.sigmoid:
         return binary_cross_entropy_with_logits(logits, one_hot(labels, logits.shape[1]).to(logits))
     return cross_entropy(logits, labels) if output is Output.softmax else nll_loss(logits, labels)
 
 
-_TOLERANCE = 1e-3  # of probabilities that were rounded on their way, in half precision say
+_TOLERANCE = 1e-3  # for probabilities that were rounded, for example to half precision
 _PROBABILITIES: Mapping[Output, Callable[[Tensor], Tensor]] = {
     Output.softmax: lambda z: z.softmax(1),
     Output.sigmoid: torch.sigmoid,

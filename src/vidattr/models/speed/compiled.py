@@ -1,19 +1,18 @@
-"""A network's passes by `torch.compile`. Imported only where it is asked for: the compiler alone takes seconds to import."""
+"""A network's passes by `torch.compile`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from vidattr.errors import ConfigError
 
 
 class Compiled:
-    """A frozen network, compiled at its first pass, and again for a second batch size, which then stands for all sizes.
+    """A frozen network that is compiled at its first pass, and once more, for all batch sizes, at a second batch size.
 
-    Logits and gradients differ by rounding alone. The parts of a network that cannot be captured run as they are
-    written.
+    Logits and gradients differ from the uncompiled network's by rounding only. Parts of a network that the compiler
+    cannot capture run uncompiled.
 
     Args:
         module: The network.
@@ -29,11 +28,13 @@ class Compiled:
         Raises:
             ConfigError: There is no compiler for this device (C++ for a CPU, Triton for a GPU), or it fails.
         """
+        from torch._dynamo.exc import TorchDynamoException  # here, because importing the compiler takes seconds
+
         try:
             logits: Tensor = self._run(frames)
         except TorchDynamoException as error:
             raise ConfigError(
-                f"torch.compile gives up on this network: {str(error).strip().splitlines()[0]}",
+                f"torch.compile cannot compile this network: {str(error).strip().splitlines()[0]}",
                 expected="a network that it can compile, and a compiler: C++ for a CPU, Triton for a GPU",
                 remedy="runtime.compile=false",
             ) from error

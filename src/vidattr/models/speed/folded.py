@@ -1,4 +1,4 @@
-"""A copy of a frozen network that computes the same with fewer steps: normalisation is part of the convolution before it."""
+"""A copy of a frozen network in which batch normalisation is part of the convolution before it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Folded:
     """A network whose batch normalisation, where it follows a convolution, is folded into that convolution's weights.
 
-    In eval mode a batch normalisation is y ← s·y + b per channel, so that BN(W∗x) = (s·W)∗x + b. It is memory traffic
-    saved, not arithmetic: a small 3-D CNN on a CPU is up to twice as fast, forward and back. Logits differ by rounding
-    alone.
+    In eval mode a batch normalisation is y ← s·y + b per channel, so that BN(W∗x) = (s·W)∗x + b. This saves memory
+    traffic: forward and backward passes of a small 3-D CNN on a CPU are up to twice as fast. Logits differ by rounding
+    only.
 
     Args:
         module: The network as written, in eval mode and frozen.
@@ -41,7 +41,7 @@ class Folded:
         self._state = [_state(tensor) for tensor in self._tensors]
 
     def stands_in(self) -> bool:
-        """Returns whether nobody would notice: no module of the original has a hook, no weight of it was changed, no mode either."""
+        """Returns True if the original has no hook, and no weight or mode of it has changed since the copy was made."""
         return not any(
             part._forward_hooks or part._forward_pre_hooks or part.training for part in self._parts
         ) and self._state == [_state(tensor) for tensor in self._tensors]
@@ -52,13 +52,13 @@ def _state(tensor: Tensor) -> tuple[int, int]:
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:
-    """Returns the names of convolutions and of the normalisations that alone use their output; both run once in a pass.
+    """Returns the names of convolutions and normalisations where only the latter uses the former's output.
 
-    None in a network whose forward pass is not a fixed sequence of modules, because it looks at its input.
+    Both run once in a pass. A network that cannot be traced, because its forward pass depends on its input, has none.
     """
     try:
         graph = Tracer().trace(module)
-    except Exception:  # whatever a forward pass does with a stand-in for its input
+    except Exception:  # a forward pass may do anything with the tracer's proxy of its input
         return []
     modules = dict(module.named_modules())
     calls = [node for node in graph.nodes if node.op == "call_module"]

@@ -1,4 +1,4 @@
-"""Memory that runs out, on a GPU or a CPU: smaller batches, and freed memory kept or handed back."""
+"""What to do when memory runs out, on a GPU or a CPU: smaller batches, and unused memory returned."""
 
 from __future__ import annotations
 
@@ -7,45 +7,39 @@ import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from vidattr.errors import OutOfMemoryError, out_of_memory
-from vidattr.models.network.network import VideoModel
 
 R = TypeVar("R")
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's <malloc.h>
 
 
-def keep_memory() -> None:
-    """Asks the C library to keep what is freed for the next tensor, instead of handing it back to the system.
+class Batched(Protocol):
+    """The part of a network that this module uses (`VideoModel`)."""
 
-    A tensor of some MB otherwise comes as fresh pages, each of which the system clears at its first touch: of a small
-        3-D CNN
-    on a CPU that is up to half of the time, the more the larger the batch. Without effect where the C library is not
-    glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    max_batch: int
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Holds torch's number formats at the network's precision."""
 
 
-def within_memory(network: VideoModel | None, work: Callable[[], R]) -> R:
-    """Does `work`, halving the network's `max_batch` each time memory runs out, on a GPU or a CPU.
+def within_memory(network: Batched | None, work: Callable[[], R]) -> R:
+    """Does `work` at the network's precision, and again with half the `max_batch` each time memory runs out.
 
-    The smaller batch stays: what did not fit once will not fit again. It is said on the terminal, because another batch
-        may give
-    other last bits. With a batch of one the error is the user's to mend.
+    The smaller batch is kept for all later work. A line on the terminal says so, because another batch size may change
+    the last bits of a map. Without a network the work is done once.
 
     Raises:
-        OutOfMemoryError: With one clip in a pass it still does not fit.
+        OutOfMemoryError: Memory ran out with one clip in a forward pass, or without a network.
     """
     while True:
         try:
-            return work()
+            with nullcontext() if network is None else network.arithmetic():
+                return work()
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -61,7 +55,7 @@ def within_memory(network: VideoModel | None, work: Callable[[], R]) -> R:
 
 
 def submitted(pool: Executor, work: Callable[[], R]) -> Future[R]:
-    """Gives work to a pool, or does it here where there is no room for another thread."""
+    """Submits work to a pool, or does it in this thread where there is no memory for another thread."""
     try:
         return pool.submit(work)
     except RuntimeError as error:
@@ -73,7 +67,7 @@ def submitted(pool: Executor, work: Callable[[], R]) -> Future[R]:
 
 
 def free_memory() -> None:
-    """Hands back what is not in use: on a GPU to other processes, on a CPU to the system."""
+    """Returns unused memory: on a GPU to other processes, on a CPU to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The first steps of a network, as far as each one looks at a neighbourhood alone, found in the graph of its forward pass."""
+"""The first steps of a network whose outputs depend on a neighbourhood only, found in the graph of its forward pass."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _POINTWISE_FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Reach:
-    """What is seen along one axis: output o depends on the inputs stride·o − before … stride·o + after, and on no others.
+    """The receptive field along one axis: output o depends on the inputs stride·o − before … stride·o + after only.
 
-    Outside of the inputs there is padding.
+    Inputs outside of the axis are padding.
     """
 
     stride: int = 1
@@ -50,7 +50,7 @@ class Reach:
     after: int = 0
 
     def then(self, following: Reach) -> Reach:
-        """Returns the reach of this one and then the following one."""
+        """Returns the reach of this operation followed by another."""
         before, after = self.stride * following.before + self.before, self.stride * following.after + self.after
         return Reach(self.stride * following.stride, before, after)
 
@@ -64,9 +64,9 @@ class Step:
 
     Attributes:
         module: The network.
-        graph: What to run of it.
-        reach: Of its outputs (N, c', t', h', w') in its inputs (N, c, t, h, w). Each input is in reach of an output,
-            unless none is left at the far border.
+        graph: The operations of this step.
+        reach: How its outputs (N, c', t', h', w') depend on its inputs (N, c, t, h, w). Each input is in the reach of
+            an output, except for inputs at the far border that no output depends on.
     """
 
     module: nn.Module
@@ -79,11 +79,11 @@ class Step:
 
 
 class Prefix:
-    """The steps that the frames go through first, one after the other, with nothing beside them.
+    """The steps that frames pass first, one after the other, with no branch around them.
 
-    They are found by tracing the forward pass. They end where it does anything else than 3-D convolutions, pools and
-    pointwise operations (a global average, attention, squeeze and excitation), or needs an earlier volume again. A
-    network that cannot be traced, because its forward pass looks at its input, has none. Hooks are not run.
+    They are found by tracing the forward pass. They end before the first operation that is not a 3-D convolution, a
+    pool or pointwise (a global average, attention, squeeze and excitation), or that needs an earlier volume again. A
+    network that cannot be traced, because its forward pass depends on its input, has no steps. Hooks do not run.
 
     Args:
         module: A network in eval mode. Its weights are read when a step runs.
@@ -111,15 +111,15 @@ class Prefix:
             start = part.end
 
     def rest(self, count: int, volume: Tensor) -> Tensor:
-        """Runs all that follows the first `count` steps, one at least, on what they put out."""
+        """Runs the rest of the network on the output of the first `count` steps, at least one."""
         return _run(self.module, self._rests[count - 1], volume)
 
 
 class Tracer(fx.Tracer):
-    """Takes a convolution as one operation, also where its class is torchvision's."""
+    """Traces a convolution as one operation, also if its class is defined in torchvision."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Returns True for a module that is one operation of the graph."""
+        """Returns True for a module that becomes a single operation of the graph."""
         return _convolves(m) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -129,7 +129,7 @@ def _convolves(module: nn.Module | None) -> bool:
 
 def _run(module: nn.Module, graph: fx.Graph, volume: Tensor) -> Tensor:
     interpreter = fx.Interpreter(module, graph=graph)
-    interpreter.extra_traceback = False  # what goes wrong inside says so in its own words
+    interpreter.extra_traceback = False  # errors inside keep their own message
     output: Tensor = interpreter.run(volume)
     return output
 
@@ -147,7 +147,7 @@ def _graph(nodes: Sequence[fx.Node]) -> fx.Graph:
 
 @dataclass(frozen=True)
 class _Part:
-    """The nodes after the part before, up to the `end`-th, of which that one alone is used later; whether one is a convolution."""
+    """The nodes from the previous part to node `end`, the only node of them that later nodes use."""
 
     end: int
     reach: Reaches
@@ -155,7 +155,7 @@ class _Part:
 
 
 def _parts(nodes: Sequence[fx.Node], modules: dict[str, nn.Module]) -> Iterator[_Part]:
-    """Yields parts with one convolution, or block of them, each: what has none joins the part before it, or the first one."""
+    """Yields parts with one convolution or block each; other operations join the part before them, or the first."""
     whole: _Part | None = None
     for part in _cuts(nodes, modules):
         if whole is not None and not (whole.convolves and part.convolves):
@@ -169,10 +169,10 @@ def _parts(nodes: Sequence[fx.Node], modules: dict[str, nn.Module]) -> Iterator[
 
 
 def _cuts(nodes: Sequence[fx.Node], modules: dict[str, nn.Module]) -> Iterator[_Part]:
-    """Yields parts that are as small as can be, for as long as all that is done is local."""
+    """Yields the smallest parts, until the first operation that is not local."""
     place = {node: index for index, node in enumerate(nodes)}
     still = (Reach(), Reach(), Reach())
-    known = {nodes[0]: still}  # the reach of each node in the first one of its part
+    known = {nodes[0]: still}  # the reach of each node of the current part, in the part's input
     convolves = False
     for index, node in enumerate(nodes[1:], 1):
         own = _local(node, modules)
@@ -198,10 +198,10 @@ def _module(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
 
 
 def _local(node: fx.Node, modules: dict[str, nn.Module]) -> Reaches | None:
-    """Returns the reach of one operation, or None where it is not known to have one."""
+    """Returns the reach of one operation, or None if it is unknown."""
     module = _module(node, modules)
     if isinstance(module, nn.Conv3d):
-        # Padding by name ("same") is not numbers, and what is not zeros (say, reflected) may come from farther away.
+        # Named padding ("same") has no numbers; padding other than zeros (such as reflection) reads other inputs.
         if not _convolves(module) or isinstance(module.padding, str) or module.padding_mode != "zeros":
             return None
         return _window(module.kernel_size, module.stride, module.padding, module.dilation)
@@ -221,7 +221,7 @@ def _local(node: fx.Node, modules: dict[str, nn.Module]) -> Reaches | None:
 
 
 def _window(size: Any, stride: Any, padding: Any, dilation: Any) -> Reaches:
-    """Returns the reach of a sliding window, from numbers or triples of them."""
+    """Returns the reach of a sliding window; each argument is a number or a triple."""
     axes = zip(
         *((value,) * 3 if isinstance(value, int) else value for value in (size, stride, padding, dilation)), strict=True
     )

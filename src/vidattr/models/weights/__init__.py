@@ -1,1 +1,1 @@
-"""Checkpoints, released names of weights, class names."""
+"""Reading checkpoints, filling networks with them, and naming the classes."""

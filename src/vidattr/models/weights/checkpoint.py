@@ -1,9 +1,8 @@
-"""Checkpoints: read without running what they hold, and put into a network only if they fit it exactly."""
+"""Reads checkpoint files without running any code that they hold."""
 
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import warnings
@@ -12,18 +11,17 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidattr.array_pickle import Array, arrays_of
 from vidattr.errors import ConfigError
 from vidattr.models.weights.entries import WANTED, WRAPPERS, listed, refuse
 
-M = TypeVar("M", bound=nn.Module)
 _TORCH_BEFORE_1_6 = bytes.fromhex("6cfc9c46f9206aa85019")  # the number that such a file of torch begins with
 _DEEPEST = 8  # wrappers around the weights; a file may hold itself
 
@@ -33,9 +31,9 @@ class Checkpoint:
     """The weights of one file, on the CPU.
 
     Attributes:
-        path: Where they came from.
+        path: The file.
         state: Parameter name to tensor, without wrappers and without the `module.` of a parallel training.
-        class_names: The names of the outputs, in order, where the file says them.
+        class_names: The names of the outputs in order, if the file holds them.
     """
 
     path: Path
@@ -43,29 +41,12 @@ class Checkpoint:
     class_names: tuple[str, ...] | None = None
 
 
-def anonymous(count: int) -> tuple[str, ...]:
-    """Returns names for `count` classes that nobody has named."""
-    return tuple(f"class {k}" for k in range(count))
-
-
-def located(weights: str | None) -> Path:
-    """Returns the file that `model.weights` names.
-
-    Raises:
-        ConfigError: It names none.
-    """
-    if weights is None:
-        raise ConfigError("this model comes without weights", remedy="say model.weights=FILE")
-    return Path(os.path.expanduser(weights))  # as it is, where there is no such user
-
-
 def read(path: Path) -> Checkpoint:
     """Reads a checkpoint: .pth, .pt, .bin, .tar, .ckpt, .pyth and .pkl of torch, .pkl of Caffe2, .safetensors, or .npz.
 
-    Nothing in the file is executed: torch's restricted unpickler, one of arrays alone (`_arrays`) for a .pkl that is
-        not
-    torch's, safetensors, and numpy without pickles. Class names are the entry `class_names` beside the weights (torch,
-    npz) or the metadata `class_names`, a JSON list (safetensors).
+    Nothing in the file is executed: torch files are read by torch's restricted unpickler, other .pkl files by one that
+    knows arrays only (`array_pickle`), .npz files without pickles. Class names are the entry `class_names` beside the
+    weights (torch, npz) or the metadata `class_names`, a JSON list (safetensors).
 
     Raises:
         ConfigError: The file is missing, not whole, not a checkpoint, refused, or holds a weight that is not finite.
@@ -78,12 +59,12 @@ def read(path: Path) -> Checkpoint:
         return _checked(path, *reader(path))
     except ConfigError:
         raise
-    except Exception as error:  # whoever made the file decides what fails, and where
+    except Exception as error:  # a file can make any step fail in any way
         raise _damaged(path, error) from error
 
 
 def _checked(path: Path, content: Mapping[str, Any], class_names: object) -> Checkpoint:
-    """Returns the checkpoint of what a file holds: text to tensors of real numbers that lie in memory, all of them finite."""
+    """Returns the content of a file as a checkpoint, if all of it is names and dense tensors of finite real numbers."""
     refuse(path, content)
     prefix = "module." if all(name.startswith("module.") for name in content) else ""
     state = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
@@ -92,53 +73,6 @@ def _checked(path: Path, content: Mapping[str, Any], class_names: object) -> Che
         found = f"{path} holds weights that are not finite: {listed(broken)}"
         raise ConfigError(found, remedy="take one from before its training diverged")
     return Checkpoint(path, state, _names(class_names, path))
-
-
-def fill(module: nn.Module, checkpoint: Checkpoint) -> None:
-    """Puts the weights into the network; every name and every shape has to agree.
-
-    Only BatchNorm's `num_batches_tracked`, which old checkpoints lack and evaluation never reads, may be absent or of
-    another type.
-
-    Raises:
-        ConfigError: Some do not agree; the message lists them all by kind.
-    """
-    wanted, found = module.state_dict(), checkpoint.state
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in found if name not in wanted]
-    shapes = [(name, tuple(found[name].shape), tuple(wanted[name].shape)) for name in wanted if name in found]
-    misshaped = [f"{name} is {file}, not {own}" for name, file, own in shapes if file != own]
-    kinds = [
-        (n, found[n].dtype, wanted[n].dtype) for n in wanted if n in found and not n.endswith("num_batches_tracked")
-    ]
-    misshaped += [
-        f"{name} is {file}, not {own}" for name, file, own in kinds if file.is_floating_point != own.is_floating_point
-    ]
-    if not (missing or unexpected or misshaped):
-        module.load_state_dict(dict(found), strict=False)
-        return
-    lines = [f"{checkpoint.path} does not fit {type(module).__name__}"]
-    for kind, names in (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped)):
-        if names:
-            lines.append(f"  {kind} ({len(names)}): {listed(names)}")
-    raise ConfigError("\n".join(lines), expected="the network's own names and shapes", remedy=_hint(wanted, found))
-
-
-def head_size(checkpoint: Checkpoint, key: str) -> int:
-    """Returns the number of classes that a checkpoint was trained for: the rows of its head's weight `key`.
-
-    Where there is no such weight, this is another network's checkpoint; the answer is then 1, and `fill` lists what
-    differs.
-    """
-    weight = checkpoint.state.get(key)
-    return 1 if weight is None or weight.ndim == 0 else max(1, weight.shape[0])
-
-
-def untrained(build: Callable[[], M]) -> M:
-    """Builds a module with random weights, the same in every process, and leaves the caller's random numbers alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()
 
 
 def _check_file(path: Path) -> None:
@@ -173,17 +107,18 @@ def _check_file(path: Path) -> None:
 def _torch(path: Path) -> tuple[Mapping[str, Any], object]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what kinds of tensors cost: they are refused below
+            warnings.simplefilter("ignore")  # warnings about kinds of tensors that `refuse` rejects
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # The whole text advises to switch the restriction off.
+        # torch's own message advises to switch the restriction off.
         what = re.search(r"GLOBAL (\S+)", str(error))
         raise ConfigError(
-            f"{path} was not loaded: it holds {f'{what[1]}, which is code' if what else 'something other than weights'}",
+            f"{path} was not loaded: it holds "
+            + (f"{what[1]}, which is code" if what else "something other than weights"),
             expected="tensors, and plain lists and dictionaries of them",
             remedy="where it was made, save the weights alone: torch.save(model.state_dict(), FILE)",
         ) from error
-    except Exception as error:  # a damaged file makes the unpickler stumble in any way
+    except Exception as error:  # a damaged file can raise any error
         raise _damaged(path, error) from error
     class_names: object = None
     for _ in range(_DEEPEST):
@@ -211,7 +146,7 @@ def _pickled(path: Path) -> tuple[Mapping[str, Any], object]:
             expected="arrays by name, or a file of torch",
             remedy="save the weights alone",
         ) from error
-    except Exception as error:  # a damaged file makes the unpickler stumble in any way
+    except Exception as error:  # a damaged file can raise any error
         raise _damaged(path, error) from error
     blobs = content.get("blobs", content) if isinstance(content, Mapping) else None
     if not isinstance(blobs, Mapping):
@@ -235,7 +170,7 @@ def _safetensors(path: Path) -> tuple[Mapping[str, Any], object]:
 
 
 def _npz(path: Path) -> tuple[Mapping[str, Any], object]:
-    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and leave it open
+    if not zipfile.is_zipfile(path):  # numpy would read it as a pickle, and leave it open
         raise _damaged(path, ValueError("it is no archive"))
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -279,15 +214,3 @@ def _damaged(path: Path, error: Exception) -> ConfigError:
         reason = type(error).__name__
     expected = f"a whole {path.suffix} file that holds plain arrays"
     return ConfigError(f"{path} cannot be read: {reason}", expected=expected, remedy="copy or download it again")
-
-
-def _hint(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    if len(wanted.keys() & found.keys()) * 2 > len(wanted):
-        return (
-            "it is nearly this network: take the variant (size, number of classes) that the checkpoint was trained for"
-        )
-    prefixes = [name.removesuffix(last) for last in list(wanted)[-1:] for name in found if name.endswith(f".{last}")]
-    if prefixes:
-        return f"its names begin with {prefixes[0]!r}: save it without"
-    parts = dict.fromkeys(name.partition(".")[0] for name in found)
-    return f"this is another network, with the parts {listed(list(parts))}: choose the model that it belongs to"

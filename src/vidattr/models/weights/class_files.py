@@ -18,8 +18,8 @@ _KEY_COLUMNS = ("class_key", "key")  # of EPIC-KITCHENS-55 and -100
 _INDEX_COLUMNS = ("index", "id", "idx", "class_id", "class_index", "label_id", "")
 _NAME_COLUMNS = ("name", "class", "label", "class_name", "label_name", "category")
 EXPECTED = (
-    "a text file with a name a line, or an index and a name (classInd.txt); JSON, a list of names or of them and their indices; "
-    "or a CSV file with an index and a name a row, of EPIC-KITCHENS' classes, or of Kinetics' training clips"
+    "a text file with a name a line, or an index and a name (classInd.txt); JSON, a list of names, or names with their "
+    "indices; or a CSV file with an index and a name a row, of EPIC-KITCHENS' classes, or of Kinetics' training clips"
 )
 
 
@@ -29,11 +29,10 @@ def read_names(path: Path, lists: Iterable[str]) -> tuple[str, ...]:
     * Text: one name a line; or `<index> <name>` or `<name><tab><index>` on every line.
     * JSON: a list of names; an object of names and indices either way round; one that holds such a thing under
       `id2label`, `label2id`, `labels` or `class_names`.
-    * CSV with EPIC-KITCHENS' columns (`class_key` or `key`, the first being the index); with Kinetics' columns `label`
-      and
-      `youtube_id`: the labels in the order in which they first appear, which is how 3D-ResNets number them; with a
-          column of
-      indices and one of names, headed or not.
+    * CSV with EPIC-KITCHENS' columns: the first is the index, `class_key` or `key` the name.
+    * CSV with Kinetics' columns `label` and `youtube_id`: the labels in the order in which they first appear, which is
+      how 3D-ResNets number them.
+    * CSV with a column of indices and a column of names, with or without a heading.
 
     Indices are 0 … K−1 or 1 … K, each once.
 
@@ -117,8 +116,8 @@ def _from_table(text: str, path: Path) -> Sequence[str]:
         return _ordered([(_number(row[0], path), _cell(row, 1, path)) for row in rows], path)
     raise ConfigError(
         f"{path} has the columns {', '.join(head)[:300]}",
-        expected=f"a column of indices ({', '.join(_INDEX_COLUMNS[:-1])}) and one of names ({', '.join((*_KEY_COLUMNS, *_NAME_COLUMNS))}), "
-        "or Kinetics' label and youtube_id",
+        expected=f"a column of indices ({', '.join(_INDEX_COLUMNS[:-1])}) and a column of names "
+        f"({', '.join((*_KEY_COLUMNS, *_NAME_COLUMNS))}), or Kinetics' label and youtube_id",
     )
 
 
@@ -141,13 +140,14 @@ def _number(text: str, path: Path) -> int:
 
 
 def _ordered(pairs: Sequence[tuple[int, str]], path: Path) -> Sequence[str]:
-    """Returns names by their indices, which are those of all outputs."""
+    """Returns the names in the order of their indices, which have to be 0 … K − 1 or 1 … K."""
     numbers = sorted(index for index, _ in pairs)
     first = numbers[0] if numbers else 0
     if first not in (0, 1) or numbers != list(range(first, first + len(numbers))):
         gap = next((k for k, number in enumerate(numbers, start=min(first, 1)) if k != number), first)
         raise ConfigError(
-            f"{path} numbers its classes otherwise: {len(numbers)} of them, from {first} to {numbers[-1]}, and {gap} is not there once",
+            f"{path} does not number its classes one by one: {len(numbers)} of them, from {first} to {numbers[-1]}, "
+            f"and {gap} is missing or repeated",
             expected="0, 1, 2, … or 1, 2, 3, …: one for each output",
             remedy="where the numbers belong to the names, write them as a JSON list",
         )

@@ -1,8 +1,7 @@
-"""The names of a network's classes: those of its file, of a well-known data set, or of a file of the user's.
+"""The names of a network's classes: from its checkpoint, from a known data set, or from a file of the user.
 
-How many outputs a network has says nothing about their order: Kinetics-700 is in alphabetical order in one release, and
-    in
-the order in which a CSV file happens to list the classes in another. So names are never guessed from a number.
+Names are never guessed from the number of outputs, which does not tell their order: one release for Kinetics-700 has
+the classes in alphabetical order, another in the order in which a CSV file first lists them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from vidattr.errors import ConfigError, unknown
-from vidattr.models.weights.checkpoint import anonymous
 from vidattr.models.weights.class_files import read_names
 
 _SIZES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "ucf101": 101, "ucf50_five": 5}
@@ -21,7 +19,7 @@ _RELEASED = "released:"
 
 @cache
 def shipped(dataset: str) -> tuple[str, ...]:
-    """Returns the class names of kinetics400, kinetics600, kinetics700, ucf101 or ucf50_five, in the data set's own order.
+    """Returns the class names of kinetics400, kinetics600, kinetics700, ucf101 or ucf50_five, in the data set's order.
 
     Raises:
         ConfigError: It is none of these.
@@ -35,11 +33,11 @@ def class_names(classes: str | None, count: int, own: tuple[str, ...] | None = N
     """Returns the names of a network's `count` outputs, in order.
 
     Args:
-        classes: A model's field of this name: a file (`_class_files.read_names`), or "kinetics400" and the like
-            (`shipped`), which name the outputs whatever came with the weights. "released:kinetics400", which a model's
-            configuration says of the file that its authors released: the weights' own names; else, where there are as
-            many outputs, these; else, as for a file that was trained further, `class 0` and so on. None: the weights'
-            own names, else `class 0` and so on.
+        classes: A model's field of this name. A file (`class_files.read_names`) or the name of a known list
+            (`shipped`), such as "kinetics400", is used whatever names came with the weights. "released:kinetics400" is
+            the list of the file that a model's authors released: it is used if the weights have no names and there are
+            as many outputs; otherwise, as for weights that were trained further, outputs are called `class 0` and so
+            on. None: the weights' own names, else `class 0` and so on.
         count: K.
         own: The names that came with the weights.
 
@@ -56,6 +54,12 @@ def class_names(classes: str | None, count: int, own: tuple[str, ...] | None = N
         raise ConfigError(
             f"{source} names {len(names)} classes",
             expected=f"{count} names, one for each output",
-            remedy="model.classes=FILE with their names in order, or model.classes=null, which calls them class 0, class 1 and so on",
+            remedy="model.classes=FILE with their names in order, or model.classes=null, which calls them class 0, "
+            "class 1 and so on",
         )
     return names
+
+
+def anonymous(count: int) -> tuple[str, ...]:
+    """Returns `class 0`, `class 1` and so on, for `count` classes without names."""
+    return tuple(f"class {k}" for k in range(count))

@@ -1,4 +1,4 @@
-"""What the entries of a checkpoint have to be, whatever made the file: names that are text, and tensors of real numbers in memory."""
+"""Checks the entries of a checkpoint: text to dense tensors of real numbers on the CPU."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NUMBERS |= {torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def refuse(path: Path, content: Mapping[Any, Any]) -> None:
-    """Looks at all entries of a file and says nothing where they can be weights.
+    """Raises an error if an entry of a file cannot be a weight.
 
     Raises:
-        ConfigError: There are none; a name is no text; a value is no tensor; a tensor is sparse, quantised, complex or
-            nested, lies on no device that is here, or is large and repeats fewer numbers than it has, so that a file of
-            some bytes would fill the memory.
+        ConfigError: There are no entries; a name is not text; a value is not a tensor; a tensor is sparse, quantised,
+            complex or nested, or not on the CPU; or a large tensor repeats a few stored numbers, so that a file of some
+            bytes would fill the memory.
     """
     if nameless := [repr(name) for name in content if not isinstance(name, str)]:
         raise ConfigError(f"{path} holds entries whose names are no text: {listed(nameless)}", expected=WANTED)
@@ -46,7 +46,7 @@ def refuse(path: Path, content: Mapping[Any, Any]) -> None:
         raise ConfigError(
             f"{path} holds weights that are no plain arrays of real numbers: {listed(odd)}",
             expected="dense tensors of floating-point or whole numbers, on the CPU",
-            remedy="where it was made, save the weights as they were before they were quantised, made sparse or expanded",
+            remedy="save the weights as they were before they were quantised, made sparse or expanded",
         )
 
 
@@ -69,7 +69,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns the first names, each in a line's room, and how many more there are."""
+    """Returns the first names, each shortened to a line, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     printed = (name if name.isprintable() else ascii(name)[1:-1] for name in names[:_SHOWN])
     return ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…" for name in printed) + more

@@ -1,4 +1,4 @@
-"""What the transformers library's files say of a video classifier: its tokens, its sizes, and its processor's arithmetic."""
+"""Facts about the transformers library's video classifiers: their tokens, sizes and preprocessing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RESIZED = {"do_resize": True, "resample": 2}  # of PIL's filters number 2 is th
 
 @dataclass(frozen=True)
 class Kind:
-    """How a model type names its sizes, orders its tokens and reads them.
+    """Facts about one model type.
 
     Attributes:
         frames: Entry of its configuration for the number of frames.
         side: The same for height and width.
-        cls: Whether a class token stands before the others.
-        divided: Whether it attends to time and space in turn, with time fastest among its tokens, else to all at once.
-        joint: Whether all tokens attend to all and the head reads the class token, or the mean where there is none.
+        cls: Whether a class token precedes the others.
+        divided: Whether tokens attend to time and space in turn; time is then fastest in their order.
+        joint: Whether all tokens attend to all, and the head reads the class token, or the mean if there is none.
         offset: Whether its processor subtracts 1 after scaling, unless it says otherwise.
     """
 
@@ -42,7 +42,7 @@ KINDS = {
 
 
 def processor_view(config: Any, settings: Mapping[str, Any], view: Preprocessing) -> Preprocessing:
-    """Returns the preprocessing that a processor's configuration describes: ((byte · factor − offset) − mean) / deviation."""
+    """Returns the preprocessing of a processor's configuration: ((byte · factor − offset) − mean) / deviation."""
     kind = KINDS[config.model_type]
     scaled, normalised = settings.get("do_rescale", True), settings.get("do_normalize", True)
     if normalised and not {"image_mean", "image_std"} <= settings.keys():

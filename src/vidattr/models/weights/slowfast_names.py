@@ -1,4 +1,4 @@
-"""The names of SlowFast's weights in its releases: mmaction2's, PySlowFast's, and those of Caffe2 in PySlowFast's model zoo."""
+"""The names of SlowFast's weights in mmaction2, in PySlowFast, and in the Caffe2 files of its model zoo."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def from_pyslowfast(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def _name_of_pyslowfast(name: str) -> str:
-    """Returns this module's name of a weight; one that is not PySlowFast's keeps its own, and `fill` reports it."""
+    """Returns this project's name of a weight; an unknown name is returned unchanged, and `fill` reports it."""
     if match := re.fullmatch(r"s1\.pathway([01])_stem\.((?:conv|bn)\.\w+)", name):
         return f"{_PATHS[int(match[1])]}.conv1.{match[2]}"
     if match := re.fullmatch(r"s([1-4])_fuse\.(conv_f2s|bn)\.(\w+)", name):
@@ -60,7 +60,7 @@ _CAFFE2_TRAINING = re.compile(r"_momentum$|^(lr|model_iter)$")
 
 
 def _name_of_caffe2(name: str) -> str:
-    """Returns this module's name of a weight of Caffe2's models; the fast pathway's begin with `t_`."""
+    """Returns this project's name of a Caffe2 weight; names of the fast pathway begin with `t_`."""
 
     def ours(place: str, kind: str) -> str:
         return f"{place}.{'bn' if kind.startswith('bn') else 'conv'}.{_CAFFE2[kind]}"
@@ -76,6 +76,6 @@ def _name_of_caffe2(name: str) -> str:
 
 
 def _long(tensor: Tensor, name: str) -> Tensor:
-    """Gives a convolution's weight the axes of length 1 that Caffe2 leaves out."""
+    """Adds the axes of length 1 that Caffe2 omits from a convolution's weight."""
     kernel = name.endswith("_w") and not name.startswith("pred") and 2 <= tensor.ndim < 5
     return tensor.reshape(*tensor.shape, *[1] * (5 - tensor.ndim)) if kernel else tensor

@@ -12,10 +12,10 @@ from vidattr.models.weights.checkpoint import Checkpoint
 
 
 def download(weights: WeightsEnum) -> Checkpoint:
-    """Returns released weights with their class names; the file's hash is part of its name and is checked.
+    """Returns released weights with their class names; the hash in the file's name is checked.
 
     Raises:
-        ConfigError: They cannot be had, and where they would have to be.
+        ConfigError: They cannot be downloaded; the message says where they are looked for.
     """
     name = Path(weights.url).name
     try:

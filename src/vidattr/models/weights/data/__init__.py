@@ -1,4 +1,4 @@
-"""Weights of the two small networks with their training logs, and class names in the order of a network's outputs, one a line.
+"""Weights and training logs of the two small networks, and lists of class names in the order of a network's outputs.
 
 `kinetics400`, `kinetics600`, `kinetics700`: the alphabetical order of the data sets' own annotations (Google, CC BY
 4.0), which many released networks use and 3D-ResNets do not: a model's configuration says which its released file has.
