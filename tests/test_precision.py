@@ -61,14 +61,15 @@ def test_a_hook_sees_float32() -> None:
 
 
 def test_convolutions_on_a_gpu_keep_all_bits_unless_told_otherwise() -> None:
-    for precision, wanted in ((Precision.tf32, (True, "high")), (Precision.float32, (False, "highest"))):
+    for precision, wanted in ((Precision.tf32, "tf32"), (Precision.float32, "ieee"), (Precision.bfloat16, "ieee")):
         network = api.load_model("tiny_cnn_lstm", device="cpu").run_with(
             Runtime(device=Device.cpu, precision=precision)
         )
-        assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == wanted
-        network(
-            torch.zeros(1, 3, network.view.frames, *network.view.size)
-        )  # sets cuDNN's flags, which must not clash with these
+        with network.arithmetic():
+            assert torch.backends.cudnn.conv.fp32_precision == wanted  # type: ignore[attr-defined]
+            assert torch.backends.cuda.matmul.fp32_precision == wanted  # type: ignore[attr-defined]
+            network(torch.zeros(1, 3, network.view.frames, *network.view.size))  # switches cuDNN off meanwhile
+            assert torch.backends.cudnn.conv.fp32_precision == wanted  # type: ignore[attr-defined]
 
 
 def test_another_precision_is_another_run(vidattr: Command, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def users(request: pytest.FixtureRequest) -> object:
     assert (formats(), precision._settings(), [family.fp32_precision for family in precision._FAMILIES]) == mine
     for family in precision._FAMILIES:
         precision._write(family, "none")
+    torch.set_float32_matmul_precision("highest")  # which torch also keeps in a variable of its own
     precision._restore(before)
 
 
