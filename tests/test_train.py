@@ -24,7 +24,8 @@ from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
 from vidattr.models.tiny_cnn_lstm import TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
-from vidattr.models.weights.checkpoint import fill, read
+from vidattr.models.weights.checkpoint import read
+from vidattr.models.weights.filling import fill
 from vidattr.training import loop
 from vidattr.training.augment import augmented, draws
 from vidattr.training.footage import Footage
