@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one process: ours against captum, a plain loop, and the bare network.
 
-    python scripts/bench.py [--rounds N] [--only captum curves osa occlusion perturbation run] [--json]
+    python scripts/bench.py [--rounds N] [--only captum curves osa occlusion perturbation run plans] [--json]
 
 Each pair runs in turn, A B A B …, and the median of the ratios is printed: a machine whose speed drifts cancels out.
 """
@@ -27,6 +27,7 @@ from torch import Tensor
 
 import vidattr
 from vidattr.config import compose
+from vidattr.config.combine import Combiner, NotCombinedError
 from vidattr.config.runtime import Runtime
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
 from vidattr.metrics.deletion_insertion import DeletionInsertion
@@ -34,7 +35,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.process import prepare
 from vidattr.protocols import MapBatch
-from vidattr.run import runner
+from vidattr.run import dry_run, runner
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]
@@ -273,6 +274,31 @@ def whole_run(network: VideoModel, rounds: int) -> Row:
     )
 
 
+def plans(rounds: int) -> Iterator[Row]:
+    """`run --dry-run` over all methods, and over ten thousand experiments, against a composition by Hydra for each."""
+
+    def plan(sweep: list[str]) -> int:
+        return len(dry_run.text(dry_run.plan(compose.experiments(sweep))).splitlines())
+
+    def by_hydra(sweep: list[str]) -> int:
+        with patch.object(Combiner, "point", side_effect=NotCombinedError):
+            return len(compose.experiments(sweep))
+
+    every, few = ["method=glob(*)"], ["method=gradient,random", "seed=range(5)"]
+    count = len(compose.experiments(every))
+    what = f"plan of {count} experiments, method=glob(*), against a composition by Hydra for each"
+    yield pair(what, lambda: plan(every), lambda: by_hydra(every), rounds)
+    sweep = ["method=step", "method.iterations=range(1,101)", "method.lr=0.01,0.02,0.05,0.1", "seed=range(25)"]
+    ours, other = (
+        statistics.median(seconds(work) for _ in range(rounds)) for work in (lambda: plan(sweep), lambda: by_hydra(few))
+    )
+    many = other / 10 * 10_000
+    what = (
+        "plan of 10 000 experiments, method.iterations × method.lr × seed, against 10 000 times a composition by Hydra"
+    )
+    yield {"what": what, "ours_s": ours, "other_s": many, "ratio": ours / many, "rounds": rounds}
+
+
 def passes(network: VideoModel, frames: Tensor, steps: int) -> None:
     """What integrated gradients cannot do without: probabilities, `steps` forward and backward, two for completeness."""
     with torch.no_grad():
@@ -295,6 +321,10 @@ GROUPS: dict[str, Callable[[str, VideoModel, int, int, int], Iterator[Row]]] = {
 
 def measured(only: list[str], rounds: int) -> Iterator[Row]:
     """Measures all pairs of all networks, one after the other."""
+    if "plans" in only:
+        yield from plans(rounds)
+    if only == ["plans"]:
+        return
     r3d = vidattr.load_model("r3d_18", weights="random", max_batch=4)
     for name, network, ig_steps, curve_steps in (
         ("light R(2+1)D, 10×112²", light(), 25, 28),
@@ -326,7 +356,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each pair is measured")
     parser.add_argument("--json", action="store_true", help="print for programs")
     parser.add_argument(
-        "--only", nargs="+", choices=[*GROUPS, "run"], default=[*GROUPS, "run"], help="which groups of pairs"
+        "--only",
+        nargs="+",
+        choices=[*GROUPS, "run", "plans"],
+        default=[*GROUPS, "run", "plans"],
+        help="which groups of pairs",
     )
     arguments = parser.parse_args()
     prepare()
