@@ -1,6 +1,6 @@
 """The worked examples of docs/how-to, run as the pages say: as a plug-in of a user, and inside the repository.
 
-A file is a code block after a line that begins with its name in backquotes; commands are the `sh` blocks.
+A file is a code block after a paragraph that begins with its name in backquotes; commands are the `sh` blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conftest import ROOT, Command
 
 PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 ROLES = ("dataset", "method", "metric", "model")
-FILE = re.compile(r"^`([\w./-]+)`[^\n]*:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"^`([\w./-]+)`(?:[^\n]|\n(?!\n))*:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FOLDERS = {"method": "gradients"}  # in src/vidattr/<role>s, where the example of a role belongs
 
 
