@@ -1,4 +1,4 @@
-"""A mapping of plain values becomes the frozen dataclass that it describes, with every key, type and number checked."""
+"""Makes frozen dataclasses of plain values and checks every key, type and number."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def made(
         where: What it is, for messages.
         typed: Dotted field to the text that was typed for it, where this looks like a number: a field of text takes the
             text (`007`).
-        deleted: Dotted fields that were taken away on the command line.
+        deleted: Dotted fields that the user removed with ~.
 
     Raises:
-        ConfigError: A key is unknown or was taken away, a value has the wrong type or range.
+        ConfigError: A key is unknown or was removed, or a value has the wrong type or range.
     """
     for key in deleted:
         if _field(cls, key):
             raise ConfigError(
                 f"{where}{': ' if where else ''}~{key}: every option has a value",
-                remedy="say another value instead, null for none",
+                remedy="set another value instead, null for none",
             )
     try:
         values = _fitted(cls, values, where, "", typed or {})
@@ -145,9 +145,12 @@ def _converted(hint: Any, value: Any) -> Any:
 
 
 def interpolation(error: OmegaConfBaseException, where: str = "") -> ConfigError:
-    """Returns the user's error for a `${…}` that stands for nothing."""
+    """Returns the error for a `${…}` that cannot be resolved."""
     key = str(getattr(error, "full_key", "") or "")
-    remedy = r"${…} stands for another key or ${oc.env:NAME}; to mean the characters, put a backslash before the dollar sign: \${…}"
+    remedy = (
+        r"${…} stands for another key or ${oc.env:NAME}; "
+        r"to mean the characters, put a backslash before the dollar sign: \${…}"
+    )
     return ConfigError(
         f"{where}{': ' if where and key else ''}{key}: {_short(str(error).splitlines()[0], 300)}", remedy=remedy
     )
@@ -171,7 +174,10 @@ def _field(cls: type, key: str) -> bool:
 
 
 def _fitted(cls: type, values: Mapping[str, Any], where: str, path: str, typed: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the values, checked where OmegaConf is lenient or its words do not help; text as it was typed."""
+    """Returns the values after the checks that OmegaConf does not make, or whose messages do not help.
+
+    A number in a text field is replaced by the text that was typed.
+    """
     hints, known = _hints(cls), [field.name for field in fields(cls)]
     out = dict(values)
     for name, value in values.items():
@@ -190,17 +196,17 @@ def _fitted(cls: type, values: Mapping[str, Any], where: str, path: str, typed: 
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise _wrong(where, key, value, hint)
             (inner,) = get_args(hint)
-            for one in value:
-                _check(one, inner, where, key, hint)
+            for item in value:
+                _check(item, inner, where, key, hint)
         elif value is not None:
             _check(value, hint, where, key, hints[name])
     return out
 
 
 def _check(value: Any, hint: Any, where: str, key: str, shown: Any) -> None:
-    """Refuses a value that is none of its type; OmegaConf takes 3 for true, and any float for a number."""
+    """Raises ConfigError for a value of a wrong type that OmegaConf would convert, such as 3 for true, or NaN."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    named = shown is not str  # a list of texts, or a text that may be null: there an empty one names nothing
+    named = shown is not str  # in a list, and where null is allowed, an empty text is an error
     fine = True
     if hint is bool:
         fine = isinstance(value, bool)

@@ -144,7 +144,7 @@ class Combiner:
         return _Frame(nodes, list(plain), names, {role: (role, overrides) for role in nodes})
 
     def _of_choices(self, choices: Sequence[Setting]) -> _Frame | None:
-        """Returns the default configuration with the nodes of some roles replaced; None where that is not all they do."""
+        """Returns the default configuration with some roles replaced; None if a choice changes anything else."""
         base = self._frame(())
         nodes, names, keys = dict(base.nodes), dict(base.names), dict(base.keys)
         for setting in choices:

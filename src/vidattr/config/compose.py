@@ -119,7 +119,10 @@ def _check_keys(values: Mapping[str, Any], names: Mapping[str, str], known: Sequ
         if name in known:
             continue
         if name in names:
-            remedy = "let the first line of its YAML be `# @package _global_`: its keys then stand for those of the whole configuration"
+            remedy = (
+                "let the first line of its YAML be `# @package _global_`: "
+                "its keys then stand for those of the whole configuration"
+            )
             raise ConfigError(
                 f"{name}={names[name]} sets keys of its own", expected=f"keys of {', '.join(known)}", remedy=remedy
             )

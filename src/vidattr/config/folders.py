@@ -66,7 +66,7 @@ def added_folders(add: Sequence[Path] = ()) -> tuple[Path, ...]:
 
 
 def search_order(explicit: Path | None, add: Sequence[Path]) -> list[Path]:
-    """Returns all config folders, in the order in which a name is looked up; raises ConfigError where one is missing."""
+    """Returns all config folders in the order in which they are searched; raises ConfigError if one is missing."""
     return [*added_folders(add), config_dir(explicit)]
 
 

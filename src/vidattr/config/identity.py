@@ -1,9 +1,8 @@
 """What decides a run's numbers, and the key made of it.
 
 The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and
-    method,
-the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time knobs are
-left out by the declaration of their fields (`fields.not_in_key`). Files enter by the sha256 of their content
+method, the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time
+options are left out by the declaration of their fields (`fields.not_in_key`). Files enter by the sha256 of their content
 (`fields.keyed_by_content`), and so does code that is not this package's: that of a plug-in's class, and that which a
 field names (`fields.keyed_by_code`). A run has the same key on every machine, and a module that is moved or renamed
 changes no key.
@@ -60,10 +59,10 @@ def described_once() -> Iterator[None]:
 
 
 def describe(part: Any, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns the class, its version and the fields of a plug-in's dataclass that decide numbers, in the form of a key version.
+    """Returns the class of a plug-in, its version and the fields that change numbers, in the form of a key version.
 
     The module of a class is left out: moving or renaming a module changes no key. A class that is not this package's is
-    told apart by the content of its code.
+    identified by the content of its code.
     """
     known = _DESCRIBED.get()
     if known is None:
@@ -104,7 +103,10 @@ _RENAMED = {
 
 
 def _path_in_version_1(cls: type) -> str:
-    """Returns the Python path that a class had under key version 1, when each plug-in of this package was a file in its role's folder."""
+    """Returns the Python path that a class had under key version 1.
+
+    Each plug-in of this package was then a file directly in the folder of its role.
+    """
     package, *inner = cls.__module__.split(".")
     if package != "vidattr" or inner[0] not in ("datasets", "models", "methods", "metrics"):
         return f"{cls.__module__}.{cls.__qualname__}"
@@ -131,7 +133,7 @@ def _files(value: Any) -> Any:
 
 
 def _content(part: Any, name: str, value: Any) -> Any:
-    """Returns the sha256 of the file that a hashed field stands for, or the field itself where it is a name, not a file.
+    """Returns the sha256 of the file that a field names, or the value of the field if it names no file.
 
     A plug-in whose field may be a name for a file says which by a method `<field>_file`; one whose field stands for
     several files, or for what is no file here, says what enters the key by a method `<field>_content`.

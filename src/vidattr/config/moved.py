@@ -1,4 +1,4 @@
-"""Where modules and names of version 0.1 are now: a plug-in that was written for them is told the new name."""
+"""The new places of the modules and names of version 0.1, for the error that an old plug-in gets."""
 
 from __future__ import annotations
 
@@ -145,7 +145,8 @@ def moved(error: ImportError) -> str | None:
     """Returns where a module or name of this package went that an import did not find; None: it is nothing that moved.
 
     Args:
-        error: What the import raised: `No module named 'vidattr.view'`, or `cannot import name 'unkeyed' from 'vidattr.types'`.
+        error: What the import raised: `No module named 'vidattr.view'`, or
+            `cannot import name 'unkeyed' from 'vidattr.types'`.
     """
     name = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", str(error))
     if name:

@@ -1,4 +1,4 @@
-"""What the user types becomes overrides in Hydra's grammar: plain values are quoted, sweeps expanded, choices looked up.
+"""Turns what the user types into overrides in Hydra's grammar: quotes plain values, expands sweeps, looks up choices.
 
 Hydra's grammar is meant for short words. A class called `petting animal (not cat)`, a folder `/data/视频` or a checkpoint
 `epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it is quoted
@@ -9,7 +9,7 @@ here:
   is that path, be there commas, quotes, backslashes or `${…}` in it;
 - `~` and `~/…` in these is the home folder.
 
-What may mean two things is refused, with the quoted form to type.
+A value that could mean two things is an error, whose message shows the quoted form.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Setting:
         shown: As a title shows it, "method.score=prob".
         typed: A plain value as it was typed; None: a list, a mapping, null, or something quoted.
         varies: Whether it is one of several.
-        deletes: Whether it takes the key away.
+        deletes: Whether it removes the key.
         chooses: Whether it names the config of a group.
         value: The parsed value, or the name of the choice.
     """
@@ -90,7 +90,7 @@ def points(
     """
     axes = [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
     if (count := math.prod(map(len, axes))) > MOST_EXPERIMENTS:
-        raise ConfigError(f"the lists of values span {count} cells", expected=f"at most {MOST_EXPERIMENTS}")
+        raise ConfigError(f"the lists of values span {count} experiments", expected=f"at most {MOST_EXPERIMENTS}")
     for point in itertools.product(*axes):
         yield list(point)
 
@@ -111,7 +111,7 @@ def _parsed(argument: str) -> Override:
     key, value = found["key"], found["value"]
     if key.partition(".")[0].partition("/")[0] == "hydra":
         raise ConfigError(
-            f"{argument[:200]}: there is nothing of Hydra's own to set", remedy="--add-configs adds folders of configs"
+            f"{argument[:200]}: Hydra's own settings cannot be changed", remedy="--add-configs adds folders of configs"
         )
     if value is None:
         return _parse(argument)
@@ -151,7 +151,11 @@ def _plain(override: Override, value: str) -> bool:
 
 
 def _requoted(head: str, value: str, error: ConfigError) -> str:
-    """Returns a value that Hydra cannot parse with quotes around what must be text; raises `error`, with the remedy, where that is open."""
+    """Returns a value that Hydra cannot parse, with quotes around what must be text.
+
+    Raises:
+        ConfigError: The value could mean two things; the message shows the quoted form.
+    """
     inner = value.strip()
     listed = inner.startswith("[") and inner.endswith("]")
     body = inner[1:-1] if listed else value
@@ -191,7 +195,7 @@ def _axis(
                 f"~{key}: `vidattr {command}` needs a {key}", expected=f"{key}=NAME, one of {', '.join(names)}"
             )
         if key.count(".") < 2:  # below that are mappings of the user's own, as of a recipe's data sets
-            raise ConfigError(f"~{key}: every option has a value", remedy="say another value instead, null for none")
+            raise ConfigError(f"~{key}: every option has a value", remedy="set another value instead, null for none")
         return [Setting(key, override.input_line or "", f"~{key}", deletes=True)]
     values = _values(override)
     if override.package is not None or names or key in groups:

@@ -1,4 +1,4 @@
-"""On what and how fast a run goes: device, batch sizes, workers. Only `precision` changes a number, and is part of a run's key."""
+"""Run-time options: device, batch sizes, workers. Only `precision` changes numbers, and is part of a run's key."""
 
 from __future__ import annotations
 

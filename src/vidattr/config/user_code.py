@@ -26,7 +26,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def sha256_of_code(module: str) -> str | None:
-    """Returns what stands for the code of a module, or None where it is this package's or Python's own, or is not found.
+    """Returns a sha256 for the code of a module, or None if it belongs to this package or Python, or is not found.
 
     Args:
         module: Its dotted name; looked for among the installed modules, then in the current folder.

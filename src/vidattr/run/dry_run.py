@@ -1,4 +1,4 @@
-"""What a run would do, without doing it: experiments, clips, passes, disk space; and the configuration of each experiment."""
+"""The plan of a run (experiments, clips, passes, disk space), and the configuration of each experiment."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Indexed:
 
 
 def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:
-    """Returns a row per experiment: its key and folder, clips present and missing, forward passes and bytes still to come.
+    """Returns a row per experiment: its key and folder, clips present and missing, passes and bytes still to come.
 
     A pass is one clip through the network, forward, or forward and backward. A method whose number of passes depends on
     the clip reports the number for 16 × 112 × 112, and the largest number if it may stop early. Bytes are those of the

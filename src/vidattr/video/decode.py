@@ -29,7 +29,10 @@ from vidattr.video.sampling import sample
 _MAX_PASSES = 1000
 _Placed = tuple[Pixels, tuple[Box, ...]]
 Choice = Callable[[int, Preprocessing, float | None], Sequence[int]]
-_RATE = "it tells no frames a second: its frames are taken as they are, as if {:g} a second; model.input.unknown_fps says how many"
+_RATE = (
+    "it tells no frames a second: its frames are taken as they are, as if {:g} a second; "
+    "model.input.unknown_fps says how many"
+)
 
 
 def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None, choose: Choice = sample) -> Sample:
@@ -59,7 +62,7 @@ def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None, choo
             break
         except UnreadableError as error:
             reasons.append(f"{name}: {error}")
-        except Exception as error:  # whatever a file may do to a decoder
+        except Exception as error:  # a damaged file can make a decoder raise anything
             if not isinstance(clip.source, Path | Joined):
                 raise
             reasons.append(f"{name}: {type(error).__name__}: {error}")
@@ -82,7 +85,7 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
         return tuple(available[i] for i in pick(len(available), view, footage.fps)) if available else ()
 
     def decode(expected: Sequence[int]) -> tuple[list[int], dict[int, _Placed]]:
-        """Returns the numbers of all readable frames of the clip, and those frames that would be taken if `expected` were they."""
+        """Returns the numbers of all readable frames, and the frames that are chosen if these are `expected`."""
         wanted = frozenset(choose(expected))
         numbers, kept = [], {}
         for number, load in footage.frames():
@@ -175,7 +178,7 @@ def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
 
 
 def available(clip: Clip) -> Sequence[int]:
-    """Returns the numbers of the frames of a clip, as header and packets promise them; where they do not, they are counted.
+    """Returns the numbers of the frames of a clip, by header and packets, or counted if these give none.
 
     Raises:
         ClipError: The source is missing, or no decoder can open it.
@@ -192,13 +195,13 @@ def _opened(clip: Clip) -> Footage:
     for name, opened in _decoders(clip).items():
         try:
             return opened()
-        except Exception as error:  # whatever a file may do to a decoder
+        except Exception as error:  # a damaged file can make a decoder raise anything
             reasons.append(f"{name}: {error}")
     raise ClipError(f"cannot read {_name(clip)}: {'; '.join(reasons)}", remedy="take it out of the dataset")
 
 
 def _joined(source: Joined) -> Footage:
-    """Opens clips as one; a part that a decoder opens and cannot decode to its end is a shortfall of the joined clip."""
+    """Opens several clips as one; frames that a part lacks are a shortfall of the joined clip."""
     parts = [(part, _opened(part), offset) for part, offset in source.placed()]
 
     def numbers_of(part: Clip, footage: Footage) -> list[int]:

@@ -52,7 +52,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 _FORMATS = (
-    "aac,aiff,asf,avi,av1,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,vc1,wav,"
+    "aac,aiff,asf,avi,av1,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,mpegts,mpegvideo,mxf,nut,"
+    "obu,ogg,rm,vc1,wav,"
     "webm,yuv4mpegpipe"
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
@@ -62,7 +63,7 @@ _OPENCV_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _opening = Lock()  # the variable belongs to the process
 
 _DECODE_TIME_ONLY = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
-"""Formats whose packets carry no time of presentation: where frames are reordered, their stamps do not tell which is which."""
+"""Formats whose packets have no presentation time: time stamps do not give the order of reordered frames."""
 
 _WITH_DURATION = frozenset({"asf", "flv", "matroska", "mov"})
 """Formats whose header states the duration; of the others it is an estimate made of the very file."""
@@ -200,7 +201,7 @@ def _demuxed(container: InputContainer, stream: VideoStream | None, trouble: Tro
 
 
 def _promised(container: InputContainer, stream: VideoStream, found: _Scan) -> tuple[int, bool]:
-    """Returns how many frames the header promises, at least as many as there are packets, and whether that is an estimate.
+    """Returns how many frames the header promises, at least the number of packets, and whether it is an estimate.
 
     A container without a count is held to the duration in its header; formats without a header promise nothing.
     """

@@ -1,4 +1,4 @@
-"""What every way to open a source gives: its frames by number, and an account of what is missing among them."""
+"""The frames of an opened source by number, and a record of which are missing or damaged."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Footage:
     trouble: Trouble = field(default_factory=Trouble)
 
     def shortfall(self, decoded: int, promised: int) -> str:
-        """Returns what is missing or damaged after a pass that gave `decoded` of `promised` frames, "" where nothing is."""
+        """Returns what is missing or damaged after a pass that gave `decoded` of `promised` frames, or ""."""
         trouble, reasons = self.trouble, []
         if self.packets is not None and len(self.expected) - self.packets > 1:
             reasons.append("the file breaks off")

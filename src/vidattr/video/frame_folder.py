@@ -51,7 +51,8 @@ def folder(path: Path, first: int, aligned: bool) -> Footage:
     if aligned and numbers and numbers[0] < 1:
         found = numbers[0] + first - 1
         raise UnreadableError(
-            f"{numbered[numbers[0]].name} is frame {found}, and its frames are said to count from {first}: every box would be on a "
+            f"{numbered[numbers[0]].name} is frame {found}, and its frames are said to count from {first}: "
+            "every box would be on a "
             f"wrong frame (dataset.first_frame={found}, if the names count from there)"
         )
     bits, remark = _bits([numbered[number] for number in numbers])
@@ -128,7 +129,7 @@ def _decoded(name: str, data: bytes, how: int) -> NDArray[Any]:
 
 
 def _check_size(name: str, data: bytes) -> None:
-    """Raises UnreadableError where a picture declares more pixels than a frame has, or a PNG file more than it can hold.
+    """Raises UnreadableError if a header declares more pixels than a frame may have, or than its PNG file can hold.
 
     OpenCV would allocate memory for all of them. Its own limit is higher, and is set for the whole process.
     """
@@ -182,7 +183,7 @@ def _images(path: Path) -> list[Path]:
 
 
 def numbered(files: Iterable[Path]) -> dict[int, Path]:
-    """Returns files by the digits at the end of their names; raises UnreadableError where there are none, or the same twice."""
+    """Returns files by the digits at the end of their names; raises UnreadableError if there are none or duplicates."""
     found: dict[int, Path] = {}
     for file in files:
         digits = re.search(r"[0-9]+$", file.stem)
@@ -244,7 +245,8 @@ def _bits(files: Sequence[Path]) -> tuple[int, str]:
         return (bits, "") if brightest else (16, "")
     return (
         bits,
-        f"the brightest of its 16-bit values is {brightest}: taken for 12-bit values, for an sBIT chunk that says so is missing",
+        f"the brightest of its 16-bit values is {brightest}: taken for 12-bit values, "
+        "for an sBIT chunk that says so is missing",
     )
 
 

@@ -69,7 +69,9 @@ def _is_picture(name: str) -> bool:
 
 
 def tar_frames(path: Path, first: int) -> dict[int, Member]:
-    """Returns the pictures in a tar file by frame number: the digits at the end of their names, `first` standing for frame 1.
+    """Returns the pictures in a tar file by frame number.
+
+    The number is in the digits at the end of a name; `first` stands for frame 1.
 
     Raises:
         UnreadableError: It cannot be read, a name has no number, or two pictures have the same.
@@ -114,7 +116,8 @@ def tar(path: Path, first: int, aligned: bool) -> Footage:
     if aligned and numbers and numbers[0] < 1:
         name, number = members[numbers[0]].name, numbers[0] + first - 1
         raise UnreadableError(
-            f"{name} is frame {number}, and its frames are said to count from {first} (dataset.first_frame={number}, if they count from there)"
+            f"{name} is frame {number}, and its frames are said to count from {first} "
+            f"(dataset.first_frame={number}, if they count from there)"
         )
 
     def load(member: Member) -> Pixels:

@@ -22,7 +22,7 @@ class Geometry(StrEnum):
 
 
 class Resample(StrEnum):
-    """How pixels are resized, both times bilinear: `opencv` reads four neighbours, `pillow` filters first what it shrinks."""
+    """Bilinear resizing: `opencv` reads four neighbours, `pillow` applies a low-pass filter first when it shrinks."""
 
     opencv = auto()
     pillow = auto()
