@@ -165,7 +165,7 @@ def test_sweeps_end_and_hydras_own_keys_are_refused(typed: str, words: str) -> N
 
 
 def test_a_sweep_of_sweeps_has_a_bound() -> None:
-    with pytest.raises(ConfigError, match="1000000 cells"):
+    with pytest.raises(ConfigError, match="1000000 experiments"):
         point("seed=range(0,100)", "limit=range(1,101)", "target=range(0,100)")
 
 
