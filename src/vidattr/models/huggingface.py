@@ -6,7 +6,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from vidattr.config.fields import keyed_by_content
 from vidattr.config.identity import sha256_of_files
 from vidattr.errors import ConfigError
-from vidattr.models.network.attention import Fuse, JointAttention
 from vidattr.models.network.divided_attention import divided_attention
+from vidattr.models.network.joint_attention import joint_attention
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import divided_tokens, tokens
@@ -259,7 +259,7 @@ def network_of(
             module, view, classes, layer=layer, unfold=divided_tokens(grid), attention=attention, output=output
         )
     reads_mean = kind.cls or getattr(config, "use_mean_pooling", True)
-    joint = partial(_joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
+    joint = partial(joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
     return VideoModel(
         module, view, classes, layer=layer, unfold=tokens([grid], kind.cls), attention=joint, output=output
     )
@@ -270,35 +270,3 @@ def _grid(config: Any, view: Preprocessing) -> tuple[int, int, int]:
     t, *patch = tubelet if isinstance(tubelet, list | tuple) else [tubelet]
     h, w = patch or [config.patch_size] * 2
     return view.frames // t, view.size[0] // h, view.size[1] // w
-
-
-def _joint_attention(
-    name: str, grid: tuple[int, int, int], cls: bool, network: VideoModel, frames: Tensor, fuse: Fuse
-) -> JointAttention:
-    """Runs the model with eager attention, the only kind that returns weights, and fuses each block's heads."""
-    model: Any = getattr(network.module, "model")  # noqa: B009 - a Module to mypy
-    found: dict[str, Tensor] = {}
-
-    def keep(block: str, _module: nn.Module, _inputs: object, output: object) -> None:
-        weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-        if block not in found and isinstance(weights, Tensor) and weights.ndim == 4:
-            found[block] = fuse(weights)
-
-    blocks = [f"{name}.{number}" for number in range(model.config.num_hidden_layers)]
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        with ExitStack() as hooks:
-            for block in blocks:
-                for part, child in network.module.get_submodule(block).named_modules():
-                    if "Attention" in type(child).__name__:
-                        hooks.enter_context(network.hooked(f"{block}.{part}", partial(keep, block)))
-            network(frames)
-    finally:
-        model.set_attn_implementation(before)
-    if len(found) != len(blocks):
-        raise ConfigError(
-            f"{len(found)} of {len(blocks)} blocks gave their attention weights",
-            remedy="take another version of transformers",
-        )
-    return JointAttention(tuple(found[block] for block in blocks), grid, cls)
