@@ -354,7 +354,7 @@ def test_a_damaged_strip_is_told(vidattr: Command, tmp_path: Path) -> None:
     strip.write_bytes(strip.read_bytes()[:50])
     found = vidattr("evaluate", "method=center", "metric=sanity", *SMALL)
     assert found.code == 1
-    assert "is no whole strip" in found.err
+    assert "is damaged" in found.err
     assert "delete the scores beside it" in found.err
 
 

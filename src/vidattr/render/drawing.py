@@ -1,6 +1,6 @@
-"""Ink on paper: text, tiles, boxes, legends and bars, drawn into (h, w, 3) uint8 RGB arrays with numpy, OpenCV and Pillow.
+"""Draws text, tiles, boxes, legends and bars into (h, w, 3) uint8 RGB arrays, with numpy, OpenCV and Pillow.
 
-matplotlib would take a second per sheet; a run draws one for every clip and method beside the network.
+matplotlib would take a second per sheet, and a run draws a sheet per clip and method while the network runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def line_height(size: int) -> int:
 
 
 def text(page: Pixels, x: int, y: int, words: str, size: int, colour: Colour = INK, *, bold: bool = False) -> None:
-    """Writes one line with its top left corner at (x, y); what leaves the page is cut off."""
+    """Writes one line of text with its top left corner at (x, y); the part beyond the page is cut off."""
     ink = _glyphs(words, size, bold)[: max(page.shape[0] - y, 0), : max(page.shape[1] - x, 0), None]
     under = page[y : y + ink.shape[0], x : x + ink.shape[1]]
     under[:] = (under + (np.asarray(colour, np.float32) - under) * ink + 0.5).astype(np.uint8)
@@ -57,10 +57,13 @@ def text_width(words: str, size: int, *, bold: bool = False) -> int:
 
 
 def shorten(words: str, size: int, width: int, *, bold: bool = False) -> str:
-    """Cuts the middle out of a line that is wider than `width`; names differ at their ends as often as at their beginnings."""
+    """Returns a line of text no wider than `width`: characters in its middle are replaced by an ellipsis if need be.
+
+    The middle, because names differ at their ends as often as at their beginnings.
+    """
     if text_width(words, size, bold=bold) <= width:
         return words
-    low, high = 0, len(words)  # most characters that fit, by bisection
+    low, high = 0, len(words)  # bisection for the largest number of characters that fits
     while low < high:
         keep = (low + high + 1) // 2
         low, high = (keep, high) if text_width(_elide(words, keep), size, bold=bold) <= width else (low, keep - 1)
@@ -68,7 +71,10 @@ def shorten(words: str, size: int, width: int, *, bold: bool = False) -> str:
 
 
 def flow(pieces: Iterable[str], size: int, width: int) -> list[str]:
-    """Joins pieces of text by dots into as few lines as fit into `width`; a piece that is too long alone is shortened."""
+    """Returns lines no wider than `width`, each made of as many of the pieces of text as fit, joined by dots.
+
+    A piece that is wider than a line is shortened.
+    """
     lines: list[str] = []
     for piece in pieces:
         longer = f"{lines[-1]}  ·  {piece}" if lines else piece
@@ -80,7 +86,7 @@ def flow(pieces: Iterable[str], size: int, width: int) -> list[str]:
 
 
 def enlarge(frames: Pixels, tile: int) -> Pixels:
-    """Enlarges (T, H, W, 3) frames whose longer side is under `tile` pixels to that size; larger ones stay as they are."""
+    """Enlarges (T, H, W, 3) frames until their longer side is `tile` pixels; larger frames are returned as they are."""
     h, w = frames.shape[1:3]
     factor = tile / max(h, w)
     if factor <= 1:
@@ -90,9 +96,15 @@ def enlarge(frames: Pixels, tile: int) -> Pixels:
 
 
 def outline(tile: Pixels, boxes: Sequence[Box], height: int, width: int) -> None:
-    """Draws boxes, given in pixels of a (height, width) frame, into an enlarged tile of it: white between two black lines.
+    """Draws boxes into an enlarged tile of a frame, as a white line between two black ones.
 
     White and black together stand out on every colour of every map.
+
+    Args:
+        tile: The enlarged frame.
+        boxes: In pixels of the frame before it was enlarged.
+        height: Of that frame.
+        width: Of that frame.
     """
     sx, sy = tile.shape[1] / width, tile.shape[0] / height
     for x0, y0, x1, y1 in boxes:
@@ -104,13 +116,13 @@ def outline(tile: Pixels, boxes: Sequence[Box], height: int, width: int) -> None
 def bars(
     page: Pixels, x: int, y: int, width: int, height: int, values: NDArray[np.float64], active: int | None = None
 ) -> None:
-    """Draws one bar per value from the common zero line, the active one in the accent colour."""
+    """Draws one bar per value from a common zero line; the bar number `active` has the accent colour."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     unit = height / (high - low) if high > low else 0.0
     zero = y + round(high * unit)
     pitch = min(width / len(values), 48)
     edges = x + np.arange(len(values) + 1) * pitch
-    room = 2 if pitch > 5 else 0  # narrow bars touch
+    room = 2 if pitch > 5 else 0  # no gap between narrow bars
     cv2.line(page, (x, min(zero, y + height - 1)), (x + width - 1, min(zero, y + height - 1)), LIGHT, 1)
     for i, value in enumerate(values):
         ends = sorted((zero, y + round((high - float(value)) * unit)))
@@ -125,9 +137,9 @@ def _elide(words: str, keep: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _glyphs(words: str, size: int, bold: bool) -> NDArray[np.float32]:
-    """Returns the coverage of one line of text, (h, w) in 0…1; frame numbers and names come again on every sheet."""
-    # A line break or a byte that is no text, as a class or a file may have in its name, cannot be drawn in one line.
-    words = "".join(one if one.isprintable() else "\ufffd" for one in words)
+    """Returns the coverage of one line of text, (h, w) in 0…1; cached, since every sheet repeats names and numbers."""
+    # The name of a class or file may hold line breaks and other characters that cannot be drawn in a line.
+    words = "".join(character if character.isprintable() else "\ufffd" for character in words)
     with _FREETYPE:
         font = _font(size, bold)
         image = Image.new("L", (max(math.ceil(font.getlength(words)), 1), line_height(size)))
@@ -140,9 +152,11 @@ def _glyphs(words: str, size: int, bold: bool) -> NDArray[np.float32]:
 @lru_cache(maxsize=32)
 def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Returns DejaVu Sans as matplotlib ships it; it has the accented letters that Pillow's own font lacks."""
-    found = find_spec("matplotlib")  # only looked for: importing it takes a second
-    if found is not None and found.origin is not None:
-        file = Path(found.origin).parent / "mpl-data/fonts/ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+    package = find_spec("matplotlib")  # not imported, which takes a second
+    if package is not None and package.origin is not None:
+        file = (
+            Path(package.origin).parent / "mpl-data/fonts/ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+        )
         if file.is_file():
             return ImageFont.truetype(str(file), size)
     return ImageFont.load_default(size)

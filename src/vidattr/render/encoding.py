@@ -1,4 +1,4 @@
-"""Pictures to bytes: PNG, GIF and MP4, made in memory so that a file can be written in one go."""
+"""Encodes pictures as PNG, GIF and MP4 in memory, so that a file can be written whole."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ from PIL import Image
 from vidattr.types import Pixels
 
 _BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.uint8)
-_TO_CELLS = np.round(np.linspace(0, 31 * 8, 256)).astype(
-    np.uint8
-)  # 0 and 255 fall on the first and the last cell, undithered
+# Channel value to 8 times its cell in the colour cube; 0 and 255 fall on the first and the last cell, undithered.
+_TO_CELLS = np.round(np.linspace(0, 31 * 8, 256)).astype(np.uint8)
 
 
 def png(picture: Pixels) -> bytes:
-    """Returns an (h, w, 3) uint8 RGB picture as PNG: the quick filter and level, since a run writes thousands."""
+    """Returns an (h, w, 3) uint8 RGB picture as PNG, with a fast filter and level: a run writes thousands."""
     flags = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     return bytes(cv2.imencode(".png", picture[:, :, ::-1], flags)[1])
 
 
 def gif(frames: Pixels, fps: float) -> bytes:
-    """Returns (T, h, w, 3) uint8 RGB frames as a GIF that repeats for ever.
+    """Returns (T, h, w, 3) uint8 RGB frames as a GIF that loops.
 
-    One palette for all frames, so that colours do not flicker, and an ordered dither, so that a heat map shows no steps
-    and what does not move stays equal from frame to frame, which is what GIF compresses.
+    All frames share one palette, so that colours do not flicker. The dither is ordered: a heat map has no visible
+    steps, and what does not move is equal in all frames, which a GIF compresses well.
     """
+    # FFmpeg's palettegen and paletteuse, through PyAV, are slower and no better. On 16 frames of 385 × 486 (a heat map
+    # on a UCF101 clip) they take 478 ms of CPU time for 909 kB at a PSNR of 37.6 dB with their ordered dither; the code
+    # below takes 61 ms for 728 kB at 37.8 dB.
     palette = _palette(frames)
     cells = _cells(frames)
     images = [Image.fromarray(plane) for plane in _nearest(palette, cells)[cells]]
     for image in images:
         image.putpalette(palette.tobytes())
+    # A GIF counts hundredths of a second, and players slow down below two of them. Pillow takes milliseconds.
+    pause = max(round(100 / fps), 2) * 10
     file = io.BytesIO()
-    pause = (
-        max(round(100 / fps), 2) * 10
-    )  # a GIF counts hundredths of a second, and players slow down whatever is under two
     images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=pause, loop=0, optimize=False)
     return file.getvalue()
 
 
 def mp4(frames: Pixels, fps: float) -> bytes:
-    """Returns (T, h, w, 3) uint8 RGB frames as H.264 in MP4, 4:2:0 as browsers need it, with sides padded to even."""
+    """Returns (T, h, w, 3) uint8 RGB frames as H.264 in MP4, 4:2:0 as browsers need it, padded to even sides."""
     import av
 
     h, w = frames.shape[1:3]
@@ -54,7 +55,7 @@ def mp4(frames: Pixels, fps: float) -> bytes:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = even.shape[2], even.shape[1], "yuv420p"
         stream.options = {"preset": "superfast", "crf": "20"}
-        stream.thread_count = 1  # the other cores are the network's
+        stream.thread_count = 1  # the other cores run the network
         for frame in even:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
@@ -62,37 +63,38 @@ def mp4(frames: Pixels, fps: float) -> bytes:
 
 
 def _palette(frames: Pixels) -> NDArray[np.uint8]:
-    """Returns (256, 3) colours: black, white, and an octree's over every few pixels of every few frames.
+    """Returns (256, 3) colours: black, white, and those of an octree over a sample of pixels of up to eight frames.
 
-    An octree gives each colour its share of the cube; a median cut would spend all on the frames and posterise the
-    heat.
+    An octree spreads the colours over the colour cube. A median cut would spend them all on the frames and leave steps
+    in the heat map.
     """
     t, h, w = frames.shape[:3]
     step = max(round((min(t, 8) * h * w / 16_000) ** 0.5), 1)
-    some = np.ascontiguousarray(frames[:: -(-t // 8), ::step, ::step])
-    tree = Image.fromarray(some.reshape(1, -1, 3)).quantize(254, Image.Quantize.FASTOCTREE)
+    sample = np.ascontiguousarray(frames[:: -(-t // 8), ::step, ::step])
+    tree = Image.fromarray(sample.reshape(1, -1, 3)).quantize(254, Image.Quantize.FASTOCTREE)
     colours = np.array(tree.getpalette(), np.uint8).reshape(-1, 3)[:254]
-    return np.pad(
-        np.concatenate([np.array([[0] * 3, [255] * 3], np.uint8), colours]), ((0, 254 - len(colours)), (0, 0))
-    )
+    ends = np.array([[0] * 3, [255] * 3], np.uint8)
+    return np.pad(np.concatenate([ends, colours]), ((0, 254 - len(colours)), (0, 0)))
 
 
 def _nearest(palette: NDArray[np.uint8], cells: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Returns a table (32768,) from cells of the colour cube to the palette's nearest colour, filled where `cells` need it."""
+    """Returns a table (32768,) from cell of the colour cube to the nearest colour of the palette.
+
+    Only the entries of cells that occur in `cells` are filled in.
+    """
     used = np.zeros(32**3, np.bool_)
     used[cells] = True
     need = np.flatnonzero(used)
     colour = np.stack([need >> 10, need >> 5 & 31, need & 31], 1).astype(np.float32) * (255 / 31)
     inks = palette.astype(np.float32)
     table = np.zeros(32**3, np.uint8)
-    table[need] = ((inks**2).sum(1) - 2 * colour @ inks.T).argmin(
-        1
-    )  # the distance less |colour|², which no choice changes
+    # The squared distance without |colour|², which is the same for every choice.
+    table[need] = ((inks**2).sum(1) - 2 * colour @ inks.T).argmin(1)
     return table
 
 
 def _cells(frames: Pixels) -> NDArray[np.uint16]:
-    """Returns the cell of the colour cube of each pixel, (T, h, w), after a 4 × 4 ordered dither of up to one cell."""
+    """Returns the colour-cube cell of each pixel, (T, h, w), after a 4 × 4 ordered dither of up to one cell."""
     h, w = frames.shape[1:3]
     dither = np.repeat(np.tile(_BAYER // 2, (-(-h // 4), -(-w // 4)))[:h, :w, None], 3, 2)
     cells = np.empty(frames.shape[:3], np.uint16)

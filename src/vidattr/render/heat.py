@@ -1,4 +1,4 @@
-"""From raw importance to colour: one scale per clip, and how heat lies on a frame."""
+"""Turns raw importance into colour: one scale per clip, blended over the frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from vidattr.types import Pixels
 
 Map = NDArray[np.floating]
 
-_FLAT = 1e-6  # relative: a map around 1e-12 is a map, and 0.3 with rounding errors is flat
+_FLAT = 1e-6  # relative range below which a map is flat: 1e-12 can be a contrast, rounding errors of 0.3 are none
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The one colour scale of a clip.
+    """The colour scale of all frames of a clip.
 
     Attributes:
-        low: The value drawn as no heat.
-        high: The value drawn as full heat.
-        flaw: Why there is nothing to draw, "" where there is something.
+        low: The value that is drawn without heat.
+        high: The value that is drawn with full heat.
+        flaw: Why the map cannot be drawn; "" where it can.
     """
 
     low: float
@@ -47,17 +47,17 @@ class Scale:
         low, high = (float(v) for v in np.percentile(map, (100 - render.percentile, render.percentile)))
         if lowest < 0 and render.signed is Signed.positive:
             low = lowest = 0.0
-        # Fewer voxels than the percentile spares may hold all there is, say one voxel.
+        # All contrast may lie in fewer voxels than the percentile leaves out, for example in one.
         return cls(low, high) if high - low > _FLAT * (highest - lowest) else cls(lowest, highest)
 
     def apply(self, map: Map) -> NDArray[np.float32]:
-        """Returns the map in 0…1; all 0 where there is nothing to draw."""
+        """Returns the map in 0…1; all 0 where it cannot be drawn."""
         if self.flaw:
             return np.zeros(map.shape, np.float32)
         return ((map.astype(np.float64) - self.low) / (self.high - self.low)).clip(0, 1).astype(np.float32)
 
     def ends(self) -> tuple[str, str]:
-        """Returns low and high as text; what rounds to nothing beside the range is written 0."""
+        """Returns low and high as text; a value below 0.5 % of the range is written as 0."""
         low, high = (0.0 if abs(v) < 0.005 * (self.high - self.low) else v for v in (self.low, self.high))
         return f"{low:.2g}", f"{high:.2g}"
 
@@ -68,8 +68,8 @@ class Scale:
 def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
     """Draws a map over its frames.
 
-    Heat is blended as the demo of Li et al. (WACV 2021) does, out = (1 − m^γ)·frame + m^γ·colour(m), the weight m^γ
-    times `opacity`; a cut-out keeps 1 − (1 − m²)^2.4 of each pixel, as their figures do.
+    With w = opacity·m^γ, heat is out = (1 − w)·frame + w·colour(m), as in the demo of Li et al. (WACV 2021), where the
+    opacity is 1. A cut-out keeps the share 1 − (1 − m²)^2.4 of each pixel, as their figures do.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
@@ -89,7 +89,7 @@ def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
 
 
 def blend(frames: Pixels, m: NDArray[np.float32], render: Render) -> Pixels:
-    """Blends (T, H, W, 3) uint8 frames with importance (T, H, W) in 0…1, in the style that is asked for."""
+    """Blends (T, H, W, 3) uint8 frames with importance m, (T, H, W) in 0…1, in the style of `render`."""
     if render.style is Style.cutout:
         kept = 1 - render.opacity * (1 - m * m) ** 2.4
         return (frames * kept[..., None] + 0.5).astype(np.uint8)

@@ -22,14 +22,14 @@ _RANGES = {
 
 
 class Style(StrEnum):
-    """How importance is shown: as a heat map over the frame, or by blackening what does not matter."""
+    """How importance is shown: as a heat map over the frame, or by blackening unimportant pixels."""
 
     heat = auto()
     cutout = auto()
 
 
 class Signed(StrEnum):
-    """What of a map with negative values is shown: the evidence for the class only, or the range from lowest to highest."""
+    """Which values of a map with negative values are shown: from 0 upwards, or from the lowest value upwards."""
 
     positive = auto()
     range = auto()
@@ -42,18 +42,18 @@ class Render:
     Attributes:
         grid: Write a PNG of all frames over their heat maps.
         gif: Write an animated GIF.
-        mp4: Write the same animation as MP4, a tenth of the size.
-        comparison: Write a sheet with all methods of a run on one clip.
+        mp4: Write the same animation as MP4, which is a tenth of the size.
+        comparison: Write a sheet that compares all methods of a run on one clip.
         style: heat, or cutout.
-        colormap: Name of an OpenCV colour map: jet as in the papers; turbo, viridis, inferno, cividis have even steps.
-        opacity: 0…1, how far the most important pixel is covered by its colour (or the least important one blackened).
+        colormap: Name of an OpenCV colour map. jet: as in the papers; turbo, viridis, inferno, cividis: even steps.
+        opacity: 0…1, the share of its colour in the most important pixel; cutout: of black in the least important one.
         gamma: Exponent of the heat map's blending; smaller shows weaker heat.
         signed: positive: a map with negative values is shown from 0 upwards; range: from its lowest value.
-        percentile: Values above this percentile of the clip (and below its complement) are drawn alike, so that a few
-            extreme voxels of a gradient do not darken all others; 100: nothing is clipped.
+        percentile: Values above this percentile of the clip, and below its complement, are clipped, so that a few
+            extreme voxels of a gradient do not darken all others; 100: no clipping.
         columns: Frames in a row of a sheet.
-        tile: Pixels that the longer side of a frame has at least in a sheet.
-        animation_tile: The same in an animation.
+        tile: Smallest length in pixels of the longer side of a frame in a sheet.
+        animation_tile: The same for an animation.
         fps: Frames per second of an animation.
         boxes: Draw the annotated boxes.
     """
@@ -85,7 +85,7 @@ class Render:
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip as the network saw it, and what the network said: all that its pictures show beside a map.
+    """One clip as the network saw it, and the network's output: what pictures show beside a map.
 
     Attributes:
         clip: Id of the clip, safe as a file name.
@@ -94,10 +94,10 @@ class Scene:
         model: Name of the network.
         target: Name of the class that was explained.
         probability: The network's probability for it.
-        predicted: Name of the likeliest class.
-        predicted_probability: The network's probability for that one.
+        predicted: Name of the class with the highest probability.
+        predicted_probability: Its probability.
         label: Name of the clip's own class, "" where it is not known.
-        boxes: For each of the T frames its boxes, in pixels of `pixels`; empty: there are none.
+        boxes: The boxes on each of the T frames, in pixels of `pixels`; empty: the clip has no boxes.
     """
 
     clip: str

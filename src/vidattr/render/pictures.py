@@ -29,7 +29,7 @@ _DRAWING_VERSION = 1
 """Raised when a picture of the same map and options looks different, so that stored pictures are drawn again."""
 
 Shown = Mapping[str, str]
-"""What a picture shows: "look", which stands for its options, and for each run whose map it shows what stands for the map."""
+"""What a picture shows: a hash of its options under "look", and under the key of each run a hash of the run's map."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The layouts: grid, comparison sheet, strip and animation, each a function from a scene and its maps to an RGB array."""
+"""Layouts of pictures: grid, comparison sheet, cut-outs, strip and animation. Each function returns an RGB array."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vidattr.render.options import Render, Scene, Style
 from vidattr.types import MaskRow, Pixels
 
 _FOOT = 12 + 2 * draw.MARGIN
-_NARROWEST = 440  # a sheet of one small frame still has room for its head
+_NARROWEST = 440  # pixels: the text at the top needs them even on a sheet of one small frame
 _CHART = 40
 
 
 def grid(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
-    """Draws all frames, `columns` in a row, each row over its heat maps, under the clip's name and what the network said."""
+    """Draws all frames in rows of `columns`, each row above its heat maps; names and probabilities are at the top."""
     frames, heat = (_tiles(scene, x, render.tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render)))
     T, h, w = frames.shape[:3]
     columns = min(render.columns, T)
@@ -39,9 +39,9 @@ def grid(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
 
 
 def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
-    """Draws the maps of several methods of one clip, a row each under the row of frames, each row on its own scale.
+    """Draws the maps of several methods, a row each below the row of frames, each row on its own scale.
 
-    Of a clip with more frames than `columns` that many are shown, evenly spread, the first and the last among them.
+    Of a clip with more frames than `columns`, as many as `columns` are shown, evenly spread from the first to the last.
     """
     T = len(scene.pixels)
     picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
@@ -56,13 +56,13 @@ def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
 
 
 def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render) -> Pixels:
-    """Draws masks as windows into the clip: under the row of frames a row a mask, black where it is 0.
+    """Draws masks as windows into the clip: below the row of frames a row per mask, black where the mask is 0.
 
     Args:
         scene: The clip.
         masks: The masks, each with its name and a note.
-        method: What found them.
-        render: How to draw; its style does not matter here.
+        method: Name of the method.
+        render: How to draw; `style` and `opacity` do not matter.
     """
     T = len(scene.pixels)
     picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
@@ -80,12 +80,12 @@ def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render)
 def strip(
     scene: Scene, maps: Mapping[str, Map], words: Mapping[str, Sequence[str]], points: Sequence[str], render: Render
 ) -> Pixels:
-    """Draws what several states of a network make of one frame: a row a method, a column a state, each map on its own scale.
+    """Draws maps of one frame under several states of a network: a row per method, a column per state, a scale per map.
 
     Args:
-        scene: The clip, cut to that frame.
+        scene: The clip, with this frame only.
         maps: Method to its maps (S, H, W).
-        words: Method to what stands under each of them.
+        words: Method to the text below each of its maps.
         points: Names of the S states.
         render: How to draw.
     """
@@ -102,7 +102,7 @@ def strip(
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of a sheet: its name, a smaller line beneath that, its tiles, and what stands under each."""
+    """A row of a sheet: its name, a note in small print, its tiles, and the text below each tile."""
 
     name: str
     note: str
@@ -111,7 +111,15 @@ class _Row:
 
 
 def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: Render, scaled: str) -> Pixels:
-    """Draws named rows of tiles under the titles of their columns; every `scaled` has a scale of its own; "": all have one."""
+    """Draws named rows of tiles below the titles of their columns.
+
+    Args:
+        scene: The clip.
+        titles: Of the columns.
+        rows: The rows.
+        render: How to draw.
+        scaled: What has a scale of its own, "row" or "map", for the legend; "": all tiles have the same scale.
+    """
     h, w = rows[0].tiles.shape[1:3]
     line = draw.line_height(draw.SMALL)
     pitch = h + draw.GAP + (line if any(row.under for row in rows) else 0)
@@ -148,7 +156,7 @@ def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: R
 
 
 def animation(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
-    """Draws the frames of an animation, (T, h, w, 3): frame beside heat map, and each frame's mean importance beneath."""
+    """Draws the frames of an animation, (T, h, w, 3): frame and heat map side by side above the mean of each frame."""
     frames, heat = (
         _tiles(scene, x, render.animation_tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render))
     )
@@ -178,7 +186,7 @@ def _tiles(scene: Scene, frames: Pixels, size: int, render: Render) -> Pixels:
     """Returns the frames enlarged, with their boxes."""
     tiles = draw.enlarge(frames, size)
     if render.boxes and any(scene.boxes):
-        tiles = tiles.copy()  # enlarged or not, the scene's own pixels stay clean
+        tiles = tiles.copy()  # without enlargement they are the scene's own pixels
         for tile, boxes in zip(tiles, scene.boxes, strict=True):
             draw.outline(tile, boxes, *frames.shape[1:3])
     return tiles
@@ -189,7 +197,7 @@ def _probability(p: float) -> str:
 
 
 def _head(scene: Scene, names: list[str], width: int) -> Pixels:
-    """Returns the strip at the top: the clip's name, and beneath it what was explained, by what, of which network."""
+    """Returns the top of a sheet: the clip's name, and below it the names, the explained class and the prediction."""
     facts = [f"explains {scene.target} ({_probability(scene.probability)})"]
     if scene.predicted != scene.target:
         facts.append(f"predicted {scene.predicted} ({_probability(scene.predicted_probability)})")
@@ -219,7 +227,7 @@ def _centred(page: Pixels, x: int, y: int, width: int, words: str) -> None:
 
 
 def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None, scaled: str = "row") -> None:
-    """Draws the legend at the bottom: the colours on a light grey frame, what their ends mean, and the box."""
+    """Draws the legend at the bottom: the colours on light grey, the values at their ends, and the box."""
     y = len(page) - draw.MARGIN - draw.line_height(draw.SMALL)
     x = draw.MARGIN
     if scale is not None and scale.flaw:

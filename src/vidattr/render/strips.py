@@ -1,4 +1,4 @@
-"""Maps that a metric keeps beside its scores, one frame a clip in several states of the network, and their picture."""
+"""Maps of one frame of a clip under several states of the network, stored by a metric beside its scores, and drawn."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class StoredStrip:
 
     Attributes:
         maps: (S, H, W) float32, raw.
-        values: (S,) float64, the number under each map.
+        values: (S,) float64, the number below each map.
         pixels: (H, W, 3) uint8 RGB, the frame.
-        name: What the number is.
+        name: Name of the number.
         number: Number of the frame in the source, from 1.
         points: Names of the S states of the network.
     """
@@ -55,17 +55,17 @@ class StoredStrip:
             return cls(maps, values, pixels, facts["name"], facts["number"], tuple(facts["points"]))
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise ClipError(
-                f"{path} is no whole strip: {error}", remedy="delete the scores beside it and evaluate again"
+                f"{path} is damaged: {error}", remedy="delete the scores beside it and evaluate again"
             ) from error
 
 
 def draw(path: Path, scene: Scene, strips: Mapping[str, StoredStrip], render: Render) -> None:
-    """Draws one clip's strips, method by method, over their frame, and writes the picture whole.
+    """Draws the strips of one clip, a row per method, and writes the picture whole.
 
     Args:
-        path: Where to.
-        scene: The clip, of which the strips tell the frame.
-        strips: Method to its strip; all of one frame and of the same states.
+        path: The file.
+        scene: The clip, with the frame of the strips only.
+        strips: Method to its strip; all show the same frame and the same states.
         render: How to draw.
     """
     maps = {name: one.maps.numpy() for name, one in strips.items()}
