@@ -68,7 +68,7 @@ def _folders(named: Folders) -> list[Path]:
 
 
 def read_clip(path: str | Path, model: VideoModel) -> Tensor:
-    """Reads a video, or a folder of numbered frames, as the network takes it; what is doubtful about it is a warning.
+    """Reads a video, or a folder of numbered frames, as the network takes it; doubts become Python warnings.
 
     Returns:
         (1, C, T, H, W) float32 on the network's device.
@@ -97,16 +97,19 @@ def explain(
         model: From `load_model`.
         method: From `load_method`.
         frames: (N, C, T, H, W) float32, exactly as the network takes it.
-        target: The class to explain in each clip, as (N,) int64, or as indices (3) or names ("3" is a class of this
-            name, "#3" the fourth); one for all clips will do.
-        seed: Of what the method draws; the i-th clip gets a seed of its own from it.
+        target: The class to explain in each clip: (N,) int64, or a list of indices (3) or names ("3" is the class of this
+            name, "#3" the fourth class), or a single one for all clips.
+        seed: Seed of the method's random numbers; each clip gets a seed of its own from it.
 
     Returns:
-        An explanation whose `map` is (N, T, H, W) float32 and whose `extras` hold what else the method knows.
+        An explanation whose `map` is (N, T, H, W) float32 and whose `extras` hold further results of the method.
 
     Raises:
-        ConfigError: Shapes that do not fit, an unknown class, or a method that is not defined for this network.
-        ClipError: A map is not finite: it says where in the network, or that the network's answer is.
+        ConfigError: Shapes that do not fit, or an unknown class.
+        MethodUndefinedError: The method is not defined for this network.
+        OutOfMemoryError: One clip alone needs more memory than there is.
+        ClipError: A map is not finite; the message says whether the network's output is, and otherwise which layer's
+            is not.
     """
     if not isinstance(frames, Tensor) or frames.ndim != 5 or not len(frames) or frames.shape[1] != len(model.view.mean):
         shown = (

@@ -1,7 +1,7 @@
-"""Pickles of numbers, text and numpy arrays, read without running what they hold.
+"""Reads pickles of numbers, text and numpy arrays without running code from them.
 
-A pickle is a program. These are read by an unpickler that knows nothing but numbers, strings and arrays, and builds
-even those by its own code: numpy's constructors trust what they are given.
+A pickle is a program. This unpickler accepts numbers, strings and arrays only, and builds arrays by its own code, since
+numpy's constructors trust their arguments.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 
 def arrays_of(data: bytes) -> Any:
-    """Returns what a pickle holds, strings of Python 2 as text, with an `Array` for each array.
+    """Returns the content of a pickle, with an `Array` for each array and strings of Python 2 as text.
 
     Raises:
-        UnpicklingError: It holds code. Any other exception: it is damaged.
+        UnpicklingError: The pickle holds code. Any other exception: it is damaged.
     """
-    # Python makes room for as many remembered objects as one instruction says, though it be four thousand million.
+    # Python allocates as many memo entries as an instruction asks for, even if that is four thousand million.
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(data):
             raise pickle.UnpicklingError(f"it numbers an object {argument} in {len(data)} bytes")

@@ -1,4 +1,4 @@
-"""Names of classes: the one rule by which two spellings are one name, wherever a name is looked up."""
+"""Names of classes: when two spellings mean the same class, and how a class is looked up by name or index."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from vidattr.errors import ConfigError, unknown
 
 
 def plain(name: str) -> str:
-    """Returns a name as names are compared: letters, digits, accents and symbols (`+`, `#`, `<`), in whatever case.
+    """Returns the form in which names are compared: lower-case letters, digits, accents and symbols (`+`, `#`, `<`).
 
-    Spaces, `_` and punctuation do not count, since folders of classes leave them out or replace them ("petting animal
-    (not cat)" is `petting_animal_not_cat`), nor does how Unicode composes a letter, which file systems change. A name
-    of nothing else ("-") is itself.
+    Spaces, `_` and punctuation are left out, since folders of classes leave them out or replace them ("petting animal
+    (not cat)" is `petting_animal_not_cat`). Letters are composed in one way, since file systems change that. A name
+    that consists of punctuation only ("-") is kept.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(c for c in folded if c.isalnum() or c == "#" or unicodedata.category(c)[0] in "SM") or folded.strip()
 
 
 def places(names: Iterable[str], where: str, remedy: str) -> dict[str, int]:
-    """Returns the place of each name by its plain form.
+    """Returns the index of each name by its plain form.
 
     Args:
-        names: In order; none twice.
-        where: Whose names they are, for the message.
-        remedy: What to do where two are one.
+        names: The names, in order.
+        where: What has these names, for the message.
+        remedy: What to do if two names are the same, for the message.
 
     Raises:
-        ConfigError: Two of them are one name to `plain`.
+        ConfigError: Two names have the same plain form.
     """
     found: dict[str, int] = {}
     listed = list(names)
@@ -44,15 +44,15 @@ def places(names: Iterable[str], where: str, remedy: str) -> dict[str, int]:
 
 
 def index_of(asked: str | int, names: Sequence[str], known: Mapping[str, int]) -> int:
-    """Returns the place of a class: by its name, or by its index, a number here and `#2` in a text, unless a name is written so.
+    """Returns the index of a class.
 
     Args:
-        asked: By the user.
-        names: All there are, in order.
+        asked: Its name, its index as a number, or its index as the text "#2" if no class has this name.
+        names: The names of all classes, in order.
         known: Their `places`.
 
     Raises:
-        ConfigError: There is no such name, and it says how an index is written; or no such index.
+        ConfigError: No class has this name or index.
     """
     text = f"#{asked}" if isinstance(asked, int) else asked.strip()
     if isinstance(asked, str) and (place := known.get(plain(asked))) is not None:

@@ -1,4 +1,4 @@
-"""Where the time of a method goes: named stages that cost nothing unless a stopwatch listens."""
+"""Measures how long the parts of a method take: named stages, which cost nothing unless a stopwatch runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _watch: ContextVar[dict[str, float] | None] = ContextVar("stopwatch", default=No
 
 @contextmanager
 def stopwatch() -> Iterator[dict[str, float]]:
-    """Listens to the stages inside: yields a dict that fills with seconds by stage, and `total`.
+    """Measures the stages inside its block: yields a dict that fills with seconds by stage, and `total` at the end.
 
-    A stage inside another counts for itself and not for the outer one. While a stopwatch listens, the device's queue is
-    emptied at every border: the sum is honest, and a little longer than without one.
+    The time of a stage inside another stage counts for the inner one only. The device's queue is emptied at the start
+    and the end of each stage, so that the times add up; this makes the total a little longer.
     """
     seconds: dict[str, float] = {}
     token = _watch.set(seconds)
@@ -31,7 +31,7 @@ def stopwatch() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Charges the time of its block to the stage `name`, if a stopwatch listens."""
+    """Adds the time of its block to the stage `name`, if a stopwatch runs."""
     seconds = _watch.get()
     if seconds is None:
         yield

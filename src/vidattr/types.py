@@ -34,15 +34,14 @@ class Clip:
             function from nothing to (T, H, W, 3) uint8 RGB frames.
             All that decides such a function's frames must be in the dataset's fields: nobody looks whether they
             changed.
-        label: Name of its class, "" where it is not known.
-        video: The video it was cut from: clips of one video are not independent, and intervals are clustered by it.
-        boxes: Frame number (1-based) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation
-            order.
+        label: Name of its class, "" if unknown.
+        video: The video that it was cut from. Clips of one video are not independent: intervals are clustered by it.
+        boxes: Frame number (from 1) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation order.
         box_size: (width, height) of the frames that the boxes were drawn on; None: the size of the source.
-        segment: First and last frame number (1-based, inclusive) that show the class; None where this is not known.
+        segment: First and last frame number (from 1, inclusive) that show the class; None if unknown.
         span: First and last frame number that belong to the clip; None: the whole source.
         first_frame: Of a folder of frames: the number that the names give to frame 1.
-        intact: A source of which something is missing or damaged is an error, not a warning.
+        intact: Whether a missing or damaged part of the source is an error; otherwise it is a warning.
     """
 
     id: str
@@ -79,7 +78,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Problem:
-    """A clip that a dataset names but cannot offer: missing, unlabelled, or with an unreadable annotation."""
+    """A clip that a dataset lists but cannot provide: missing, unlabelled, or with an unreadable annotation."""
 
     clip: str
     message: str
@@ -91,12 +90,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Index:
-    """What a dataset found on disk.
+    """The content of a dataset on disk.
 
     Attributes:
         clips: In a fixed order.
-        problems: What is wrong with other clips: each is an error of the run.
-        notes: What was found beside the clips and is not read; a run's summary says it, and it is no error.
+        problems: Clips that cannot be used, each an error of the run.
+        notes: Remarks on files that are not read; a run prints them, and they are no errors.
     """
 
     clips: Sequence[Clip]
@@ -106,15 +105,15 @@ class Index:
 
 @dataclass(frozen=True)
 class Sample:
-    """One decoded clip, at the network's size, still in bytes.
+    """One decoded clip at the network's size, as uint8.
 
     Attributes:
         pixels: (T, H, W, 3) uint8 RGB, resized, cropped or letter-boxed as the network takes it.
-        numbers: The T frame numbers (1-based) that were picked from the source.
-        boxes: For each of the T frames its boxes, in pixels of `pixels`; boxes that left the view are dropped.
+        numbers: The T frame numbers (from 1) that were sampled from the source.
+        boxes: For each of the T frames its boxes, in pixels of `pixels`; boxes outside of the crop are dropped.
         segment: For each of the T frames whether it lies in the clip's segment; None where there is no segment.
         warnings: What is doubtful about it: frames that could not be decoded, values that had to be guessed.
-        source: The fingerprint of what was read (`sources`); empty where nobody asked for it.
+        source: The fingerprint of the files that were read (`run.sources`); empty if it was not asked for.
     """
 
     pixels: Pixels
@@ -127,17 +126,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Query:
-    """All that a method may know: frames, the class to explain, and one seed per clip. Never the truth."""
+    """What a method may know: frames, the class to explain and a seed per clip, but not the truth."""
 
     frames: Tensor  # (N, C, T, H, W) float32 on the network's device, exactly as the network takes it
     target: Tensor  # (N,) int64 on the network's device
     seeds: tuple[int, ...]  # N, one per clip
-    # What was computed of these very frames and does not ask the network, such as optical flow: methods that run one
-    # after the other on one query share it. By name and all options that decide it.
+    # Results that depend on these frames and not on the network, such as optical flow, shared by the methods that run on
+    # one query. The key is a name and all options that decide the result.
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def cached(self, name: Hashable, make: Callable[[], R]) -> R:
-        """Returns what `make` gives, made at the first call with this name and kept."""
+        """Returns the result of `make`, which is called the first time that this name is asked for."""
         if name not in self.memo:
             self.memo[name] = make()
         return cast(R, self.memo[name])
@@ -145,7 +144,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known about one clip and never shown to a method; boxes and segment as in `Sample`."""
+    """The annotation of one clip, which no method sees; boxes and segment as in `Sample`."""
 
     clip: str
     label: str
@@ -156,11 +155,11 @@ class Truth:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One float per voxel, raw: no min-max, no colour, no clipping that the paper does not have.
+    """One number per voxel, raw: not normalised, not coloured, and clipped only where the paper clips.
 
     Attributes:
         map: (N, T, H, W) float32 on the network's device; larger = more important for the target.
-        extras: What else the method knows, by name, each with a leading axis of N clips.
+        extras: Further results of the method by name, each with a leading axis of N clips.
     """
 
     map: Tensor
@@ -184,19 +183,19 @@ class MaskRow:
 
 @dataclass(frozen=True)
 class Column:
-    """How a table sums up one score of a metric over clips.
+    """How a table summarises one score of a metric over clips.
 
     Attributes:
         title: Heading in the table.
-        score: Name of the per-clip score; NaN where the clip cannot be judged.
-        weight: Name of the per-clip weight (say, the number of judged frames); None: every clip counts once.
+        score: Name of the per-clip score; NaN if the clip cannot be judged.
+        weight: Name of the per-clip weight, for example the number of judged frames; None: every clip counts once.
         by: None: one (weighted) mean over the clips; "label": the mean over classes of the class means; "video": over
             videos.
         better: "higher" or "lower".
         interval: "bootstrap", or "wilson" for a share of hits: both over whole videos (`statistics.interval`).
-        bounds: The least and the largest possible score; None: there are none.
+        bounds: The smallest and the largest possible score; None: unbounded.
         statistic: "mean", or "median" or "p95" of all clips, each counting once (neither `weight` nor `by`).
-        optional: Left out of a table in which no row has the score, as where the device cannot tell it.
+        optional: Whether the column is left out of a table in which no row has the score.
     """
 
     title: str
@@ -212,13 +211,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Strip:
-    """One frame of each clip and its maps in S states of the network, to be drawn side by side: a row a method, a column a state.
+    """The maps of one frame of each clip in S states of the network, drawn side by side: a row per method.
 
     Attributes:
         maps: (M, N, S, H, W), raw.
         frame: Which of the T frames it is, from 0.
-        values: (M, N, S), a number to stand under each map.
-        name: What that number is.
+        values: (M, N, S), a number to print below each map.
+        name: Name of that number.
     """
 
     maps: Tensor
@@ -229,17 +228,16 @@ class Strip:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a metric says of M maps of the same N clips.
+    """The result of a metric for M maps of the same N clips.
 
     Attributes:
         columns: Name to (M, N) float64: one number per map and clip.
-        curves: Name to (M, N, S): one curve per map and clip, kept and plotted.
-        reference: Name to {score name: value}: what a trivial answer would have scored on these very clips, each (N,);
-            chance, always-first and the like, which a table shows as rows of their own.
-        notes: Name to N texts, one per clip, kept in its row: what the metric needs to speak of all clips together.
-        points: Names of the S points of every curve, and of the S maps of the strip; empty: points from 0 to 1, evenly
-            spread.
-        strip: Maps to be kept and drawn beside each other, or None.
+        curves: Name to (M, N, S): one curve per map and clip, stored and plotted.
+        reference: Name to {score name: (N,) values}: the scores of a trivial answer on the same clips, such as chance
+            or always-first; a table shows each as a row.
+        notes: Name to N texts, one per clip, stored in its row: what the metric needs to judge all clips together.
+        points: Names of the S points of every curve and of the S maps of the strip; empty: evenly spaced from 0 to 1.
+        strip: Maps to be stored and drawn side by side, or None.
     """
 
     columns: Mapping[str, Tensor]
@@ -252,11 +250,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trivial answer that was chosen on the very clips that it is judged on; a table shows it as one more reference.
+    """A trivial answer that was chosen on the clips that it is judged on; a table shows it as a reference row.
 
     Attributes:
-        name: Of its row.
-        columns: Name to (N,): its score on each clip; a score that nothing could be chosen for is missing.
+        name: Name of its row.
+        columns: Name to (N,): its score on each clip; scores for which nothing could be chosen are missing.
         remark: How it was chosen, for the notes of the table.
     """
 

@@ -1,9 +1,9 @@
-"""Files appear whole or not at all: written under another name beside their place, and renamed when they are complete.
+"""Writes files whole or not at all: under a temporary name in the same folder, renamed when they are complete.
 
-Under another name, `.<machine>-<token>.part<suffix>`, a file is locked (flock) by the process that writes it, for the
-seconds that this takes. What lies there unlocked was left behind by a killed process and is swept away by the next
-command that writes to the folder: at once if its machine is this one (the running kernel, so that containers know each
-other), and after an hour, by the clock of the file system, if it is another one, whose locks may not be seen here.
+The temporary name is `.<machine>-<token>.part<suffix>`. The process that writes the file holds a lock on it (flock). A
+temporary file without a lock was left by a killed process, and the next command that writes to the folder removes it:
+at once if this machine wrote it (the running kernel, which containers share), and after an hour by the clock of the
+file system if another machine did, whose locks may not be visible here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from pathlib import Path
 
 from vidattr.errors import ClipError, OutputError, VidattrError
 
-_ABANDONED = 3600.0  # seconds; a file is written in one go, from memory
+_ABANDONED = 3600.0  # seconds; writing a file from memory never takes as long
 _UNLOCKED = "0" * 8  # the machine's name where the file system has no locks
 _KERNEL = Path("/proc/sys/kernel/random/boot_id")
-_OURS = re.compile(r"\.([0-9a-f]{8}-[0-9a-f]{16}|.+-[0-9]+)\.part(\.\w+)?")  # the second is how they were called once
+# The second alternative is the form of an earlier version.
+_OURS = re.compile(r"\.([0-9a-f]{8}-[0-9a-f]{16}|.+-[0-9]+)\.part(\.\w+)?")
 _state = {"durable": False}
 
 
@@ -36,21 +37,21 @@ def _machine() -> str:
     return hashlib.sha256(named.encode()).hexdigest()[:8]
 
 
-def set_durable(asked: bool) -> None:
-    """Says whether files that are written from here on reach the disk before they get their names (`runtime.durable`)."""
-    _state["durable"] = asked
+def set_durable(durable: bool) -> None:
+    """Sets whether files are flushed to the disk before they get their names, from now on (`runtime.durable`)."""
+    _state["durable"] = durable
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling to write to, and gives it the right name only when the block ends well.
+    """Yields a temporary file in the same folder, and renames it to `path` if the block ends without an exception.
 
-    A process that is killed in the block leaves a `.part` file and never a half-written `path`. The file's mode is what
-    the umask says. The block writes into the file that is there and does not put another one in its place.
+    A process that is killed in the block leaves a `.part` file and never a half-written `path`. The umask decides the
+    mode of the file. The block has to write into the existing file and must not replace it.
 
     Raises:
-        OutputError: It cannot be written: the disk is full, the folder is not to be written to.
-        ClipError: It cannot be written because of its name.
+        OutputError: The file cannot be written, for example on a full disk or in a read-only folder.
+        ClipError: The file cannot have this name.
     """
     try:
         new = _make(path.parent)
@@ -83,11 +84,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a file's name need not be text
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # the name of a file need not be text
 
 
 def remove(path: Path) -> None:
-    """Removes a file if it is there; raises OutputError where that is refused."""
+    """Removes a file if it exists; raises OutputError if that is not permitted."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -95,15 +96,15 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left behind in a folder and below; files that are being written are left alone."""
+    """Removes the temporary files of killed processes in a folder and below, and none that is being written."""
     for part in folder.rglob(".*.part*"):
         if _OURS.fullmatch(part.name):
-            with suppress(OSError):  # gone in between, or somebody else's
+            with suppress(OSError):  # removed in the meantime, or owned by another user
                 _sweep(part)
 
 
 def explained(error: OSError, path: Path) -> VidattrError:
-    """Returns the user's error for a file that cannot be written."""
+    """Returns the user error for a file that cannot be written."""
     stays = "run the same command again; what was written is whole and stays"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"the disk is full: {path}", remedy=f"make room and {stays}")
@@ -123,13 +124,13 @@ def explained(error: OSError, path: Path) -> VidattrError:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Makes a folder and returns those that were not there before."""
+    """Makes a folder and its parents, and returns those that did not exist."""
     new = []
     while not folder.is_dir():
         new.append(folder)
         folder = folder.parent
-    for one in reversed(new):
-        one.mkdir(exist_ok=True)
+    for missing in reversed(new):
+        missing.mkdir(exist_ok=True)
     return new
 
 
@@ -143,7 +144,7 @@ def _begin(path: Path) -> tuple[Path, int]:
             return part, file
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file).st_nlink:  # else it was swept away before it was locked
+            if os.fstat(file).st_nlink:  # otherwise another process removed it before it was locked
                 return part, file
         except OSError:
             part.unlink()
@@ -169,10 +170,10 @@ def _sweep(part: Path) -> None:
             return
     file = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
-        with suppress(OSError):  # no locks here, and old enough without
+        with suppress(OSError):  # this file system has no locks; the file is old enough
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # its writer lives
+            except BlockingIOError:  # its writer is running
                 return
         part.unlink()
     finally:
