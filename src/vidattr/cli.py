@@ -1,6 +1,6 @@
-"""The command line: verbs, flags about the command, exit codes. Every key=value belongs to Hydra.
+"""The command line: verbs, options and exit codes. Hydra parses every key=value.
 
-Nothing here imports torch before a verb needs it, so `--help` and a mistyped verb answer at once.
+A verb imports torch only when it needs it, so that `--help` and a mistyped verb answer at once.
 """
 
 from __future__ import annotations
@@ -9,71 +9,26 @@ import io
 import json
 import re
 import sys
-from enum import StrEnum, auto
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vidattr.cli_options import AddConfigs, Baseline, ConfigDir, Format, Json, Overrides, Quiet, Role
 from vidattr.errors import ConfigError, VidattrError, out_of_memory
 from vidattr.process import prepare
 
 app = typer.Typer(
     name="vidattr",
-    help="Which pixels, when, made a video network say what it said, and whether the explanation can be trusted.",
+    help="Attribution maps for video networks: which pixels, at which time, decide the class, and how far to trust the map."
+    "\n\nStart with: vidattr list methods; vidattr run method=grad_cam; vidattr evaluate method=grad_cam metric=s_pt.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
-config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...",
-        help="What to use: method=grad_cam model.weights=r3d.pth; a,b,c and glob(*) span a grid.",
-    ),
-]
-ConfigDir = Annotated[
-    Path | None, typer.Option("--config-dir", help="Use this config folder instead of vidattr's own.")
-]
-AddConfigs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--add-configs", help="A folder with your own dataset/, model/, method/ YAMLs; $VIDATTR_ADD_CONFIGS names more."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print for programs.")]
-Baseline = Annotated[
-    str | None,
-    typer.Option(
-        "--baseline",
-        help="What methods are compared with: matched (noise as smooth as their own maps), a row's name, or none.",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-
-
-class Role(StrEnum):
-    """What `vidattr list` lists."""
-
-    methods = auto()
-    models = auto()
-    datasets = auto()
-    metrics = auto()
-    recipes = auto()
-
-
-class Format(StrEnum):
-    """How a table is printed."""
-
-    terminal = auto()
-    markdown = auto()
-    csv = auto()
-    latex = auto()
-    json = auto()
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -89,22 +44,29 @@ def run(
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done: experiments, clips, passes, disk.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be done (experiments, clips, passes, disk space) and do nothing."
+        ),
     ] = False,
     shard: Annotated[
         str,
         typer.Option(
-            "--shard", help="Only the i-th of n parts of the clips, as i/n; a part is whole stretches of runtime.clips."
+            "--shard",
+            help="Explain only the i-th of n parts of the clips, as i/n; parts are made of whole batches of runtime.clips.",
         ),
     ] = "1/1",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first clip that fails.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Move folders that are there aside and start afresh.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Rename the folders of earlier results to <name>.old-<n> and start over.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Explain the clips of a dataset.
 
-    Writes maps and pictures under paths.out; what is there already is not computed again.
+    Writes maps and pictures below paths.out (visual_res by default). Maps that are stored already are not computed
+    again. Exit code 0: all done; 1: some clips failed, each a line of errors.jsonl; 2: the command is wrong.
     """
     from vidattr.config import compose
     from vidattr.run import dry_run as plan
@@ -133,9 +95,10 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge the maps that `run` stored.
+    """Score the maps that `run` stored.
 
-    Writes scores per clip, curves and a table; of the metrics only sanity, timing and min_ratio run the methods again.
+    Writes scores per clip, curves and a table, and prints the table. Only the metrics sanity, timing and min_ratio run
+    the methods again.
     """
     from vidattr.config import compose
     from vidattr.evaluate import evaluator, report
@@ -158,7 +121,7 @@ def table(
     form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
     as_json: Json = False,
 ) -> None:
-    """Show the table of finished scores."""
+    """Print the table of scores that `evaluate` stored."""
     from vidattr.config import compose
     from vidattr.evaluate import evaluator, report
 
@@ -170,16 +133,18 @@ def table(
 @app.command()
 def explain(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="VIDEO... [KEY=VALUE]...", help="Videos or frame folders, then overrides.")
+        list[str],
+        typer.Argument(metavar="VIDEO... [KEY=VALUE]...", help="Video files or folders of frames, then options."),
     ],
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Explain videos of your own.
+    """Explain video files of your own.
 
-    Any model and method; prints the five likeliest classes and where map and pictures are.
+    Uses the model and the methods that you choose. Prints the five most probable classes and the files of map and
+    pictures.
     """
     from vidattr.run import explain as own
     from vidattr.run import outcome
@@ -197,9 +162,9 @@ def render(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw the pictures of stored maps anew.
+    """Draw the pictures of stored maps again.
 
-    Say with another render.colormap; no map is computed.
+    For example with another render.colormap. Takes the same choices as the run; no map is computed.
     """
     from vidattr.config import compose
     from vidattr.run import outcome, runner
@@ -216,9 +181,12 @@ def train(
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write to; else paths.out/train/<model>/<dataset>-<recipe>.")
+        Path | None,
+        typer.Option("--out", help="Folder to write to; default: paths.out/train/<model>/<dataset>-<recipe>."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Move a folder that is there aside and start afresh.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Rename the folder of an earlier training to <name>.old-<n> and start over.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network on the clips of a dataset.
@@ -245,7 +213,7 @@ def train(
 
 @app.command("list")
 def list_(role: Role, config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
-    """List what there is to choose from."""
+    """List the methods, models, datasets, metrics or recipes that there are."""
     from vidattr.config import catalogue
     from vidattr.config.folders import search_order
 
@@ -270,9 +238,9 @@ def config_show(
 
 @app.command()
 def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
-    """Say what is installed and found where.
+    """Check the installation.
 
-    Packages, devices, data sets and weights.
+    Prints the versions of packages, the devices, and which data sets and weights are found where.
     """
     from vidattr.config import doctor as checks
 
@@ -281,17 +249,17 @@ def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json
 
 
 def main() -> None:
-    """Runs the command line: user errors are one message and exit code 2, failed work is 1, bugs keep their traceback."""
+    """Runs the command line. A user error is one message and the exit code of its type; a bug keeps its traceback."""
     prepare()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that no encoding has
+            stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that no encoding can print
     try:
         app()
     except VidattrError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # what a disk or a path does, where nobody knew better; the name says which
+    except OSError as error:  # of a disk or a path, where no more specific error was raised
         typer.echo(
             f"error: {error.strerror or error}" + (f": {str(error.filename)[:300]}" if error.filename else ""), err=True
         )

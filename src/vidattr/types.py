@@ -31,9 +31,8 @@ class Clip:
     Attributes:
         id: Unique in the dataset and safe as a file name; the clip's seed and its files derive from it.
         source: A video file, a folder or a tar file of numbered frames, clips that are joined to one (`Joined`), or a
-            function from nothing to (T, H, W, 3) uint8 RGB frames.
-            All that decides such a function's frames must be in the dataset's fields: nobody looks whether they
-            changed.
+            function without arguments that returns (T, H, W, 3) uint8 RGB frames. The dataset's fields must decide the
+            frames of such a function: a change of the frames alone is not noticed.
         label: Name of its class, "" if unknown.
         video: The video that it was cut from. Clips of one video are not independent: intervals are clustered by it.
         boxes: Frame number (from 1) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation order.
