@@ -1,4 +1,4 @@
-"""What a plug-in of each role offers: dataset, model, method, metric. Axes and boxes as in `types`."""
+"""Protocols of the plug-ins: dataset, model, method and metric. Axes and boxes as in `types`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Dataset(Protocol):
     version: ClassVar[int]
 
     def index(self) -> Index:
-        """Returns the clips on disk, sorted by id, and the problems; raises ConfigError where the root is missing."""
+        """Returns the clips on disk, sorted by id, and the problems; raises ConfigError if the root is missing."""
 
 
 class ModelConfig(Protocol):
@@ -41,7 +41,7 @@ class ModelConfig(Protocol):
         """How pixels become this network's input; a field of the dataclass."""
 
     def load(self) -> VideoModel:
-        """Returns the network with its weights, on the CPU; raises ConfigError where the weights do not fit."""
+        """Returns the network with its weights, on the CPU; raises ConfigError if the weights do not fit."""
 
 
 class Method(Protocol):
@@ -51,10 +51,10 @@ class Method(Protocol):
 
     @property
     def passes(self) -> int:
-        """How many clips go through the network, forward or forward and backward, to explain one (of 16 × 112 × 112, if that matters)."""
+        """Number of clips that pass the network, forward or forward and backward, to explain a clip of 16 × 112 × 112."""
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips; nothing leaves the device, and no clip's map depends on its neighbours."""
+        """Explains N clips. No tensor leaves the device, and a clip's map does not depend on the other clips."""
 
 
 @runtime_checkable
@@ -100,11 +100,11 @@ class MaskDrawing(Method, Protocol):
 
 @runtime_checkable
 class Smoothed(Method, Protocol):
-    """A method that smooths its own maps, and says how: noise that they are compared with is smoothed in the same way."""
+    """A method that smooths its own maps, and declares how: matched noise is smoothed in the same way."""
 
     @property
     def smoothing(self) -> Callable[[Tensor], Tensor] | None:
-        """Returns what smooths maps (…, H, W) as this method smooths its own; None: these options smooth nothing."""
+        """Returns the function that smooths maps (…, H, W); None if these options smooth nothing."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class MapMetric(Metric, Protocol):
 
 @runtime_checkable
 class RerunMetric(Metric, Protocol):
-    """A metric that runs the methods again, under other conditions than those under which the stored maps were made."""
+    """A metric that runs the methods again, under other conditions than those of the stored maps."""
 
     def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Returns one score per method and clip, (M, N); the M `methods` made the M maps of the batch."""
@@ -218,7 +218,7 @@ class FittedReference(Metric, Protocol):
 
 @runtime_checkable
 class ExtraFiles(Metric, Protocol):
-    """A metric that has more to show of all clips together than a table, such as a confusion matrix."""
+    """A metric that shows more of all clips together than a table, for example a confusion matrix."""
 
     def extra_files(self, rows: Mapping[str, pd.DataFrame]) -> Mapping[str, bytes]:
         """Returns the end of a file's name (".confusion.csv") to its content; the files are written beside the table.

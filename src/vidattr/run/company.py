@@ -1,8 +1,8 @@
-"""A clip does not feel its company: batches keep their size when a clip of them fails, and a clip that fails is found.
+"""Keeps a clip's results independent of the other clips of its batch, also when one of them fails.
 
-What a kernel computes of one row of a batch depends, in the last bits, on the batch's size, and not on what the other
-rows hold. So another clip stands in where one cannot be read, and where a batch raises, each clip is tried in a batch
-of copies of itself.
+The last bits of what a kernel computes for a row depend on the size of the batch, and not on the content of the other
+rows. So a batch keeps its size: another clip takes the place of one that cannot be read, and where a batch raises an
+exception, each clip is tried in a batch of copies of itself.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ R = TypeVar("R")
 def isolated(
     count: int, together: Callable[[], R], alone: Callable[[int], R]
 ) -> tuple[list[tuple[Sequence[int], R]], dict[int, Exception]]:
-    """Works on a batch, and where that raises, on each of its clips by itself.
+    """Processes a batch, and if that raises an exception, each of its clips separately.
 
-    What `alone(k)` computes for clip k must be what it gets in the batch, to the bit: it takes a batch of the same
-    size, in which every clip is the k-th, and of its results the k-th counts.
+    Args:
+        count: Number of clips.
+        together: Processes the batch.
+        alone: Processes clip k in a batch of the same size that holds copies of it, so that its result is the same, to
+            the bit, as in the batch.
 
     Returns:
-        Results, each with the places of the clips that it is good for, and the error of each clip that failed.
+        Results, each with the places of the clips that it holds for, and the error of each clip that failed.
 
     Raises:
-        VidattrError: It is one of `errors.CONCERNS_ALL`, which concern all clips.
+        VidattrError: One of `errors.CONCERNS_ALL`, which concern all clips.
     """
     done: list[tuple[Sequence[int], R]] = []
     failed: dict[int, Exception] = {}
@@ -51,12 +54,12 @@ def isolated(
 
 
 def stood_in(decoded: Sequence[Decoded]) -> list[Sample]:
-    """Returns a sample for each clip of a batch, for an unreadable one that of the first readable one."""
+    """Returns a sample per clip of a batch; an unreadable clip is replaced by the first readable one."""
     first = next(sample for _, sample in decoded if isinstance(sample, Sample))
     return [sample if isinstance(sample, Sample) else first for _, sample in decoded]
 
 
 def rows_of(query: Query, rows: Sequence[int]) -> Query:
-    """Returns a query of some rows of another, of which nothing is known yet."""
+    """Returns a query of some rows of another query, with an empty cache."""
     places = list(rows)
     return Query(query.frames[places], query.target[places], tuple(query.seeds[row] for row in places))

@@ -1,8 +1,7 @@
-"""What is doubtful about the clips of a run, and what its dataset left aside: `warnings.jsonl`, and one way of telling it.
+"""Doubts about the clips of a run, and notes of its dataset: `warnings.jsonl`, and how both are printed.
 
-A doubt is no error: the clip is explained, and the exit code is 0. It stands in the run's folder before the maps that
-    it is about
-do, so that no kill parts them, and is told again by every later run and evaluation of these clips.
+A doubt is no error: the clip is explained, and the exit code is 0. It is written to the run's folder before the map of
+the clip, so that a killed run cannot lose it, and every later run and evaluation of the clip prints it again.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ class Doubts:
     """The doubts about one run.
 
     Args:
-        folder: Of the run.
-        clips: The clips that are at work.
-        notes: What the dataset found and does not read.
-        shard: (i, n): they are a part of the run's clips, which keeps a file of its own.
+        folder: Folder of the run.
+        clips: The clips of this command.
+        notes: Notes of the dataset on files that it does not read.
+        shard: (i, n): the clips are the i-th of n parts of the run's clips, which has a file of its own.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class Doubts:
     ) -> None:
         self.path = folder / ("warnings.jsonl" if shard == (1, 1) else f"warnings.{shard[0]}-of-{shard[1]}.jsonl")
         self.clips, self.notes = {clip.id: clip for clip in clips}, tuple(notes)
-        # Those of parts are taken over by a run of the whole.
+        # A run of all clips takes over the files of the parts.
         self._taken = [path for path in sorted(folder.glob("warnings.*-of-*.jsonl")) if path != self.path]
         self._others: dict[str, tuple[str, ...]] = {}
         for path in self._taken:
@@ -45,16 +44,16 @@ class Doubts:
         self._written = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
 
     def found(self) -> dict[str, tuple[str, ...]]:
-        """Returns what is doubtful about the clips at work; of those about which nothing is, there is nothing."""
+        """Returns the doubts about the clips of this command; clips without a doubt are left out."""
         known = {**self._others, **self._own}
         return {clip: known[clip] for clip in self.clips if clip in known}
 
     def refused(self) -> set[str]:
-        """Returns the clips at work that must be whole (`dataset.damaged=fail`) and are doubtful: they are to be read again."""
+        """Returns the doubtful clips that must be undamaged (`dataset.damaged=fail`) and so have to be read again."""
         return {clip for clip in self.found() if self.clips[clip].intact}
 
     def add(self, found: Iterable[tuple[Clip, Sample]]) -> None:
-        """Takes in what reading clips anew has shown: what was said of them before is forgotten."""
+        """Replaces the doubts about clips by those of samples that were just read."""
         for clip, sample in found:
             self._own.pop(clip.id, None)
             self._others.pop(clip.id, None)
@@ -62,7 +61,7 @@ class Doubts:
                 self._own[clip.id] = sample.warnings
 
     def write(self) -> None:
-        """Writes the file, or removes it where there is nothing to say; nothing is done where it says so already."""
+        """Writes the file if its content changed, or removes it if there are no doubts and notes."""
         text = _lines(self._own, self.notes)
         if text and text != self._written:
             write_text(self.path, text)
@@ -78,7 +77,7 @@ def _lines(found: Mapping[str, Sequence[str]], notes: Sequence[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, tuple[str, ...]]:
-    """Returns the doubts about clips in a file; what is no line of it was not written here."""
+    """Returns the doubts about clips in a file; lines of another form are ignored."""
     found: dict[str, tuple[str, ...]] = {}
     if not path.is_file():
         return found
@@ -93,7 +92,7 @@ def _read(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def tell(all_of: Iterable[Doubts], say: Callable[[str], object]) -> None:
-    """Says what is doubtful about several runs, once."""
+    """Prints the doubts about several runs by `say`, each doubt once."""
     runs = list(all_of)
     found: dict[str, tuple[str, ...]] = {}
     for doubts in runs:
@@ -106,12 +105,12 @@ def tell(all_of: Iterable[Doubts], say: Callable[[str], object]) -> None:
 
 
 def told(found: Mapping[str, Sequence[str]], notes: Iterable[str] = (), where: Path | None = None) -> list[str]:
-    """Returns lines for people: what is the same for several clips once, and not more than a few.
+    """Returns lines for the terminal: the same doubt about several clips once, and only the first few doubts.
 
     Args:
-        found: Clip to what is doubtful about it.
-        notes: What was found beside the clips and is not read.
-        where: The file that holds the rest.
+        found: Clip to its doubts.
+        notes: Notes of the dataset.
+        where: The file that holds all doubts.
     """
     clips: dict[str, list[str]] = {}
     for clip, texts in found.items():

@@ -1,4 +1,4 @@
-"""One experiment on its way through a run, and the folder that its results go to."""
+"""The state of an experiment during a run, and the folder of its results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,22 @@ from vidattr.run.store import RunFolder
 
 @dataclass
 class Job:
-    """One experiment on its way: where its maps go, which clips it still wants, what went wrong."""
+    """The state of an experiment during a run.
+
+    Attributes:
+        experiment: The experiment.
+        folder: Where its results are stored.
+        missing: Ids of clips whose map has to be computed.
+        facts: Clip to what is stored with its map, for the maps that need not be computed.
+        failures: What went wrong.
+        errors_file: The file of the failures, once it is written.
+        present: Number of maps that were stored before.
+        written: Number of maps that this run stored.
+        failed: The error that stopped the method for all clips.
+        again: How many maps are computed again, by reason.
+        stale: Ids of clips whose stored map does not hold any more: nothing may be drawn from it.
+        doubts: What is doubtful about the clips.
+    """
 
     experiment: Experiment
     folder: RunFolder
@@ -54,9 +69,9 @@ class Job:
 
 
 def run_folder(experiment: Experiment) -> RunFolder:
-    """Returns the folder of a cell's run, `<out>/<method>/<model>/<label>`.
+    """Returns the folder of an experiment's run, `<out>/<method>/<model>/<label>`.
 
-    A run that an earlier key version stored, and that holds what this experiment would write, is gone on with where it lies.
+    A run of the same content that was stored under an earlier key version is continued in its own folder.
     """
     parent = Path(experiment.paths.out) / experiment.names["method"] / experiment.names["model"]
     identity = run_identity(experiment)
@@ -72,7 +87,7 @@ def run_folder(experiment: Experiment) -> RunFolder:
 
 
 def made_by(device: torch.device) -> dict[str, Any]:
-    """Returns what a reader would want to know of the machine that made a run."""
+    """Returns a description of the machine and the command that made a run."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "vidattr": __version__,

@@ -1,4 +1,4 @@
-"""The one network in memory, and the knobs that it runs with."""
+"""The network in memory, and the settings that it runs with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vidattr.run.batches import network_key
 
 
 class Resident:
-    """A network that is loaded when the first clip needs it and kept for all groups of experiments that share it.
+    """A network that is loaded when the first clip needs it and kept for all experiments that share it.
 
     Args:
-        experiment: Says which network, on what device and with what knobs.
+        experiment: Names the network, the device and the run-time settings.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -24,7 +24,7 @@ class Resident:
         )  # of the files as they are now: they may be others when the next group comes
 
     def serving(self, experiment: Experiment) -> Resident:
-        """Returns this one where the experiment wants the same network with the same knobs, else a new one."""
+        """Returns this object if the experiment needs the same network with the same settings, else a new one."""
         same = network_key(experiment) == self._key and experiment.runtime == self.experiment.runtime
         return self if same else Resident(experiment)
 
@@ -33,7 +33,7 @@ class Resident:
         """The network, on its device.
 
         Raises:
-            ConfigError: It cannot be loaded, or is not the one any more that the run's key tells of.
+            ConfigError: It cannot be loaded, or its files changed since the run's key was computed.
         """
         found = self.experiment.model.load().run_with(self.experiment.runtime)
         if network_key(self.experiment) != self._key:

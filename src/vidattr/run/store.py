@@ -1,13 +1,13 @@
-"""Where results live: whole files only, one folder a run, resume as a set difference.
+"""The folder of a run: files are written whole, and the clips without a map are those still to be computed.
 
 <out>/<method>/<model>/<label>/
-run.json                      the identity, literally, and what made it
+run.json                      the identity of the run, and the machine and command that made it
 maps/<clip>.safetensors       map (T, H, W) float32, extras, frame numbers; target, probabilities and the fingerprint of
                               the clip's source (`sources`) as metadata
 visual/<clip>.png .gif .mp4
-scores/<metric>-<key>.csv     one row a clip
+scores/<metric>-<key>.csv     one row per clip
 clips.csv                     the list of clips, where the dataset drew it or was given it
-errors.jsonl                  one line a clip that failed, with its remedy
+errors.jsonl                  one line per clip that failed, with what to do
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class StoredMap:
         target: Index of the explained class.
         name: Name of the explained class.
         probability: The network's probability for it, f0.
-        top: The five likeliest classes and their probabilities.
-        extras: What the method knew beside its map.
-        source: The fingerprint of what the map was made of (`sources`).
-        complete: Whether all that the method knew is in `extras`.
+        top: The five most probable classes and their probabilities.
+        extras: Further results of the method.
+        source: The fingerprint of the clip's source (`sources`).
+        complete: Whether `extras` holds all further results of the method.
     """
 
     map: Tensor
@@ -86,11 +86,11 @@ class RunFolder:
         self.path, self.identity = path, dict(identity)
 
     def open(self, made_by: Mapping[str, Any], *, force: bool = False) -> None:
-        """Makes the folder, or checks that it holds the same run.
+        """Creates the folder, or checks that it holds the same run.
 
         Args:
             made_by: Versions, device and date; stored beside the identity and never compared.
-            force: Move a folder that is there aside, to `<label>.old-<n>`, and start afresh.
+            force: Rename an existing folder to `<label>.old-<n>` and start over.
 
         Raises:
             ConfigError: The folder holds another run; the message lists the differences.
@@ -119,11 +119,11 @@ class RunFolder:
             write_text(path, text)
 
     def exists(self) -> bool:
-        """Whether a run was ever started here."""
+        """Returns whether the folder holds a run."""
         return (self.path / "run.json").is_file()
 
     def key_version(self) -> int | None:
-        """Returns the key version of the run that is stored here; None: there is none, or it cannot be read (`check` says why)."""
+        """Returns the key version of the stored run; None if there is none or `run.json` cannot be read."""
         try:
             return int(json.loads((self.path / "run.json").read_text(encoding="utf-8"))["identity"]["key_version"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -151,17 +151,17 @@ class RunFolder:
             )
 
     def map_path(self, clip: str) -> Path:
-        """Where the map of a clip is, or will be."""
+        """Returns the file of a clip's map, whether or not it exists."""
         return self.path / "maps" / f"{clip}.safetensors"
 
     def stored(self) -> frozenset[str]:
-        """Ids of the clips whose map is there."""
+        """Returns the ids of the clips that have a map."""
         return frozenset(
             path.stem for path in (self.path / "maps").glob("*.safetensors") if not path.name.startswith(".")
         )
 
     def save(self, clip: str, found: StoredMap) -> None:
-        """Writes the map of one clip, whole."""
+        """Writes the map of a clip, whole."""
         import torch
         from safetensors.torch import save
 
@@ -171,7 +171,7 @@ class RunFolder:
         write_bytes(self.map_path(clip), save(tensors, {"vidattr": json.dumps(found.facts())}))
 
     def extras(self, clip: str) -> frozenset[str]:
-        """Names of what is stored beside the map of one clip, by the file's header alone; none where it is damaged."""
+        """Returns the names of the extras of a clip, from the header of its file; none if the file is damaged."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -181,11 +181,10 @@ class RunFolder:
             return frozenset()
 
     def facts(self, clip: str) -> dict[str, Any] | None:
-        """Returns what is stored beside the voxels of a map, by the file's header alone; None where the file is not whole.
+        """Returns what is stored with the voxels of a map, from the header of its file; None if the file is damaged.
 
         Keys are `target`, `name`, `probability` and `top` as in `StoredMap`, `source` (what it was made of), `sha256`
-        (of its voxels) and `extras` (whether all that the method knew is there); an earlier version stored the first
-        four.
+        (of its voxels) and `extras` (as `StoredMap.complete`); an earlier version stored the first four only.
         """
         try:
             with self.map_path(clip).open("rb") as file:
@@ -203,7 +202,7 @@ class RunFolder:
             return None
 
     def load(self, clip: str, *, extras: bool = False) -> StoredMap:
-        """Reads the map of one clip; raises ClipError where the file is damaged."""
+        """Reads the map of a clip; raises ClipError if the file is damaged."""
         from safetensors import SafetensorError, safe_open
 
         path = self.map_path(clip)
@@ -231,14 +230,14 @@ class RunFolder:
     def write_errors(
         self, failures: Iterable[Failure], shard: tuple[int, int] = (1, 1), seen: Collection[str] = ()
     ) -> Path:
-        """Replaces the lines of one shard, or those of all, by these; without any the file goes.
+        """Replaces the file of failures of one shard, or of the whole run; without failures it is removed.
 
-        What another division into shards once said of the same clips goes too.
+        Lines about the same clips from another division into shards are removed too.
 
         Args:
             failures: Of the clips that failed.
             shard: (i, n); (1, 1): the whole run.
-            seen: Ids of the clips that this shard was about.
+            seen: Ids of the clips of this shard.
 
         Returns:
             The file.
@@ -256,7 +255,7 @@ class RunFolder:
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a JSON object a line; without any the file goes."""
+    """Writes JSON objects, one per line; without any, the file is removed."""
     text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
     if text:
         write_text(path, text)
@@ -265,7 +264,7 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Returns what an older run wrote; of a file that cannot be read nothing is kept."""
+    """Returns the lines of an earlier run; none if the file cannot be read."""
     try:
         found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (ValueError, OSError):
@@ -278,7 +277,7 @@ def _digest(map: Tensor) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Returns the free disk space where `path` is, or will be."""
+    """Returns the free bytes on the disk of `path`, which need not exist."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
