@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.errors import ClipError, OutputError
+from vidattr.errors import ClipError, Failure, OutputError
 from vidattr.run.store import RunFolder, StoredMap
 from vidattr.writing import set_durable, sweep, whole, write_bytes, write_text
 
@@ -198,13 +198,13 @@ def test_render_refuses_a_folder_that_cannot_be(vidattr: Command, tmp_path: Path
 
 def test_lines_of_another_division_into_shards_go_with_the_clips_that_are_seen_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, {})
-    a, b, rest = {"clip": "a", "stage": "read"}, {"clip": "b", "stage": "read"}, {"clip": "", "stage": "method"}
+    a, b, rest = Failure("a", "read", "E", ""), Failure("b", "read", "E", ""), Failure("", "method", "E", "")
     folder.write_errors([a, rest], (1, 2), {"a"})
     folder.write_errors([b], (2, 2), {"b"})
     assert {path.name for path in tmp_path.iterdir()} == {"errors.1-of-2.jsonl", "errors.2-of-2.jsonl"}
     folder.write_errors([], (1, 3), {"a"})
     assert [path.name for path in tmp_path.iterdir()] == ["errors.2-of-2.jsonl"], "b was not seen again yet"
-    assert json.loads((tmp_path / "errors.2-of-2.jsonl").read_text()) == b
+    assert json.loads((tmp_path / "errors.2-of-2.jsonl").read_text()) == b.row()
     folder.write_errors([], (1, 1), {"a", "b"})
     assert not any(tmp_path.iterdir())
 

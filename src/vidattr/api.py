@@ -97,8 +97,8 @@ def explain(
         model: From `load_model`.
         method: From `load_method`.
         frames: (N, C, T, H, W) float32, exactly as the network takes it.
-        target: The class to explain in each clip: (N,) int64, or a list of indices (3) or names ("3" is the class of this
-            name, "#3" the fourth class), or a single one for all clips.
+        target: The class to explain in each clip: (N,) int64, or a list of indices (3) or names ("3" is the class of
+            this name, "#3" the fourth class), or a single one for all clips.
         seed: Seed of the method's random numbers; each clip gets a seed of its own from it.
 
     Returns:

@@ -12,8 +12,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Choices and options, such as method=grad_cam model=i3d model.weights=FILE. A list (method=gradient,rise) or a "
-        "pattern (method=glob(*)) is a sweep over its values; several sweeps are combined. See `vidattr list` and "
+        help="Choices and options, such as method=grad_cam model=i3d model.weights=FILE. A list (method=gradient,rise) or "
+        "a pattern (method=glob(*)) is a sweep over its values; several sweeps are combined. See `vidattr list` and "
         "`vidattr config show`.",
     ),
 ]
@@ -33,7 +33,7 @@ Baseline = Annotated[
     str | None,
     typer.Option(
         "--baseline",
-        help="Row with which each method is compared: matched (noise as smooth as its own maps), the name of a row, or none.",
+        help="Row to compare each method with: matched (noise as smooth as its own maps), the name of a row, or none.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars.")]

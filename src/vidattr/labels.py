@@ -37,7 +37,8 @@ def places(names: Iterable[str], where: str, remedy: str) -> dict[str, int]:
         if other != place:
             raise ConfigError(
                 f"{where} has the names {listed[other]!r} (#{other}) and {name!r} (#{place}), which are one name here",
-                expected="names that differ in a letter, a digit or a symbol: case, spaces and punctuation do not count",
+                expected="names that differ in a letter, a digit or a symbol: case, spaces and punctuation do not "
+                "count",
                 remedy=remedy,
             )
     return found

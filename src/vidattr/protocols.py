@@ -51,7 +51,7 @@ class Method(Protocol):
 
     @property
     def passes(self) -> int:
-        """Number of clips that pass the network, forward or forward and backward, to explain a clip of 16 × 112 × 112."""
+        """Number of passes of a clip, forward or forward and backward, to explain one of 16 × 112 × 112."""
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips. No tensor leaves the device, and a clip's map does not depend on the other clips."""

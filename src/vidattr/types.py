@@ -35,7 +35,8 @@ class Clip:
             frames of such a function: a change of the frames alone is not noticed.
         label: Name of its class, "" if unknown.
         video: The video that it was cut from. Clips of one video are not independent: intervals are clustered by it.
-        boxes: Frame number (from 1) to the boxes on that frame, in pixels of a frame of `box_size`, in annotation order.
+        boxes: Frame number (from 1) to the boxes on that frame, in pixels of a frame of `box_size`, in the order of the
+            annotation.
         box_size: (width, height) of the frames that the boxes were drawn on; None: the size of the source.
         segment: First and last frame number (from 1, inclusive) that show the class; None if unknown.
         span: First and last frame number that belong to the clip; None: the whole source.
@@ -130,8 +131,8 @@ class Query:
     frames: Tensor  # (N, C, T, H, W) float32 on the network's device, exactly as the network takes it
     target: Tensor  # (N,) int64 on the network's device
     seeds: tuple[int, ...]  # N, one per clip
-    # Results that depend on these frames and not on the network, such as optical flow, shared by the methods that run on
-    # one query. The key is a name and all options that decide the result.
+    # Results that depend on these frames and not on the network, such as optical flow, shared by the methods that run
+    # on one query. The key is a name and all options that decide the result.
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def cached(self, name: Hashable, make: Callable[[], R]) -> R:

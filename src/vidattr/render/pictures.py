@@ -234,7 +234,7 @@ class PictureFiles:
 
 
 def _recorded(folder: Path, clip: str) -> dict[str, Shown]:
-    """Returns what the pictures of a clip in a folder are recorded to show, by suffix; a damaged record counts as none."""
+    """Returns the record of the pictures of a clip, by suffix; a damaged record counts as none."""
     try:
         found = json.loads(_record_path(folder, clip).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

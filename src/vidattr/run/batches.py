@@ -1,4 +1,4 @@
-"""Batches: clips decoded ahead in the background, sent to the device once, turned into queries, and maps brought back."""
+"""Batches: clips are decoded ahead in the background, copied to the device once and explained; maps are copied back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clip_seed(seed: int, clip: str) -> int:
 
 
 def by_network(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
-    """Groups experiments that share the network, the clips and what is asked of them; groups of one network follow each other."""
+    """Groups experiments that share network, clips and settings; groups with the same network follow each other."""
     groups: dict[tuple[str, ...], list[Experiment]] = {}
     first: dict[str, int] = {}  # network to its place
     with described_once():
@@ -49,7 +49,7 @@ def by_network(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
 
 
 def network_key(experiment: Experiment) -> str:
-    """Returns what tells one resident network from another."""
+    """Returns a key that is equal for experiments that can share a network in memory."""
     return key(
         {
             **describe(experiment.model),
@@ -62,10 +62,10 @@ def network_key(experiment: Experiment) -> str:
 def clips_of(
     experiment: Experiment, shard: tuple[int, int] = (1, 1)
 ) -> tuple[list[Clip], list[Failure], Sequence[str]]:
-    """Returns the clips that a experiment is about, its dataset's problems as failures, and its notes.
+    """Returns the clips of an experiment, its dataset's problems as failures, and the dataset's notes.
 
-    A shard (i, n) is every n-th stretch of `runtime.clips` clips, starting with the i-th: a clip is computed in the
-    same company in whatever shard.
+    A shard (i, n) is every n-th batch of `runtime.clips` clips, starting with the i-th, so that the other clips of a
+    clip's batch are the same in every shard.
     """
     index = experiment.dataset.index()
     clips = list(index.clips[: experiment.settings.limit])
@@ -83,14 +83,14 @@ def clips_of(
 
 
 def read_ahead(batches: Iterable[Sequence[Clip]], experiment: Experiment) -> Iterator[list[Decoded]]:
-    """Yields each batch decoded, in order, with the next two already on their way in background threads."""
+    """Yields each batch decoded, in order, while background threads decode the next two."""
 
     def read(clip: Clip) -> Decoded:
         try:
             source = Source(clip, experiment.settings.target).look()
             sample = read_video(clip, experiment.model.input)
             return clip, replace(sample, source=source.facts(sample.numbers))
-        except Exception as error:  # whatever a file makes a decoder do, it is one clip's affair
+        except Exception as error:  # any error of a decoder concerns this clip only
             return clip, error
 
     with ThreadPoolExecutor(experiment.runtime.threads(), thread_name_prefix="decode") as pool:
@@ -107,24 +107,28 @@ def read_ahead(batches: Iterable[Sequence[Clip]], experiment: Experiment) -> Ite
 
 
 def split_batches(clips: Sequence[Clip], size: int) -> list[list[Clip]]:
-    """Cuts the clip list into the fixed batches in which it is always computed."""
+    """Splits the list of clips into the batches in which they are always computed."""
     return [list(clips[start : start + size]) for start in range(0, len(clips), size)]
 
 
 def upload(view: Preprocessing, device: torch.device, samples: Sequence[Sample]) -> Tensor:
-    """Sends the bytes of a batch to the device, once, and makes the network's input of them there."""
+    """Copies the uint8 pixels of a batch to the device and converts them to the network's input there."""
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
     return view.normalise(pixels.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """A batch on the device, with what the network says of it.
+    """A batch on the device, with the network's output for it.
 
     Attributes:
-        clips: The n clips that are asked for.
-        rows: Which row of the query each of them is; the other rows only keep the batch at its size.
-        samples: (n,), as are all that follow but the query.
+        clips: The n clips to explain.
+        rows: The row of the query that holds each of them; the other rows only keep the batch at its size.
+        samples: The n decoded clips.
+        query: The batch.
+        names: Names of the n explained classes.
+        probability: Their probabilities.
+        top: For each of the n clips the five most probable classes and their probabilities.
     """
 
     clips: Sequence[Clip]
@@ -146,7 +150,11 @@ class PreparedBatch:
 def prepare(
     network: VideoModel, decoded: Sequence[Decoded], experiment: Experiment
 ) -> tuple[PreparedBatch | None, list[Failure]]:
-    """Makes a query of a decoded batch, and names the readable clips of which no class can be explained, or the network fails."""
+    """Returns the query of a decoded batch, and the failures of readable clips.
+
+    A readable clip fails if the network fails for it, or if its class cannot be resolved. The batch is None if no clip
+    is left.
+    """
 
     def seen(batch: Sequence[Decoded]) -> tuple[Tensor, Tensor]:
         def work() -> tuple[Tensor, Tensor]:
@@ -164,7 +172,8 @@ def prepare(
     failures = [Failure.of(decoded[readable[k]][0].id, "prepare", error) for k, error in failed.items()]
     if not found:
         return None, failures
-    frames, shares = found[0][1]  # where the batch raised, that of the first good clip, which is in every row
+    # If the batch raised an exception, this is the result of the first good clip, which is in every row.
+    frames, shares = found[0][1]
     for places, (own, share) in found[1:]:
         for row in (readable[k] for k in places):
             frames[row], shares[row] = own[row], share[row]
@@ -272,9 +281,10 @@ def _stored(
 
 
 def not_finite(method: str, count: int, of: int) -> ClipError:
-    """Returns the error of a clip whose map is not finite though the network's answer is."""
+    """Returns the error for a clip whose map is not finite though the network's output is."""
     return ClipError(
         f"the map of {method} is not finite: {count} of {of} values",
         expected="numbers, as the network's answer to the clip is",
-        remedy="another method or method.score; look in the network for a root, a norm or a quotient whose derivative has no limit at 0",
+        remedy="another method or method.score; look in the network for a root, a norm or a quotient whose derivative has "
+        "no limit at 0",
     )

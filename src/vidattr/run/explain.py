@@ -1,4 +1,4 @@
-"""`vidattr explain`: your own videos, any network and method, no dataset."""
+"""`vidattr explain`: explains videos that are named on the command line, without a dataset."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from vidattr.types import Clip
 def explain_videos(
     arguments: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = (), quiet: bool = False
 ) -> tuple[list[Job], list[dict[str, Any]]]:
-    """Explains videos afresh, whatever is stored of them.
+    """Explains videos; maps that are stored already are computed again.
 
-    A clip has the name of its file. Where results of another video of that name are stored already, or another one was
-    named in front of it, a few digits of the hash of its path are put behind.
+    The id of a clip is the name of its file. If results of another video of that name are stored, or another video of
+    that name was named before it, a few digits of a hash of its path are appended.
 
     Args:
-        arguments: Paths of videos and frame folders, and overrides, in any order; what has a `=` and is no file is an
-            override.
+        arguments: Paths of videos and frame folders, and overrides, in any order. An argument with a `=` that is no
+            existing file is an override.
         folder: Config folder.
-        add: More config folders.
-        quiet: No progress bar.
+        add: Further config folders.
+        quiet: Whether to show no progress bar.
 
     Returns:
-        What became of each experiment, and a row per experiment and video: five likeliest classes, what was explained, the files.
+        The jobs, and a row per job and video: five most probable classes, explained class, files.
 
     Raises:
         ConfigError: No video was named, or an override is wrong.
@@ -65,7 +65,7 @@ def explain_videos(
 
 
 def _taken(experiments: Sequence[Experiment]) -> list[str]:
-    """Returns the ids under which results of other videos are stored: of another place, and not the same file once more."""
+    """Returns the ids under which results of other videos, not copies of the same file, are stored."""
     clips, found = experiments[0].dataset.index().clips, set[str]()
     sources = Sources(clips, experiments[0].settings.target)
     places = {clip.id: os.path.realpath(clip.source) for clip in clips if isinstance(clip.source, Path)}
@@ -80,7 +80,7 @@ def _taken(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _absolute(path: str) -> str:
-    """Returns a path that says the same in every folder; the name of a link stays, for it is the clip's."""
+    """Returns an absolute path; the last part is not resolved, since the name of a link is the id of the clip."""
     if not path or not is_text(path):
         raise ConfigError(f"{path!r} is no path of a video", expected="vidattr explain VIDEO... [KEY=VALUE]...")
     folder, name = os.path.split(path.rstrip("/") or "/")
@@ -108,7 +108,7 @@ def _row(job: Job, clip: Clip) -> dict[str, Any] | None:
 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the findings for people."""
+    """Returns the rows as text for the terminal."""
     lines: list[str] = []
     for clip in dict.fromkeys(row["clip"] for row in rows):
         mine = [row for row in rows if row["clip"] == clip]

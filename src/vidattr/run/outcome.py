@@ -49,7 +49,7 @@ def report(jobs: Sequence[Job], as_json: bool) -> None:
 
 
 def report_videos(jobs: Sequence[Job]) -> None:
-    """Prints what went wrong with videos that were named on the command line, each failure once, and exits like `report`."""
+    """Prints the failures of videos that were named on the command line, each once, and exits like `report`."""
     tell_doubts(job.doubts for job in jobs)
     if jobs and all(job.failed for job in jobs):
         _echo([f"error: {jobs[0].failed}"])

@@ -1,8 +1,8 @@
-"""Runs experiments: every network loaded once, every clip decoded once, every method on the batch, every map written whole.
+"""Runs experiments: loads each network once, decodes each clip once, runs all methods on it and writes each map whole.
 
-A batch is a fixed stretch of the clip list. Resuming computes those batches again of which a map is missing, in the
-same company, and writes only what is not there; shards share out whole split_batches, and a clip that fails leaves its
-place to another. So a run that was killed, shared out or disturbed ends with the same bytes as one that was not.
+The list of clips is split into fixed batches. A resumed run computes the batches again in which a map is missing, and
+writes the missing maps only. Shards are made of whole batches, and a clip that fails is replaced by another one in its
+batch. So a run that was killed, sharded or had failures writes the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ def run(
     fail_fast: bool = False,
     quiet: bool = False,
 ) -> list[Job]:
-    """Runs every experiment and returns what became of each.
+    """Runs experiments and returns a job for each.
 
     Args:
         experiments: What to run; experiments of one dataset and model share the network and the decoded clips.
-        shard: (i, n): only every n-th stretch of `runtime.clips` clips, starting with the i-th.
-        force: Move old folders aside and start afresh.
-        afresh: Compute all maps of these clips again, whatever is there.
-        fail_fast: Stop at the first clip that fails.
-        quiet: No progress bar.
+        shard: (i, n): only every n-th batch of `runtime.clips` clips, starting with the i-th.
+        force: Whether to rename existing folders and start over.
+        afresh: Whether to compute maps again that are stored already.
+        fail_fast: Whether to stop at the first clip that fails.
+        quiet: Whether to show no progress bar.
 
     Raises:
-        ConfigError: Something is wrong that concerns a whole experiment. OutputError: a file cannot be written, say on
-            a full disk.
+        ConfigError: An experiment cannot be started.
+        OutOfMemoryError: The network alone does not fit into memory with one clip.
+        OutputError: A file cannot be written, for example on a full disk.
     """
     check_folders(experiments, force)
     done: list[Job] = []
@@ -102,7 +103,7 @@ def _run_group(
     quiet: bool,
     overwrite: bool = False,
 ) -> None:
-    """Runs all methods of one dataset and model; what is missing decides which batches are read."""
+    """Runs all methods of one dataset and model; only batches with a missing map or picture are read."""
     first = jobs[0].experiment
     sheets = gallery.sheets(jobs)
     sweep(sheets)
@@ -134,7 +135,7 @@ def _run_group(
 
 
 def _settled(drawing: list[gallery.Drawing], keep: int) -> list[gallery.Drawing]:
-    """Waits until at most `keep` drawings are under way, and notes what could not be drawn."""
+    """Waits until at most `keep` drawings are in progress, and records the failures of finished ones."""
     split = max(0, len(drawing) - keep)
     for future in drawing[:split]:
         for job, failure in future.result():
@@ -148,7 +149,7 @@ def _do_batch(
     decoded: Sequence[Decoded],
     draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], gallery.Drawing],
 ) -> list[gallery.Drawing]:
-    """Explains one batch with every method that lacks a clip of it; maps are written at once, pictures in the background."""
+    """Explains a batch by every method that lacks a map of it; maps are written here, pictures in the background."""
     good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
     for clip, sample in decoded:
         if not isinstance(sample, Sample):
@@ -176,7 +177,7 @@ def _fail_all(jobs: Sequence[Job], failure: Failure) -> None:
 
 
 def _together(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Groups the jobs whose methods are answered at once: those that differ in their ratios only."""
+    """Groups the jobs whose methods are run together (`JointMethod`)."""
     groups: dict[object, list[Job]] = {}
     for job in jobs:
         method = job.experiment.method
@@ -187,7 +188,7 @@ def _together(jobs: Sequence[Job]) -> list[list[Job]]:
 def _maps(
     resident: Resident, alike: Sequence[Job], ready: PreparedBatch | None, good: Sequence[tuple[Clip, Sample]]
 ) -> dict[int, dict[str, StoredMap]]:
-    """Returns the batch's maps of jobs that are answered at once: computed and written where missing, else read back."""
+    """Returns the maps of a batch by jobs that are run together: computed and written if missing, otherwise read."""
     found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
     asked = _asked(alike, ready) if ready is not None else []
     if ready is not None and asked:
@@ -207,7 +208,11 @@ def _maps(
 
 
 def _asked(alike: Sequence[Job], ready: PreparedBatch) -> list[Job]:
-    """Returns the jobs to compute of those that are answered at once: all of them, where they were begun at once and not finished."""
+    """Returns which of the jobs that are run together have to be computed.
+
+    These are all of them if a map is missing that was computed together with one that is stored: only so are its bytes
+    the same as in an undisturbed run.
+    """
     clips = {clip.id for clip in ready.clips}
     lack = [job for job in alike if job.failed is None and clips & job.missing]
     begun = any(clips - job.missing for job in lack)
@@ -234,10 +239,10 @@ def _keep(job: Job, clip: Clip, maps: dict[str, StoredMap]) -> None:
 
 
 def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Job]:
-    """Draws the pictures of all stored maps anew; no map is computed.
+    """Draws the pictures of all stored maps again; no map is computed.
 
     Raises:
-        ConfigError: A experiment was never run.
+        ConfigError: An experiment was never run.
     """
     check_folders(experiments)
     done: list[Job] = []

@@ -1,6 +1,6 @@
-"""What a map was made of: the fingerprint of its clip's source, and whether that is still what lies there.
+"""The fingerprint of the source that a map was made of, and whether the source is still the same.
 
-A fingerprint is a plain dictionary that is stored with the map:
+A fingerprint is a dictionary that is stored with the map:
 
 * of a video file: its path, its state (size and the times at which content and inode last changed) and the sha256 of
   the whole file;
@@ -11,9 +11,8 @@ A fingerprint is a plain dictionary that is stored with the map:
 * of a clip that is made by code: nothing; the fields of its dataset and its class's own code are in the run's identity;
 * the clip's `span`, and its label where the label decides what is explained.
 
-Path and state are compared first, and only where they differ the content: a copy, or a file that was merely touched, is
-    the
-same source. Boxes and segment are not in it, for no map depends on them: `truth_of` is what the scores are compared by.
+Path and state are compared first, and the content only if they differ: a copy, or a file that was merely touched, is
+the same source. Boxes and segment are left out, since no map depends on them; scores are compared by `truth_of`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Facts = Mapping[str, Any]
 
 
 class Again(StrEnum):
-    """Why a map that is there has to be computed again."""
+    """Why a stored map has to be computed again."""
 
     changed = "clips whose source changed"
     damaged = "maps that were not whole"
@@ -48,7 +47,7 @@ class Again(StrEnum):
     bare = "maps that were stored without extras"
 
     def told(self, count: int) -> str:
-        """Returns what a command says that computes them again."""
+        """Returns the line that a command prints when it computes them again."""
         one = (("clips", "clip"), ("maps", "map"), (" do not", " does not"), ("they were", "it was"), (" were", " was"))
         words = self.value
         for many, single in one if count == 1 else ():
@@ -57,7 +56,7 @@ class Again(StrEnum):
 
     @property
     def error(self) -> ClipError:
-        """What a command says that can only read the map."""
+        """The error of a command that cannot compute the map again."""
         found = {
             Again.changed: "its source changed since its map was made",
             Again.damaged: "its map is not whole",
@@ -68,11 +67,11 @@ class Again(StrEnum):
 
 
 class Source:
-    """The source of a clip as it lies on disk at the moment of the first look.
+    """The source of a clip, with its state on disk at the first look.
 
     Args:
         clip: The clip.
-        target: What is explained, as in the configuration: only where it is "label" the clip's label decides a map.
+        target: The configured target. The clip's label is part of the fingerprint only if it is "label".
     """
 
     def __init__(self, clip: Clip, target: str) -> None:
@@ -92,7 +91,7 @@ class Source:
         return ("", "", 0) if self.path is None else _looked(Path(self.path))
 
     def look(self) -> Source:
-        """Looks at the source now, before it is read: what changes from here on is noticed."""
+        """Records the state of the source before it is read, so that a later change is noticed."""
         _ = self._look
         for part, _ in self.parts:
             part.look()
@@ -105,8 +104,8 @@ class Source:
             numbers: The frame numbers that the network saw.
 
         Raises:
-            ClipError: The source changed since the first look, so that nobody knows which of both was read; or it
-                cannot be read.
+            ClipError: The source changed since the first look, so that it is unknown what was read, or it cannot be
+                read.
         """
         if self.parts:
             seen = list(numbers)
@@ -137,7 +136,7 @@ class Source:
         return {**found, **self.asked}
 
     def same(self, facts: Facts) -> bool:
-        """Whether a map with this fingerprint was made of this source."""
+        """Returns whether a map with this fingerprint was made of this source."""
         if {name: facts[name] for name in ("span", "label", "first_frame") if name in facts} != self.asked:
             return False
         if self.parts or "parts" in facts:
@@ -171,7 +170,7 @@ def _is_tar(path: Path) -> bool:
 
 
 def _looked(path: Path) -> tuple[str, str, int]:
-    """Returns state, listing ("" of a file) and the time of the last change of what lies at a path; empty where nothing does."""
+    """Returns state, listing ("" of a file) and time of the last change of a path; empty if it does not exist."""
     try:
         if not path.is_dir():
             found = path.stat()
@@ -193,7 +192,7 @@ def _looked(path: Path) -> tuple[str, str, int]:
 
 
 def _stat(entry: os.DirEntry[str]) -> tuple[int, int, int]:
-    """Returns size and times in ns; nothing of a link to nowhere."""
+    """Returns size and times in ns; zeros for a broken link."""
     try:
         found = entry.stat()
     except OSError:
@@ -219,16 +218,16 @@ def _hash(text: str) -> str:
 
 
 def truth_of(clip: Clip) -> str:
-    """Returns twelve digits that stand for all that a metric may know of a clip beside its frames: boxes, segment, label, video."""
+    """Returns a hash of twelve digits of a clip's annotation: boxes, segment, label and video."""
     boxes = [[number, [[float(x) for x in box] for box in clip.boxes[number]]] for number in sorted(clip.boxes)]
     text = json.dumps([boxes, clip.box_size, clip.segment, clip.label, clip.video], default=int)
     return _hash(text)[:12]
 
 
 def mark_of(facts: Facts, *, map: bool = True) -> str:
-    """Returns twelve digits that stand for a map: its voxels, the source that it was made of, and the class that it explains.
+    """Returns a hash of twelve digits of a map: its voxels, its source and the explained class.
 
-    With `map=False` they stand for the question alone, which is all that a map depends on that is drawn on the spot.
+    With `map=False` the voxels are left out: source and class decide a map that is computed during the evaluation.
     """
     source = facts["source"]
     question = [source.get(name) for name in ("sha256", "listing", "span")] + [facts["target"]]
@@ -238,34 +237,34 @@ def mark_of(facts: Facts, *, map: bool = True) -> str:
 
 @dataclass
 class Survey:
-    """What is known of the maps that a folder holds of some clips.
+    """The state of the maps of some clips in a folder.
 
     Attributes:
-        good: Clip to the facts of its map, where that is whole and of the clip's source as it is now.
-        bad: Clip to why its map has to be computed again.
+        good: Clip to the facts of its map, for maps that are undamaged and made of the clip's present source.
+        bad: Clip to the reason why its map has to be computed again.
     """
 
     good: dict[str, Facts] = field(default_factory=dict)
     bad: dict[str, Again] = field(default_factory=dict)
 
     def counts(self) -> dict[Again, int]:
-        """Returns how many maps have to be computed again for each reason, without those that do not occur."""
+        """Returns the number of maps that have to be computed again, by reason; reasons without a map are left out."""
         return {why: count for why in Again if (count := sum(why is one for one in self.bad.values()))}
 
 
 class Sources:
-    """The sources of some clips, each looked at once however many folders are surveyed."""
+    """The sources of some clips; each is looked at once, however many folders are surveyed."""
 
     def __init__(self, clips: Sequence[Clip], target: str) -> None:
         self.clips, self._target = clips, target
         self._found: dict[str, Source] = {}
 
     def survey(self, folder: RunFolder, *, extras: bool = False) -> Survey:
-        """Looks at the maps of the clips in one folder, by their headers.
+        """Checks the maps of the clips in a folder, from the headers of their files.
 
         Args:
-            folder: The run.
-            extras: Whether a map that was stored without extras is one to compute again.
+            folder: The folder of the run.
+            extras: Whether maps that were stored without extras have to be computed again.
         """
         survey, stored = Survey(), folder.stored()
         for clip in self.clips if stored else ():
