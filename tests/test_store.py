@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidattr.errors import ClipError, ConfigError, OutputError
+from vidattr.errors import ClipError, ConfigError, Failure, OutputError
 from vidattr.run.store import RunFolder, StoredMap
 from vidattr.writing import sweep, whole, write_text
 
@@ -100,7 +100,7 @@ def test_an_unreadable_run_json_is_a_user_error(text: str, tmp_path: Path) -> No
 
 def test_errors_are_one_json_line_a_clip_and_vanish_when_all_is_well(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, {})
-    folder.write_errors([{"clip": "a", "error": "schön"}, {"clip": "b", "error": "x"}])
+    folder.write_errors([Failure("a", "read", "E", "schön"), Failure("b", "read", "E", "x")])
     lines = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
     assert [line["clip"] for line in lines] == ["a", "b"]
     folder.write_errors([])
