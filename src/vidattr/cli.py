@@ -21,7 +21,8 @@ from vidattr.process import prepare
 app = typer.Typer(
     name="vidattr",
     help="Attribution maps for video networks: which pixels, at which time, decide the class, and how far to trust the "
-    "map.\n\nStart with: vidattr list methods; vidattr run method=grad_cam; vidattr evaluate method=grad_cam metric=s_pt.",
+    "map.\n\nStart with: vidattr list methods; vidattr run method=grad_cam; "
+    "vidattr evaluate method=grad_cam metric=s_pt.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -53,7 +54,7 @@ def run(
         str,
         typer.Option(
             "--shard",
-            help="Explain only the i-th of n parts of the clips, as i/n; parts are whole batches of runtime.clips clips.",
+            help="Explain only the i-th of n parts of the clips, as i/n; a part is whole batches of runtime.clips.",
         ),
     ] = "1/1",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first clip that fails.")] = False,

@@ -12,8 +12,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Choices and options, such as method=grad_cam model=i3d model.weights=FILE. A list (method=gradient,rise) or "
-        "a pattern (method=glob(*)) is a sweep over its values; several sweeps are combined. See `vidattr list` and "
+        help="Choices and options, such as method=grad_cam model=i3d model.weights=FILE. A list (method=gradient,rise) "
+        "or a pattern (method=glob(*)) is a sweep over its values; several sweeps are combined. See `vidattr list` and "
         "`vidattr config show`.",
     ),
 ]

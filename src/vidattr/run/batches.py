@@ -285,6 +285,6 @@ def not_finite(method: str, count: int, of: int) -> ClipError:
     return ClipError(
         f"the map of {method} is not finite: {count} of {of} values",
         expected="numbers, as the network's answer to the clip is",
-        remedy="another method or method.score; look in the network for a root, a norm or a quotient whose derivative has "
-        "no limit at 0",
+        remedy="another method or method.score; look in the network for a root, a norm or a quotient whose derivative "
+        "has no limit at 0",
     )
