@@ -16,7 +16,7 @@ from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from vidattr.config.building import build
 from vidattr.config.compose import choice
-from vidattr.errors import ConfigError
+from vidattr.errors import MethodUndefinedError
 from vidattr.models import huggingface, timesformer
 from vidattr.models.network.network import VideoModel
 from vidattr.models.torchvision_video import unfold_mvit
@@ -222,7 +222,7 @@ def refusal(name: str, network: VideoModel, clip: Query) -> str | None:
     method = quick(name, network)
     try:
         found = method(network, clip).map
-    except ConfigError as error:
+    except MethodUndefinedError as error:
         return error.found
     if found.shape != (1, *clip.frames.shape[2:]) or not found.isfinite().all():
         raise ValueError(f"{name}: a map of shape {tuple(found.shape)}, or one that is not finite")

@@ -182,7 +182,7 @@ def test_another_networks_checkpoint_is_refused_with_the_difference(tmp_path: Pa
 @pytest.mark.parametrize("model", [UCF101R2Plus1DLight(), UCF101C3DLight(), UCF50LRCN()])
 def test_networks_without_weights_ask_for_them(model: Any) -> None:
     assert model.weights_file() is None
-    with pytest.raises(ConfigError, match=r"without weights\n.*model\.weights=FILE"):
+    with pytest.raises(ConfigError, match=r"without weights\n(.|\n)*model\.weights=FILE"):
         model.load()
 
 
