@@ -27,7 +27,7 @@ LAYERS: list[list[str]] = [
     ["run"],
     ["training"],
     ["evaluate"],
-    ["api", "cli"],
+    ["api", "cli", "cli_options"],
     ["__main__"],
 ]
 """The order of the story, lowest first: a module imports from its own layer and from those below it.
@@ -37,7 +37,7 @@ composes whole experiments knows the plug-ins' protocols.
 """
 UPWARDS: set[tuple[str, str]] = set()
 """Imports that still lead upwards. Nothing may be added; an entry that is not needed any more is an error too."""
-TOO_LONG: set[str] = {"cli.py"}
+TOO_LONG: set[str] = set()
 """Files that still have 300 lines or more; as `UPWARDS`."""
 
 # The package's own file imports the interface on first use, and whoever imports it wants the version: no dependency.
