@@ -1,4 +1,4 @@
-"""Writes docs/NETWORKS.md: what the networks are, which method works on which, and what each costs, all of it by running.
+"""Writes docs/NETWORKS.md: the networks, which method is defined for which of them, and what each costs.
 
 python scripts/make_networks.py            # sizes, methods, compilation, half precision: some minutes
 python scripts/make_networks.py --methods  # adds the methods that the page has no row for: seconds
@@ -47,13 +47,14 @@ DOCS = CONFIGS.parent / "docs" / "NETWORKS.md"
 MODELS = [path.stem for path in sorted((CONFIGS / "model").glob("*.yaml")) if path.stem not in ("custom", "hf")]
 """All of one size: of the other two the file or the user decides."""
 MEASURED = "## Time and memory"
+ORDER = "\n## The order of the classes\n"
 
 Table = list[list[str]]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What others say of a network: millions of parameters, GMAC of one forward pass, and of what clip and how many classes."""
+    """Published numbers of a network: millions of parameters and GMAC of a pass, with clip and number of classes."""
 
     source: str
     parameters: float | None = None
@@ -97,7 +98,7 @@ PUBLISHED = {
 
 
 def sized(name: str, of: Preprocessing | None = None) -> tuple[VideoModel, float, float]:
-    """Returns a network without storage, its millions of parameters, and the GMAC of one clip, at the config's size or another."""
+    """Returns a network without storage, its millions of parameters, and the GMAC of one clip of the given size."""
     view = {} if of is None else {"frames": of.frames, "size": of.size}
     with torch.device("meta"):
         network = untrained_network(name, **view)
@@ -137,7 +138,7 @@ def width(network: VideoModel) -> int:
 
 
 def defined(group: Mapping[str, Small], reasons: list[str], rows: Table | None = None) -> Table:
-    """Returns a row for each method and a column for each kind of network; adds why a method is not defined to `reasons`.
+    """Returns a row for each method and a column for each kind of network; appends new reasons to `reasons`.
 
     Args:
         group: The networks.
@@ -178,7 +179,7 @@ def _mark(reason: str | None, reasons: list[str]) -> str:
 
 
 def captured(network: VideoModel, clip: Tensor) -> str | None:
-    """Returns None where torch.compile captures the network as one graph that gives the same logits, or why it does not."""
+    """Returns None if torch.compile captures the network as one graph with the same logits, else the reason."""
     torch._dynamo.reset()
     with torch.no_grad():
         expected = network.module(clip)
@@ -191,7 +192,7 @@ def captured(network: VideoModel, clip: Tensor) -> str | None:
 
 
 def halved(network: VideoModel, clip: Tensor) -> tuple[float, float]:
-    """Returns what bfloat16 changes: the largest difference of a logit, in shares of the largest, and the cosine to float32's."""
+    """Returns what bfloat16 changes: the largest relative difference of a logit, and the cosine to float32's logits."""
     with torch.no_grad():
         exact = network(clip)
         network.precision = Precision.bfloat16
@@ -236,9 +237,9 @@ Every table here is made by `python scripts/make_networks.py`, with random weigh
 
 ## Size and cost
 
-One forward pass of one clip; a GMAC is 10⁹ multiply-adds, two GFLOP. Normalisation, activations and pools are not counted, which is
-why some sources say a little more (mmaction2 36.3 and 66.1 for SlowFast, at the 256 × 256 that the paper's 36.1 and 65.7 are of).
-`custom` and `hf` are as large as what they are given.
+The cost of one forward pass of one clip. A GMAC is 10⁹ multiply-adds, two GFLOP. Normalisation, activations and pools
+are not counted; some sources count them and give slightly larger numbers (mmaction2 gives 36.3 and 66.1 for SlowFast at
+256 × 256, the paper 36.1 and 65.7). `custom` and `hf` have the size of the network that the user names.
 
 {sizes}
 
@@ -250,9 +251,10 @@ why some sources say a little more (mmaction2 36.3 and 66.1 for SlowFast, at the
 
 ## What is defined for what
 
-Every method on every kind of network, on a small clip and with few passes: ✓ it gives one finite number per voxel; no: it refuses,
-and says why. The profiles of released code (`*_demo`, `*_tcsvt`) are as the methods that they are profiles of. `mvit_v2_s` has one
-block for each stage here, `s3d` pools smaller windows, and `timesformer` and `hf` are narrow and two blocks deep.
+Every method was run on every kind of network, on a small clip and with few passes. ✓: the map has one finite number
+per voxel. no (n): the method is not defined for the network, for reason n below. The profiles of released code (`*_demo`,
+`*_tcsvt`) are not listed: they are defined where their method is. In these runs `mvit_v2_s` has one block in each stage,
+`s3d` pools smaller windows, and `timesformer` and `hf` are narrow and have two blocks.
 
 {defined}
 
@@ -260,23 +262,25 @@ block for each stage here, `s3d` pools smaller windows, and `timesformer` and `h
 
 ## Compilation and half precision
 
-One graph: `torch.compile` captures the network without a break (`fullgraph=True`) and gives the same logits. bf16: what
-`torch.autocast` to bfloat16 changes, in shares of the largest logit, and the cosine of the centred logits to those of float32. The
-weights are random, and a network that says nearly the same of everything, as an untrained VGG16 does, has little for a cosine to go by.
+One graph: whether `torch.compile` captures the network as a single graph (`fullgraph=True`) that gives the same logits.
+bf16: the largest change of a logit by `torch.autocast` to bfloat16, relative to the largest logit, and the cosine of
+the centred logits to those of float32. The weights are random. The cosine means little for a network whose logits are
+nearly equal, such as an untrained VGG16.
 
 {statements}
 
 ## Time and memory
 
-One clip of the size that the row says, held as a run holds it, by `python scripts/make_networks.py --measure`, each network in a process
-of its own: the median of three passes after a first, and the peak memory above what there was with the weights loaded.
+One clip of the size in the row, on a network prepared as for a run, measured by `python scripts/make_networks.py
+--measure` in a process for each network: the median of three passes after a first one, and the peak memory above the
+memory with the weights loaded.
 
 {measured}
-"""
+{order}"""
 
 
 def document(measured: Table) -> str:
-    """Returns the whole page, with the rows that were measured before."""
+    """Returns the whole page, with the rows that were measured before and the section on the order of classes."""
     reasons: list[str] = []
     tables = [markdown(defined(group, reasons)) for group in (CONVOLUTIONAL, RECURRENT, ATTENTIVE)]
     numbered = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
@@ -288,6 +292,7 @@ def document(measured: Table) -> str:
         reasons=numbered,
         statements=markdown(statements()),
         measured=markdown(measured),
+        order=_by_hand(DOCS.read_text("utf-8") if DOCS.exists() else ""),
     )
 
 
@@ -330,6 +335,12 @@ def main() -> None:
         return
     for rows in measured_rows(arguments.only, before):
         _write(text.replace(markdown(before or [HEADING]), markdown(rows)))
+
+
+def _by_hand(text: str) -> str:
+    """Returns the last section of the page, which nobody can compute."""
+    start = text.find(ORDER)
+    return "" if start < 0 else text[start:]
 
 
 def _write(text: str) -> None:

@@ -143,7 +143,7 @@ ATTENTIVE = {
 
 
 def _add_missing() -> None:
-    """Adds every model of `configs/model` that no table names: to the only kind of its class, or as a kind of its own."""
+    """Adds each model of `configs/model` that no table names, to the only kind of its class or as a new kind."""
     tables = (CONVOLUTIONAL, RECURRENT, ATTENTIVE)
     named = {other for table in tables for small in table.values() for other in small.stands_for}
     for path in sorted((CONFIGS / "model").glob("*.yaml")):

@@ -71,6 +71,14 @@ def test_every_model_and_every_method_has_its_row() -> None:
     assert all(f"`{name}`" in PAGE for name in models), MAKE
 
 
+def test_the_page_has_the_prose_of_the_script_and_its_last_section_is_kept() -> None:
+    paragraphs = [text for text in make_networks.PAGE.split("\n\n") if "{" not in text]
+    assert all(text.strip() in PAGE for text in paragraphs), MAKE
+    last = make_networks._by_hand(PAGE)
+    assert PAGE.endswith(last)
+    assert "| `tsm_r50` | `kinetics400`" in last
+
+
 def test_variants_stand_with_a_network_that_is_built_alike() -> None:
     for name, small in SMALL.items():
         if not name.startswith("hf: "):

@@ -36,13 +36,15 @@ def state():
     handlers = {str(number): str(signal.getsignal(number)) for number in signal.valid_signals()}
     formats = {name: str(place.fp32_precision) for name, place in (
         ("all", torch.backends), ("cudnn", torch.backends.cudnn), ("conv", torch.backends.cudnn.conv),
-        ("rnn", torch.backends.cudnn.rnn), ("matmul", torch.backends.cuda.matmul), ("cpu", torch.backends.mkldnn.matmul))}
+        ("rnn", torch.backends.cudnn.rnn), ("matmul", torch.backends.cuda.matmul),
+        ("cpu", torch.backends.mkldnn.matmul))}
     return {
         "environment": dict(os.environ), "sys.path": list(sys.path), "folder": os.getcwd(), "signals": handlers,
         "warnings": [str(each) for each in warnings.filters], "locale": locale.setlocale(locale.LC_ALL),
         "recursion": sys.getrecursionlimit(), "hooks": str((sys.excepthook, sys.unraisablehook, sys.displayhook)),
         "logging": [logging.root.level, str(logging.root.handlers)],
-        "random": str(random.getstate())[:99] + str(numpy.random.get_state())[:99] + str(torch.get_rng_state().tolist()),
+        "random": str(random.getstate())[:99] + str(numpy.random.get_state())[:99],
+        "torch.random": torch.get_rng_state().tolist(),
         "formats": formats, "matmul": torch.get_float32_matmul_precision(), "tf32": torch.backends.cudnn.allow_tf32,
         "cudnn": [torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
         "deterministic": torch.are_deterministic_algorithms_enabled(), "threads": torch.get_num_threads(),
@@ -219,7 +221,8 @@ def picture(suffix: str, parameters: list[int], channels: int = 3) -> bytes:
 
 
 KINDS: list[tuple[str, list[int], int]] = [
-    (".png", [], 3), (".bmp", [], 3), (".ppm", [], 3), (".pgm", [], 1), (".pbm", [], 1), (".tiff", [], 3), (".jpg", [], 3),
+    (".png", [], 3), (".bmp", [], 3), (".ppm", [], 3), (".pgm", [], 1), (".pbm", [], 1), (".tiff", [], 3),
+    (".jpg", [], 3),
     (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], 3), (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101], 3),
     (".webp", [cv2.IMWRITE_WEBP_QUALITY, 50], 3), (".webp", [cv2.IMWRITE_WEBP_QUALITY, 50], 4),
 ]  # fmt: skip
@@ -245,8 +248,12 @@ def test_the_declared_size_is_read_before_a_picture_is_decoded(
 @pytest.mark.parametrize(
     ("data", "size"),
     [
-        (b"MM\0*\0\0\0\x08\0\x03" + b"\1\0\0\3\0\0\0\1\x75\x30\0\0" + b"\1\1\0\4\0\0\0\1\0\1\x11\x70" + b"\1\0\0\3\0\0\0\1\0\1\0\0", (30000, 70000)),
-        (b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" + b"\2\0\0\0\0\0\0\0" + b"\0\1\x10\0\1\0\0\0\0\0\0\0" + b"\0\0\1\0\0\0\0\0" + b"\1\1\4\0\1\0\0\0\0\0\0\0" + b"\7\0\0\0\0\0\0\0", (65536, 7)),
+        (b"MM\0*\0\0\0\x08\0\x03"
+         b"\1\0\0\3\0\0\0\1\x75\x30\0\0"
+         b"\1\1\0\4\0\0\0\1\0\1\x11\x70" b"\1\0\0\3\0\0\0\1\0\1\0\0", (30000, 70000)),
+        (b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" b"\2\0\0\0\0\0\0\0"
+         b"\0\1\x10\0\1\0\0\0\0\0\0\0" b"\0\0\1\0\0\0\0\0"
+         b"\1\1\4\0\1\0\0\0\0\0\0\0" b"\7\0\0\0\0\0\0\0", (65536, 7)),
         (b"\xff\xd8\xff\xe0\0\4ab\xff\xff\xff\xc4\0\3z\xff\xc9\0\x0b\x08\x12\x34\x56\x78", (0x5678, 0x1234)),
         (b"BM" + bytes(12) + b"\x28\0\0\0" + b"\x40\0\0\0" + b"\xc0\xff\xff\xff", (64, 64)),
         (b"P6 # 1 2\n#3\n 640\t#4\r480\n255\n", (640, 480)),

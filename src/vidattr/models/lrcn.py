@@ -64,8 +64,8 @@ class UCF50LRCN:
     takes them out again.
 
     Attributes:
-        weights: The .npz file with Keras's arrays by Keras's names, or a file of a further training; "random": untrained, to train from
-            scratch or to measure speed.
+        weights: The .npz file with Keras's arrays by Keras's names, or a file of a further training; "random":
+            untrained, to train from scratch or to measure speed.
         classes: Names of the outputs (`weights.class_names`). The released file's names are ucf50_five.
         output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
             probabilities (prob), or their logarithms (logprob).

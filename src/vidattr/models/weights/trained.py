@@ -1,7 +1,7 @@
-"""What a file of weights that was trained here says about itself, and what a model config takes from it.
+"""The metadata of weights that were trained by this project, and what a model config takes from it.
 
-Weights are used as they were trained: with their own preprocessing, whatever the YAML of the model says, unless the user asks for
-another one. What was taken from the file, and in what the user's choice differs from it, is said with every result.
+Weights are used with the preprocessing that they were trained with, whatever the model's YAML says, unless the user
+sets another one. Every result states what was taken from the file, and how the user's settings differ from it.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def adopted(values: Mapping[str, Any], path: Path, asked: Collection[str]) -> tu
         asked: Dotted fields that the user gave, "input.size" or "input": these stay as they are.
 
     Returns:
-        The config, and what is to be said with the results: which fields were taken from the file, and in which ones the
-        configuration differs from what the weights were trained with.
+        The config, and notes for the results: which fields were taken from the file, and in which fields the
+        configuration differs from the training.
     """
     found = trained(path)
     if found is None:
