@@ -252,9 +252,9 @@ are not counted; some sources count them and give slightly larger numbers (mmact
 ## What is defined for what
 
 Every method was run on every kind of network, on a small clip and with few passes. ✓: the map has one finite number
-per voxel. no (n): the method is not defined for the network, for reason n below. The profiles of released code (`*_demo`,
-`*_tcsvt`) are not listed: they are defined where their method is. In these runs `mvit_v2_s` has one block in each stage,
-`s3d` pools smaller windows, and `timesformer` and `hf` are narrow and have two blocks.
+per voxel. no (n): the method is not defined for the network, for reason n below. The profiles of released code
+(`*_demo`, `*_tcsvt`) are not listed: they are defined where their method is. In these runs `mvit_v2_s` has one block
+in each stage, `s3d` pools smaller windows, and `timesformer` and `hf` are narrow and have two blocks.
 
 {defined}
 
