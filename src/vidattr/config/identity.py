@@ -2,10 +2,10 @@
 
 The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and
 method, the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time
-options are left out by the declaration of their fields (`fields.not_in_key`). Files enter by the sha256 of their content
-(`fields.keyed_by_content`), and so does code that is not this package's: that of a plug-in's class, and that which a
-field names (`fields.keyed_by_code`). A run has the same key on every machine, and a module that is moved or renamed
-changes no key.
+options are left out by the declaration of their fields (`fields.not_in_key`). Files enter by the sha256 of their
+content (`fields.keyed_by_content`), and so does code that is not this package's: that of a plug-in's class, and that
+which a field names (`fields.keyed_by_code`). A run has the same key on every machine, and a module that is moved or
+renamed changes no key.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Turns what the user types into overrides in Hydra's grammar: quotes plain values, expands sweeps, looks up choices.
 
-Hydra's grammar is meant for short words. A class called `petting animal (not cat)`, a folder `/data/视频` or a checkpoint
-`epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it is quoted
-here:
+Hydra's grammar is meant for short words. A class called `petting animal (not cat)`, a folder `/data/视频` or a
+checkpoint `epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it
+is quoted here:
 
 - a value that Hydra cannot parse is text, as typed; so are the parts between the commas of a sweep or of a flat [list];
 - a value of `dataset.…`, `model.…`, `method.…` or `paths.…` that is, as typed, the path of an existing file or folder

@@ -30,7 +30,9 @@ class Partner(StrEnum):
 
 @dataclass(frozen=True)
 class Spliced:
-    """Clips of another dataset, each beside frames that do not show its class; its own part is the segment of the joined clip.
+    """Clips of another dataset, each beside frames that do not show its class.
+
+    The clip's own part is the segment of the joined clip.
 
     * `other_class`: the whole clip and a whole clip of another class, on a side that is drawn. A network that takes its
       frames evenly from the joined clip gets them from both in proportion to their lengths (Li et al., "Spatio-temporal
@@ -146,7 +148,9 @@ class Spliced:
         return text.getvalue()
 
     def _pairs(self, clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
-        """Returns each clip with one of another class: in a drawn order of all, the first after a place that the clip draws.
+        """Returns each clip with one of another class.
+
+        In a drawn order of all clips, it is the first one after a place that the clip draws.
 
         So a clip that is added or removed changes the partners of few others.
         """

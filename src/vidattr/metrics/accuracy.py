@@ -31,8 +31,8 @@ class Accuracy:
     """Scores a clip 1 if its label is among the k likeliest classes of the network, else 0, for each k of `top`.
 
     Of classes that are equally likely each is as good as the others: a label among them scores the expected hit, so a
-    network that gives the same to all K classes scores k/K, which is chance. A clip whose label is no class of the network is
-    NaN, and so is the top-k score of a network with k classes or fewer, which cannot be wrong.
+    network that gives the same to all K classes scores k/K, which is chance. A clip whose label is no class of the
+    network is NaN, and so is the top-k score of a network with k classes or fewer, which cannot be wrong.
 
     Attributes:
         top: The numbers k.

@@ -1,4 +1,7 @@
-"""Augmentation of a batch: random numbers are drawn per clip and epoch, so that no batch size and no process changes them."""
+"""Augments a batch of clips.
+
+Random numbers are drawn per clip and epoch, so that no batch size and no process changes them.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ def augmented(pixels: Tensor, drawn: Tensor, recipe: Recipe) -> Tensor:
 def _cropped(pixels: Tensor, drawn: Tensor, least: float) -> Tensor:
     """Cuts one window out of each clip, the same on all of its frames, and resizes it bilinearly to the frame's size.
 
-    The window's side, a share of the frame's, is uniform in [least, 1), and so is its place among those that it can have.
+    The window's side, a share of the frame's, is uniform in [least, 1), and so is its place among those that it can
+    have.
     """
     clips, frames, height, width, _ = pixels.shape
     side = least + (1 - least) * drawn[:, 0]

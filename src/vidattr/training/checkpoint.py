@@ -1,7 +1,7 @@
 """What a training writes: weights that `model.weights` takes, and a state from which a killed training goes on.
 
-Each file is written whole (`vidattr.writing`). The state of an epoch is one file and is written first; weights, log and picture
-follow from it, so that a kill between two files leaves nothing that cannot be made again. Nothing is a pickle.
+Each file is written whole (`vidattr.writing`). The state of an epoch is one file and is written first; weights, log and
+picture follow from it, so that a kill between two files leaves nothing that cannot be made again. Nothing is a pickle.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def serialised(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> bytes:
 
 
 def weights(network: VideoModel, model: ModelConfig) -> bytes:
-    """Returns a checkpoint: the network's weights, and all that `model.weights` needs beside them (`_trained.metadata`).
+    """Returns a checkpoint of the network.
+
+    It holds the network's weights, and all that `model.weights` needs beside them (`_trained.metadata`).
 
     Args:
         network: The network.
@@ -91,7 +93,9 @@ def write_state(path: Path, state: State, module: nn.Module, optimizer: torch.op
 def read_state(
     path: Path, identity: Mapping[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> State | None:
-    """Fills module and optimizer from a state file and returns how far the training had come; None where there is no file.
+    """Fills module and optimizer from a state file and returns how far the training had come.
+
+    Returns None where there is no file.
 
     Raises:
         ConfigError: The file is damaged, or it belongs to another training: the message says how they differ.
@@ -145,7 +149,8 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
         parameter = parameters[int(number)]
         if tensor.ndim and tensor.shape != parameter.shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
-        # As the optimizer would have made it: on the parameter's device, in its layout; a counter of steps stays on the CPU.
+        # As the optimizer would have made it: on the parameter's device, in its layout; a counter of steps stays on the
+        # CPU.
         value = (
             torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(tensor) if tensor.ndim else tensor
         )

@@ -35,7 +35,8 @@ class Footage:
         draws: How many times each clip appears, with other frames each time.
         seed: Decides random frames.
         workers: Threads that decode.
-        room: Bytes of decoded clips that are kept; what does not fit is decoded again each time. The pixels are the same either way.
+        room: Bytes of decoded clips that are kept; what does not fit is decoded again each time. The pixels are the
+            same either way.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Footage:
             self._kept[item] = pixels
 
     def batches(self, order: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the pixels (N, T, H, W, 3) uint8 and labels (N,) of each batch of item numbers, on the CPU; the next is decoded ahead.
+        """Yields the pixels (N, T, H, W, 3) uint8 and labels (N,) of each batch of item numbers.
+
+        Both are on the CPU; the next batch is decoded ahead.
 
         Raises:
             ClipError: A clip can no longer be decoded.

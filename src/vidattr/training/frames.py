@@ -13,17 +13,20 @@ from vidattr.video.sampling import sample
 
 
 def seed_of(*parts: object) -> int:
-    """Returns a number of 63 bits that depends on all parts: a seed for one purpose, independent of those for others."""
+    """Returns a number of 63 bits that depends on all parts.
+
+    It is a seed for one purpose, independent of those for others.
+    """
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
 def random_frames(count: int, view: Preprocessing, fps: float | None, seed: int) -> list[int]:
     """Returns which of `count` frames are taken as the T frames of a training clip.
 
-    A network that looks at a part of the clip gets this part from a random place. One that looks at the whole clip gets one random
-    frame of each of T equal segments; with released sampling, one of each block of r = ⌊count/T⌋ frames, of which the last T
-    blocks count: the released training code of perturbation-based video explanations (WACV 2021). Unlike that code, a clip of fewer
-    than T frames is taken as at test time.
+    A network that looks at a part of the clip gets this part from a random place. One that looks at the whole clip gets
+    one random frame of each of T equal segments; with released sampling, one of each block of r = ⌊count/T⌋ frames, of
+    which the last T blocks count: the released training code of perturbation-based video explanations (WACV 2021).
+    Unlike that code, a clip of fewer than T frames is taken as at test time.
 
     Args:
         count: n, at least 1.

@@ -48,7 +48,8 @@ def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip]) -> None
         clips: All clips, those for training and those for measuring.
 
     Raises:
-        ConfigError: The network has no parameters or no last layer that can be replaced, or it does not know a clip's class.
+        ConfigError: The network has no parameters or no last layer that can be replaced, or it does not know a clip's
+            class.
     """
     if not any(True for _ in network.module.parameters()):
         raise ConfigError("the network has no parameters", expected="a network that can be trained")
@@ -77,7 +78,10 @@ def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip]) -> None
 
 
 def training_mode(network: VideoModel, recipe: Recipe) -> None:
-    """Puts the layers that are trained into training mode; those that are not keep their batch statistics and drop nothing."""
+    """Puts the layers that are trained into training mode.
+
+    The other layers keep their batch statistics and drop nothing.
+    """
     network.module.train(recipe.layers is Layers.all)
 
 
@@ -95,7 +99,8 @@ def last_layer(network: VideoModel) -> str:
     ]
     if not fitting:
         raise ConfigError(
-            f"the network has no linear layer with {outputs} outputs, one for each of its classes, that could be replaced",
+            f"the network has no linear layer with {outputs} outputs, one for each of its "
+            "classes, that could be replaced",
             expected="a network whose last layer is linear",
             remedy="recipe.head=keep recipe.layers=all, with a network that already has the classes of the clips",
         )

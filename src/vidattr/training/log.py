@@ -23,7 +23,10 @@ def write_log(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def measured(row: Mapping[str, str]) -> list[str]:
-    """Returns the names of the sets of clips whose accuracy and loss a row of the log holds beside those of training."""
+    """Returns the names of the sets of clips that a row of the log measures.
+
+    The row holds their accuracy and loss beside those of training.
+    """
     return [name.removesuffix(_LOSS) for name in row if name.endswith(_LOSS)]
 
 

@@ -79,7 +79,8 @@ class Loop:
         best, path = self.best(), self.out / "best.safetensors"
         if best is not None and best < found.epoch and not path.is_file():
             raise ConfigError(
-                f"{path} is gone: the weights of epoch {best} cannot be made again from the state of epoch {found.epoch}",
+                f"{path} is gone: the weights of epoch {best} cannot be made again from the "
+                f"state of epoch {found.epoch}",
                 remedy="put it back, or --force to start afresh",
             )
         if not self.quiet:
@@ -116,14 +117,17 @@ class Loop:
                 if not self.quiet:
                     tqdm.write("  ".join(f"{name} {value}" for name, value in row.items()), sys.stderr)
         if self.state.epoch < self.recipe.epochs and not self.quiet:
-            words = f"stopped after epoch {self.state.epoch}: none of the last {self.recipe.patience} was better than epoch {self.best()}"
+            words = (
+                f"stopped after epoch {self.state.epoch}: none of the last "
+                f"{self.recipe.patience} was better than epoch {self.best()}"
+            )
             tqdm.write(words, sys.stderr)
 
     def _epoch(self, epoch: int, steps: Steps, bar: tqdm[Any]) -> dict[str, str]:
         """Trains on each clip once and measures; returns the row of the log, without the time.
 
-        All that is drawn depends on the recipe's seed and the epoch alone (dropout on the process as well), so that an epoch is the
-        same whether or not the training was interrupted before it.
+        All that is drawn depends on the recipe's seed and the epoch alone (dropout on the process as well), so that an
+        epoch is the same whether or not the training was interrupted before it.
         """
         recipe, network, clips = self.recipe, self.network, self.material.training
         torch.manual_seed(seed_of(recipe.seed, "dropout", epoch, self.processes.rank))
@@ -192,7 +196,10 @@ class Loop:
             log.write_curves(self.out / "curves.png", self.state.rows, title=title, best=best)
 
     def _check_loads(self) -> None:
-        """Raises ConfigError where the model would not take the weights that will be written: before hours are spent on them."""
+        """Raises ConfigError where the model would not take the weights that will be written.
+
+        The check comes before hours are spent on the weights.
+        """
         if "weights" not in {item.name for item in fields(self.model)}:  # type: ignore[arg-type]
             raise ConfigError(
                 f"{type(self.model).__name__} has no field `weights`", expected="a model that takes a file of weights"
@@ -220,13 +227,18 @@ class _Discard(Exception):  # noqa: N818 - no error
 
 
 def epoch_batches(items: int, steps: int, seed: int, epoch: int) -> list[Tensor]:
-    """Returns the numbers of the items of an epoch in random order, in batches of equal size, give or take one: each item once."""
+    """Returns the numbers of the items of an epoch in random order, in batches.
+
+    The batches have equal size, give or take one; each item comes once.
+    """
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed_of(seed, "order", epoch)))
     return list(torch.tensor_split(order, steps))
 
 
 def best_epoch(rows: Sequence[Mapping[str, str]], recipe: Recipe) -> int | None:
-    """Returns the epoch with the highest accuracy on what the recipe selects by, of equals that with the lowest loss, then the first.
+    """Returns the epoch with the highest accuracy on what the recipe selects by.
+
+    Of equals, it is the one with the lowest loss, then the first.
 
     None where the recipe selects the last epoch, or no epoch is done.
     """

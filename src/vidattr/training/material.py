@@ -110,7 +110,10 @@ class Material:
             tqdm.write(line, sys.stderr)
 
     def identity(self) -> dict[str, Any]:
-        """Returns what stands for the clips themselves in a training's identity: how many, and a hash of their ids and classes."""
+        """Returns what stands for the clips themselves in a training's identity.
+
+        It is their number, and a hash of their ids and classes.
+        """
         return {
             name: {"clips": len(footage.clips), "sha256": _digest(footage.clips)}
             for name, footage in {"train": self.training, **self.measured}.items()

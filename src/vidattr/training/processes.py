@@ -54,7 +54,10 @@ class Processes:
         return torch.tensor_split(items, self.count)[self.rank]
 
     def wrapped(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Returns the module as it runs in training: in DDP, which averages gradients over processes, if there are several."""
+        """Returns the module as it runs in training.
+
+        With several processes this is DDP, which averages gradients over them.
+        """
         if self.count == 1:
             return module
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)

@@ -31,8 +31,9 @@ class Optimizer(StrEnum):
 class Schedule(StrEnum):
     """How the learning rate changes.
 
-    `one_cycle`: up and down once, step by step (Smith and Topin, 2018, arXiv 1708.07120). `cosine`: a linear warm-up, then half a
-    cosine to zero, step by step (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983). `steps`: times `gamma` at each milestone.
+    `one_cycle`: up and down once, step by step (Smith and Topin, 2018, arXiv 1708.07120). `cosine`: a linear warm-up,
+    then half a cosine to zero, step by step (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983). `steps`: times
+    `gamma` at each milestone.
     """
 
     one_cycle = auto()
@@ -43,8 +44,8 @@ class Schedule(StrEnum):
 class Frames(StrEnum):
     """Which frames of a training clip are shown.
 
-    `preprocessing`: those that the network takes at test time. `random`: drawn anew in each epoch. `frozen`: drawn once, the
-    same in all epochs. Held-out and test clips always have those of test time.
+    `preprocessing`: those that the network takes at test time. `random`: drawn anew in each epoch. `frozen`: drawn
+    once, the same in all epochs. Held-out and test clips always have those of test time.
     """
 
     preprocessing = auto()
@@ -53,7 +54,10 @@ class Frames(StrEnum):
 
 
 class Select(StrEnum):
-    """Which epoch's weights are the result: the most accurate on held-out videos or on the test split, or the last one's."""
+    """Which epoch's weights are the result.
+
+    It is the epoch most accurate on held-out videos or on the test split, or the last one.
+    """
 
     held_out = auto()
     test = auto()
@@ -61,7 +65,10 @@ class Select(StrEnum):
 
 
 class Apart(StrEnum):
-    """What training clips must not share with clips of the test split: the video they were cut from, or the clip itself."""
+    """What training clips must not share with clips of the test split.
+
+    It is the video they were cut from, or the clip itself.
+    """
 
     video = auto()
     clip = auto()
@@ -75,7 +82,10 @@ class Start(StrEnum):
 
 
 class Head(StrEnum):
-    """Whether the network keeps its last layer, whose classes must be those of the clips, or gets a new one for their classes."""
+    """Whether the network keeps its last layer or gets a new one.
+
+    A kept layer's classes must be those of the clips; a new one is made for their classes.
+    """
 
     keep = auto()
     new = auto()
@@ -93,7 +103,8 @@ class Recipe:
     """How a network is trained: on the cross-entropy, with every clip exactly once in an epoch.
 
     Attributes:
-        train: Name to the config of a further dataset (`_target_` and fields), whose clips are added to those of `dataset=`.
+        train: Name to the config of a further dataset (`_target_` and fields), whose clips are added to those of
+            `dataset=`.
         held_out: The same for datasets on which accuracy and loss are measured after each epoch, each on its own.
         fit: Fields of `dataset=` with other values, which make it the training split; empty: it is as configured.
         test: Fields of `dataset=` with other values, which make it the test split. Empty: there is no test split.
@@ -104,10 +115,11 @@ class Recipe:
         head: Whether the last layer is replaced.
         layers: What is trained. With `head` the other layers stay as they are, their batch statistics included.
         epochs: Passes over the clips.
-        batch: Clips in an optimisation step, at most: an epoch is divided into batches of equal size, give or take one clip.
-        accumulate: Parts into which a batch is divided, one pass each, whose gradients are added up: the same step but for rounding,
-            for batch normalisation (which then sees a part) and for dropout (which draws in another order). Doubled by
-            itself when memory runs out.
+        batch: Clips in an optimisation step, at most: an epoch is divided into batches of equal size, give or take one
+            clip.
+        accumulate: Parts into which a batch is divided, one pass each, whose gradients are added up: the same step but
+            for rounding, for batch normalisation (which then sees a part) and for dropout (which draws in another
+            order). Doubled by itself when memory runs out.
         frames: Which frames of a training clip are shown.
         clips_per_video: How many draws of frames of each training clip an epoch holds.
         optimizer: adamw or sgd.
@@ -119,9 +131,11 @@ class Recipe:
         milestones: Epochs, counted from 0, at whose start the rate of `steps` falls.
         gamma: Factor by which it falls.
         flips: Axes, of time, height and width, along which a training clip is flipped with probability 1/2.
-        crop: Smallest height and width of a random crop, as a share of the frame's; resized to the frame's size. 1: no crop.
+        crop: Smallest height and width of a random crop, as a share of the frame's; resized to the frame's size. 1: no
+            crop.
         permute_colours: Whether the colour channels of a clip are put into a random order.
-        mixed_precision: Whether products are computed in bfloat16 where the device is a GPU that has it; weights stay float32.
+        mixed_precision: Whether products are computed in bfloat16 where the device is a GPU that has it; weights stay
+            float32.
         patience: Epochs without a better one (`select`) after which training stops; null: it never stops early.
         seed: Of the split, the order, the frames, the augmentation, the dropout and a new last layer.
     """
@@ -196,12 +210,15 @@ class Recipe:
             )
         if self.frames is Frames.preprocessing and self.clips_per_video > 1:
             raise ConfigError(
-                f"recipe.clips_per_video={self.clips_per_video} with recipe.frames=preprocessing, which takes the same frames each time",
+                f"recipe.clips_per_video={self.clips_per_video} with "
+                "recipe.frames=preprocessing, which takes the same frames each time",
                 remedy="recipe.frames=frozen or random",
             )
 
     def rate(self, step: int, steps: int) -> tuple[float, float | None]:
-        """Returns the learning rate of an optimisation step, and the momentum (Adam's first beta) where the schedule decides it.
+        """Returns the learning rate of an optimisation step, and its momentum.
+
+        The momentum (Adam's first beta) is given where the schedule decides it.
 
         Args:
             step: Of the whole training, from 0.

@@ -90,7 +90,8 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
     """Finds the clips of a training and divides them.
 
     Raises:
-        ConfigError: A dataset is wrong or missing, no clip is left to train on, or none can be held out where the recipe needs some.
+        ConfigError: A dataset is wrong or missing, no clip is left to train on, or none can be held out where the
+            recipe needs some.
     """
     check(recipe, dataset)
     found = Sets([])
@@ -120,7 +121,10 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
         raise ConfigError(
             f"no video can be held out of {len(found.training)} training clips: each class has a single video",
             expected="two videos or more of a class",
-            remedy="recipe.select=last recipe.share=0 recipe.patience=null, which measures nothing and keeps the last epoch",
+            remedy=(
+                "recipe.select=last recipe.share=0 recipe.patience=null, which measures "
+                "nothing and keeps the last epoch"
+            ),
         )
     _distinct(found.training)
     return found
@@ -147,7 +151,10 @@ def _distinct(clips: Sequence[Clip]) -> None:
 
 
 def _remedy(error: ConfigError, recipe: Recipe, part: str) -> str:
-    """Returns what to do about a split that cannot be had: what the dataset says, or to change the split or do without."""
+    """Returns what to do about a split that cannot be had.
+
+    It is what the dataset says, or to change the split or do without.
+    """
     names = [f"recipe.{part}.{name}" for name in getattr(recipe, part)]
     given, gone = (" ".join(form.format(name) for name in names) for form in ("{}=…", "~{}"))
     own = [error.remedy] if error.remedy else []

@@ -29,9 +29,9 @@ def without(clips: Sequence[Clip], others: Sequence[Clip], apart: Apart = Apart.
 def held_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], list[Clip]]:
     """Divides clips by whole videos into training and held-out clips.
 
-    Videos are visited in an order that the seed decides. A video is held out if each of its classes then has at most the
-    share, rounded up, of its videos held out, and at least one left to train on. A class with a single video is therefore never
-    held out.
+    Videos are visited in an order that the seed decides. A video is held out if each of its classes then has at most
+    the share, rounded up, of its videos held out, and at least one left to train on. A class with a single video is
+    therefore never held out.
 
     Args:
         clips: All of them.

@@ -60,16 +60,20 @@ class Steps:
         self._module = processes.wrapped(network.module, network.device)
 
     def take(self, pixels: Tensor, labels: Tensor, drawn: Tensor, whole: int) -> tuple[float, int]:
-        """Takes one step: its gradient is that of the mean loss over the whole batch, in however many parts and processes.
+        """Takes one step.
+
+        Its gradient is that of the mean loss over the whole batch, in however many parts and processes.
 
         Args:
-            pixels: (n, T, H, W, 3) uint8 of this process's clips; n is 0 where a batch has fewer clips than there are processes.
+            pixels: (n, T, H, W, 3) uint8 of this process's clips; n is 0 where a batch has fewer clips than there are
+                processes.
             labels: (n,).
             drawn: (n, 9), as `augment.draws`.
             whole: Clips in the whole batch, over all processes.
 
         Returns:
-            The sum of the losses of this process's clips before the step, and how many of them were classified correctly.
+            The sum of the losses of this process's clips before the step, and how many of them were classified
+            correctly.
 
         Raises:
             OutOfMemoryError: One clip at a time does not fit.
@@ -115,7 +119,10 @@ class Steps:
         return float(torch.stack(losses).sum()), int(torch.stack(hits).sum())
 
     def _pass(self, pixels: Tensor, labels: Tensor, drawn: Tensor, whole: int) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of some clips to what is there, and returns the sum of their losses and the number of hits."""
+        """Adds the gradient of some clips to what is there.
+
+        Returns the sum of their losses and the number of hits.
+        """
         network, device = self.network, self.network.device
         if not len(pixels):
             # DDP exchanges gradients in every backward pass: a process without clips takes part with zeros.
@@ -137,7 +144,10 @@ class Steps:
 
 
 def measure(network: VideoModel, footage: Footage, processes: Processes) -> tuple[float, float]:
-    """Returns accuracy and mean loss of a network in evaluation mode, over all clips, each with the frames of test time."""
+    """Returns accuracy and mean loss of a network in evaluation mode over all clips.
+
+    Each clip is taken with the frames of test time.
+    """
     batches = torch.split(processes.part(torch.arange(len(footage))), network.max_batch)
     loss, hits = 0.0, 0
     for pixels, labels in footage.batches(batches, 0):

@@ -60,22 +60,25 @@ def train(
 ) -> Result:
     """Trains a network from the model's own weights, and writes into `out` after each epoch.
 
-    `state.safetensors`: all that a killed training needs to go on with the same result as an undisturbed one, to the bit on a
-    CPU with the same number of threads. `last.safetensors`, and `best.safetensors` where the recipe selects an epoch: weights
-    with class names and preprocessing, for `model.weights`. `log.csv`, `curves.png`, and `errors.jsonl` where a clip was left out.
+    `state.safetensors`: all that a killed training needs to go on with the same result as an undisturbed one, to the
+    bit on a CPU with the same number of threads. `last.safetensors`, and `best.safetensors` where the recipe selects an
+    epoch: weights with class names and preprocessing, for `model.weights`. `log.csv`, `curves.png`, and `errors.jsonl`
+    where a clip was left out.
 
     Args:
         recipe: How.
         model: What; its weights are where training starts.
         dataset: On what, beside the datasets that the recipe names.
         out: A folder, made if need be. Where it holds the beginning of this training, training goes on.
-        runtime: Device, precision, decoding threads, and the largest number of clips in a pass when accuracy is measured.
+        runtime: Device, precision, decoding threads, and the largest number of clips in a pass when accuracy is
+            measured.
         notes: What is to be said of the model, beside what is said of the clips.
         force: Moves a folder that is there aside and starts afresh.
         quiet: Whether progress is kept silent.
 
     Raises:
-        ConfigError: Nothing can be trained, a clip's class is not one of the network's, or `out` holds another training.
+        ConfigError: Nothing can be trained, a clip's class is not one of the network's, or `out` holds another
+            training.
         VidattrError: The loss diverged, or another process of this training ended.
         OutputError: A file cannot be written.
     """

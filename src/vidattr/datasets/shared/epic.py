@@ -84,7 +84,9 @@ class Epic:
             raise ConfigError(f"dataset.test_frames={[*self.test_frames]}", expected="[fewest,most] frames, or []")
 
     def list_content(self) -> Mapping[str, str]:
-        """Returns what enters the run key: the segments that the rule or the file gives, not the options that lead to them.
+        """Returns what of the list enters the run key.
+
+        The segments that the rule or the file gives enter, not the options that lead to them.
 
         Raises:
             ConfigError: A file of annotations is missing or cannot be read.
@@ -142,7 +144,8 @@ class Epic:
             ]
         if not clips and not problems:
             raise ConfigError(
-                f"none of the {len(absent)} listed segments is in dataset.root={self.root!r}; the first is {absent[0].name}"
+                f"none of the {len(absent)} listed segments is in dataset.root={self.root!r}; "
+                f"the first is {absent[0].name}"
                 if absent
                 else "the rule gives no segment",
                 expected=footage.LAYOUT,

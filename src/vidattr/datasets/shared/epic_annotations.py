@@ -93,7 +93,9 @@ def _objects(path: str, column: str, _look: tuple[int, int]) -> Mapping[tuple[st
 
 
 def objects(folder: str, column: str) -> Mapping[tuple[str, str], tuple[tuple[int, str], ...]]:
-    """Returns the annotated boxes: (video, object) to (frame, text of the boxes) by frame; rows without a box are left out.
+    """Returns the annotated boxes: (video, object) to (frame, text of the boxes) by frame.
+
+    Rows without a box are left out.
 
     Args:
         folder: Of the official files.

@@ -85,7 +85,10 @@ def on_disk(root: str) -> OnDisk:
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """Yields files and folders that are named as a video or a cut-out, in order; folders of frames are not looked into."""
+    """Yields files and folders that are named as a video or a cut-out, in order.
+
+    Folders of frames are not looked into.
+    """
     try:
         with os.scandir(folder) as entries:
             inside = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
@@ -137,7 +140,9 @@ def in_frames(segment: Segment, last: int, tolerance: int) -> Located:
 
 
 def in_video(segment: Segment, info: VideoInfo, tolerance: int) -> Located:
-    """Returns a segment in the frames of its video: frame n of the annotation is shown at (n − 1)/60 s, and the nearest frame is taken.
+    """Returns a segment in the frames of its video.
+
+    Frame n of the annotation is shown at (n − 1)/60 s, and the nearest frame is taken.
 
     Raises:
         ValueError: It ends after the video, by more than half a second.
@@ -145,7 +150,8 @@ def in_video(segment: Segment, info: VideoInfo, tolerance: int) -> Located:
     first, end = segment.shown
     if end > (info.duration + 0.5) * RATE or first < 1:
         raise ValueError(
-            f"frames {first} to {end} are outside of its video, which lasts {info.duration:g} s at {RATE:g} frames a second"
+            f"frames {first} to {end} are outside of its video, which lasts {info.duration:g} s "
+            f"at {RATE:g} frames a second"
         )
 
     def at(number: int) -> int:
@@ -188,7 +194,10 @@ def _part(segment: Segment) -> tuple[int, int] | None:
 
 
 def near(boxes: Boxes, tolerance: int, shown: tuple[int, int]) -> dict[int, tuple[Box, ...]]:
-    """Returns the boxes of every shown frame within `tolerance` frames of an annotated one, the nearest; of two the earlier."""
+    """Returns the boxes of every shown frame within `tolerance` frames of an annotated one.
+
+    The nearest annotated frame gives the boxes; of two that are equally near, the earlier one does.
+    """
     found: dict[int, tuple[Box, ...]] = {}
     for distance in range(tolerance + 1):
         for step in dict.fromkeys((distance, -distance)):

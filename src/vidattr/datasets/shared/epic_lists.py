@@ -1,4 +1,6 @@
-"""Which segments of EPIC-KITCHENS-55 are used: lists by rule, seeded, and windows that show other actions beside the segment.
+"""Selects the segments of EPIC-KITCHENS-55 that are used.
+
+Lists follow a rule and a seed; windows show other actions beside the segment.
 
 Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, section 4.1.
 Their lists of segments were published, the rules below were recovered from them: with the official labels they give
@@ -20,7 +22,10 @@ from vidattr.types import Problem
 
 
 class Naming(StrEnum):
-    """What names a class: the word that was narrated, or the class of the official list that the word was sorted into."""
+    """What names a class.
+
+    It is the word that was narrated, or the class of the official list that the word was sorted into.
+    """
 
     narrated = auto()
     official = auto()
@@ -126,7 +131,9 @@ def _segment(action: Action, label: str, inside: Rows) -> Segment:
 def windows(
     segments: Sequence[Segment], actions: Sequence[Action], ends: Mapping[str, int], seed: int, avoid_same_verb: bool
 ) -> tuple[list[Segment], list[Problem]]:
-    """Gives each segment a window of its own length that shows a part of it, and beside it what else happens in the video.
+    """Gives each segment a window of its own length that shows a part of it.
+
+    Beside that part, the window shows what else happens in the video.
 
     Of a segment of n frames, first to last, the window `[first − (last − m), m]` shows the segment on its right, the
     window `[m, m + (last − first)]` on its left, m being drawn from first + ⌊n/4⌋ … last − ⌊n/4⌋; the side is drawn
@@ -226,13 +233,17 @@ def by_labels(
             continue
         own = replace(segment, first=action.first, last=action.last)
         if not 0 < own.share < 1:
-            message = f"its window {own.shown} shows {'all' if own.share else 'nothing'} of the segment {own.first} to {own.last}"
+            message = (
+                f"its window {own.shown} shows {'all' if own.share else 'nothing'} of the "
+                f"segment {own.first} to {own.last}"
+            )
             problems.append(Problem(segment.name, message, "take it out of the list"))
             continue
         words["segment" if own.ground == own.side else "rest"] += bool(own.ground)
         found.append(own)
     note = (
-        f"{option}: `ground` names the side of the segment in {words['segment']} and the other side in {words['rest']} of "
-        f"{len(found)} windows; the truth here is the segment itself (metric=t_pt); metric=t_pt_released judges by the opposite"
+        f"{option}: `ground` names the side of the segment in {words['segment']} and the other "
+        f"side in {words['rest']} of {len(found)} windows; the truth here is the segment itself (metric=t_pt); "
+        "metric=t_pt_released judges by the opposite"
     )
     return found, problems, note

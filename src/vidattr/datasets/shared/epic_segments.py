@@ -75,7 +75,9 @@ class Segment:
 
 
 def published(path: str, option: str) -> tuple[list[Segment], list[Problem]]:
-    """Reads a list of segments: one of those published with the papers (`Valid_seg_*.csv`), or one that a run wrote beside its maps.
+    """Reads a list of segments.
+
+    The list is one of those published with the papers (`Valid_seg_*.csv`), or one that a run wrote beside its maps.
 
     `bounding_boxes` is a dictionary of frame numbers; its values are one box or a list of boxes. A list of spliced
     windows has the columns `middle_frame` and `ground`: its `start_frame` and `stop_frame` are those of the window,
@@ -121,7 +123,10 @@ def published(path: str, option: str) -> tuple[list[Segment], list[Problem]]:
 
 
 def boxes_by_frame(text: str) -> dict[int, tuple[Box, ...]]:
-    """Returns frame number to boxes of a text `{781: [(0, 670, 1016, 1250)], …}`; raises ValueError where it is none."""
+    """Returns frame number to boxes of a text `{781: [(0, 670, 1016, 1250)], …}`.
+
+    Raises ValueError where the text is no such mapping.
+    """
     found = _literal(text)
     if not isinstance(found, dict):
         raise ValueError(f"bounding_boxes {text[:40]!r} are no dictionary of frames")
@@ -129,7 +134,10 @@ def boxes_by_frame(text: str) -> dict[int, tuple[Box, ...]]:
 
 
 def boxes_of(text: str) -> tuple[Box, ...]:
-    """Returns the boxes (x0, y0, x1, y1) of a text `[(top, left, height, width), …]`; raises ValueError where it is none."""
+    """Returns the boxes (x0, y0, x1, y1) of a text `[(top, left, height, width), …]`.
+
+    Raises ValueError where the text is no such list.
+    """
     return _boxes(_literal(text))
 
 
@@ -180,6 +188,9 @@ def listing(segments: Sequence[Segment]) -> str:
 
 
 def content(segments: Sequence[Segment]) -> dict[str, str]:
-    """Returns what stands for a list in a run's key: all that decides the frames and the label of each of its clips, not the boxes."""
+    """Returns what stands for a list in a run's key.
+
+    All that decides the frames and the label of each of its clips enters; the boxes do not.
+    """
     lines = sorted(f"{s.id} {s.video} {s.name} {s.label} {s.first} {s.last} {s.window}" for s in segments)
     return {"sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}

@@ -108,7 +108,10 @@ class ExtremalPerturbation(PerturbationOptions):
         return self.solve(model, query, problems)["masks"]
 
     def preserving(self, query: Query) -> Callable[[Tensor, Tensor], Tensor]:
-        """Returns the function from indices (P,) of clips and masks (P, T, H, W) to frames with only the masked part sharp."""
+        """Returns the function that keeps only the masked part of frames sharp.
+
+        That function maps indices (P,) of clips and masks (P, T, H, W) to frames.
+        """
         pyramid = PYRAMIDS[self.perturbation](query.frames)
         return lambda clips, masks: perturb(pyramid, clips, masks)[0]
 

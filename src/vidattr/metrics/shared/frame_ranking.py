@@ -35,7 +35,9 @@ def average_precision(scores: Tensor, right: Tensor) -> Tensor:
 
 
 def mass_share(mass: Tensor, right: Tensor) -> Tensor:
-    """Returns the share of the mass of T frames that lies in the right ones; without any mass the share of right frames.
+    """Returns the share of the mass of T frames that lies in the right ones.
+
+    Without any mass, it is the share of right frames.
 
     Args:
         mass: (..., T), each 0 or more.
