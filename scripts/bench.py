@@ -141,7 +141,7 @@ def moving(network: VideoModel) -> Query:
 
 
 def occlusion(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
-    """AOSA against its distinct clips run bare; AOSA-approx against one forward and backward pass and the flow, and against AOSA."""
+    """AOSA against its distinct clips run bare; AOSA-approx against one pass both ways and the flow, and AOSA."""
     query = moving(network)
     aosa, approx = vidattr.load_method("aosa"), vidattr.load_method("aosa_approx")
     passed: list[int] = []
@@ -209,7 +209,7 @@ def captum_occlusion(name: str, network: VideoModel, rounds: int) -> Row:
 
 
 def perturbation(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
-    """STEP's iterations against as many forward and backward passes of the network as written, and four ratios against one by one."""
+    """STEP's iterations against as many forward and backward passes, and four ratios together against one by one."""
     size = network.max_batch
     query = query_of(network, size)
     count = 4
@@ -300,7 +300,7 @@ def plans(rounds: int) -> Iterator[Row]:
 
 
 def passes(network: VideoModel, frames: Tensor, steps: int) -> None:
-    """What integrated gradients cannot do without: probabilities, `steps` forward and backward, two for completeness."""
+    """What integrated gradients needs: probabilities, `steps` forward and backward, and two for completeness."""
     with torch.no_grad():
         for _ in range(3):
             network(frames)
@@ -375,7 +375,8 @@ def main() -> None:
         print(json.dumps({"device": device, "torch": torch.__version__, "peak_gib": peak, "rows": rows}, indent=2))
     else:
         print(
-            f"{device}, torch {torch.__version__}, peak memory {peak:.1f} GiB; a ratio below 1 means that vidattr is faster"
+            f"{device}, torch {torch.__version__}, peak memory {peak:.1f} GiB; "
+            "a ratio below 1 means that vidattr is faster"
         )
 
 

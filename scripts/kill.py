@@ -5,7 +5,8 @@
 Every verb is run undisturbed once, which gives the bytes to compare with and the time in which to kill. Then it is
 started, killed (SIGKILL) at a random moment, started again over what it left, and so on; whenever it ends before it is
 killed, and at last without a kill, its files are compared: the same names and the same bytes, but for who made a run
-and when (run.json, `made_by`) and how long an epoch took (`seconds` of a training's log and state), and nothing left over.
+and when (run.json, `made_by`) and how long an epoch took (`seconds` of a training's log and state), and nothing left
+over.
 """
 
 from __future__ import annotations

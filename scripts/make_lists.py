@@ -21,7 +21,7 @@ TABLE = re.compile(r"\| role \| choices \| \|\n(?:\|.*\n)+")
 
 
 def targets(role: str) -> dict[str, str]:
-    """Returns the class of each config of a role, by the config's name; a config that builds on another has the other's."""
+    """Returns the class of each config of a role by the config's name, inherited where the config builds on another."""
     nodes = {path.stem: OmegaConf.load(path) for path in sorted((ROOT / "configs" / role).glob("*.yaml"))}
 
     def target(name: str) -> str:

@@ -24,8 +24,10 @@ def i3d_shapes(classes: int) -> Shapes:
         return conv_norm(f"{name}.conv3d", f"{name}.bn", outputs, inputs, side, side, side)
 
     shapes = unit("Conv3d_1a_7x7", 3, 64, 7) | unit("Conv3d_2b_1x1", 64, 64, 1) | unit("Conv3d_2c_3x3", 64, 192, 3)
-    table = """3b 192 64 96 128 16 32 32/3c 256 128 128 192 32 96 64/4b 480 192 96 208 16 48 64/4c 512 160 112 224 24 64 64/
-        4d 512 128 128 256 24 64 64/4e 512 112 144 288 32 64 64/4f 528 256 160 320 32 128 128/5b 832 256 160 320 32 128 128/
+    table = """3b 192 64 96 128 16 32 32/3c 256 128 128 192 32 96 64/4b 480 192 96 208 16 48 64/\
+4c 512 160 112 224 24 64 64/
+        4d 512 128 128 256 24 64 64/4e 512 112 144 288 32 64 64/4f 528 256 160 320 32 128 128/\
+5b 832 256 160 320 32 128 128/
         5c 832 384 192 384 48 128 128"""
     for row in table.split("/"):
         block, *numbers = row.split()
@@ -129,7 +131,7 @@ def mfnet_shapes(classes: int) -> Shapes:
 
 
 def tsm_shapes(**heads: int) -> Shapes:
-    """ops/models.py and ops/temporal_shift.py of mit-han-lab/temporal-shift-module; tsm.py of epic-kitchens-55-action-models."""
+    """Names and shapes of mit-han-lab/temporal-shift-module and of tsm.py of epic-kitchens-55-action-models."""
     shapes, inputs = conv_norm("base_model.conv1", "base_model.bn1", 64, 3, 7, 7), 64
     for stage, (width, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 1):
         for block in range(count):

@@ -64,7 +64,7 @@ def scaled(x: Tensor, short: int) -> Tensor:
 
 
 def mmaction2(short: int, crop: int, mean: list[float], std: list[float]) -> Twin:
-    """Resize of (inf, short) by OpenCV, CenterCrop or the middle one of ThreeCrop, and the preprocessor's normalisation."""
+    """Resize of (inf, short) by OpenCV, CenterCrop or the middle of ThreeCrop, and the preprocessor's normalisation."""
 
     def twin(frame: Frame) -> Tensor:
         h, w = frame.shape[:2]
@@ -110,7 +110,7 @@ def vgg16lstm_finetuned(frame: Frame) -> Tensor:
 
 
 def caffe(frame: Frame) -> Tensor:
-    """EB-R: to 240 × 320 where it has another size, by order 1 (here without a filter), the centre, BGR in 0 … 255, minus the mean."""
+    """EB-R: other sizes to 240 × 320 by order 1 (here without a filter), the centre, BGR in 0 … 255, minus the mean."""
     if frame.shape[:2] != (240, 320):
         resize = importlib.import_module("skimage.transform").resize
         frame = resize(frame, (240, 320), order=1, anti_aliasing=False, preserve_range=True)

@@ -1,4 +1,4 @@
-"""What the bundled clips and networks must show: true answers are found, and a map that follows the object is caught out."""
+"""The bundled clips and networks find true answers and catch out a map that follows the object."""
 
 from __future__ import annotations
 

@@ -223,7 +223,8 @@ def test_a_misfit_lists_every_kind_and_touches_nothing() -> None:
         "  unexpected (1): extra\n"
         "  other shape (2): 4.weight is (5, 4), not (3, 4), 4.bias is (5,), not (3,)\n"
         "  expected: the network's own names and shapes\n"
-        "  to do: it is nearly this network: take the variant (size, number of classes) that the checkpoint was trained for"
+        "  to do: it is nearly this network: "
+        "take the variant (size, number of classes) that the checkpoint was trained for"
     )
     assert same(module.state_dict(), small().state_dict())
 

@@ -139,7 +139,8 @@ FILES = {
     "names.json": '{"\\"Golf Swing\\"": 2, "Biking": 0, "Diving": 1}',
     "indices.json": '{"0": "Biking", "2": "Golf Swing", "1": "Diving"}',
     "config.json": '{"model_type": "x", "id2label": {"0": "Biking", "1": "Diving", "2": "Golf Swing"}}',
-    "annotations.json": '{"labels": ["Biking", "Diving", "Golf Swing"], "database": {"a": {"annotations": {"label": "Diving"}}}}',
+    "annotations.json": '{"labels": ["Biking", "Diving", "Golf Swing"], '
+    '"database": {"a": {"annotations": {"label": "Diving"}}}}',
     "generic.csv": "id,name\n1,Diving\n0,Biking\n2,Golf Swing\n",
     "bare.csv": '0,Biking\n1,Diving\n2,"Golf Swing"\n',
     "EPIC_verb_classes.csv": "verb_id,class_key,verbs\n0,Biking,[]\n1,Diving,[]\n2,Golf Swing,[]\n",

@@ -1,4 +1,4 @@
-"""Wrong and unusual command lines: each is one message that names what was typed and what would be right, never a traceback."""
+"""Wrong and unusual command lines are one message that names what was typed and what is right, never a traceback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refused(*overrides: str, primary: str = "run", add: list[Path] | None = None
 
 
 def point(*overrides: str, keys: tuple[str, ...] = ("method",)) -> list[list[tuple[str, str]]]:
-    """Returns what overrides mean without composing them: at each point of the sweep the Hydra override and the text it shows."""
+    """Returns what overrides mean without composing: the Hydra override and its shown text at each point."""
     with hydra(config_dir()):
         return [[(s.override, s.shown) for s in one] for one in points(overrides, keys, options, "run")]
 
@@ -170,7 +170,8 @@ def test_a_sweep_of_sweeps_has_a_bound() -> None:
 
 
 TEXTS = [
-    "petting animal (not cat)", "/data/视频/clips", "epoch=9-step=100.ckpt", "it's", "a;b", "a\nb", "(", ")", "<x>", "#3", "!x", "100%",
+    "petting animal (not cat)", "/data/视频/clips", "epoch=9-step=100.ckpt", "it's", "a;b", "a\nb", "(", ")",
+    "<x>", "#3", "!x", "100%",
     "a & b",     "C:\\clips\\x.mp4", "~x", "a: b", "007", "1e3", "true", "1_000",
 ]  # fmt: skip
 
@@ -323,7 +324,8 @@ def test_no_field_of_any_class_takes_nonsense(name: str, values: dict[str, Any])
 
 RANGES: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("model", "custom"): [
-        ("input.std", [0, 0, 0]), ("input.std", [-1, 1, 1]), ("input.std", [1, 1]), ("input.mean", [NAN, 0, 0]), ("input.max_value", 0),
+        ("input.std", [0, 0, 0]), ("input.std", [-1, 1, 1]), ("input.std", [1, 1]),
+        ("input.mean", [NAN, 0, 0]), ("input.max_value", 0),
         ("input.resize", [0]), ("input.resize", [1, 2, 3]), ("input.size", [100000, 100000]), ("input.size", [0, 3]),
         ("input.frames", 10**8), ("input.frames", 0), ("input.stride", 10**12),
     ],
@@ -353,8 +355,10 @@ def test_numbers_are_in_their_range(chosen: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("override", "word"),
-    [("recipe.train.object=null", "object"), ("recipe.train.object.clips=0", "clips"), ("recipe.train.object._target_=no.X", "object"),
-     ("recipe.train={a:3}", "'a'"), ("recipe.lr=1e400", "lr"), ("recipe.seed=-1", "seed"), ("recipe.epochs=1,2", "nothing is swept"),
+    [("recipe.train.object=null", "object"), ("recipe.train.object.clips=0", "clips"),
+    ("recipe.train.object._target_=no.X", "object"),
+     ("recipe.train={a:3}", "'a'"), ("recipe.lr=1e400", "lr"), ("recipe.seed=-1", "seed"),
+     ("recipe.epochs=1,2", "nothing is swept"),
      ("recipe.test.splitt=val", "dataset="), ("recipe.held_out.loss={}", "loss"),
      ("~recipe", "recipe"), ("recipe=null", "recipe"), ("seed=3", "seed"), ("method=step", "takes no method")],
 )  # fmt: skip
@@ -413,8 +417,10 @@ def mine(folder: Path, text: str | bytes, group: str = "method", name: str = "mi
 
 @pytest.mark.parametrize(
     "text",
-    ["_target_: [1,\n", b"\xff\xfebad", "- a\n- b\n", "", "a: !!python/object/apply:os.system ['false']\n", "a: 1\na: 2\n",
-     "a: &a [*a]\n", "\tx: 1\n", "x: \x00\n", "3\n", "a: ${\n", "_target_: 3\n", "_target_: os.system\n", "defaults:\n - nothere\n",
+    ["_target_: [1,\n", b"\xff\xfebad", "- a\n- b\n", "", "a: !!python/object/apply:os.system ['false']\n",
+    "a: 1\na: 2\n",
+     "a: &a [*a]\n", "\tx: 1\n", "x: \x00\n", "3\n", "a: ${\n", "_target_: 3\n",
+     "_target_: os.system\n", "defaults:\n - nothere\n",
      GRADIENT + "nope: 3\n", GRADIENT + "score: ${nosuch}\n"],
 )  # fmt: skip
 def test_a_broken_yaml_of_the_users_is_named(tmp_path: Path, text: str | bytes) -> None:
@@ -465,7 +471,8 @@ def test_python_is_told_what_the_command_line_is_told(tmp_path: Path) -> None:
     for wrong_fields in (
         {"name": "../x"}, {"name": "tiny_r2plus1d seed=3"}, {"name": 3}, {"name": "x\0"}, {"_target_": "os.system"},
         {"device": "tpu"}, {"device": None}, {"max_batch": "x"}, {"max_batch": 1.5}, {"max_batch": 0},
-        {"weights": Path("no (1).pth")}, {"weights": "${x"}, {"weights": object()}, {"input": "x"}, {"input": {"siez": 3}},
+        {"weights": Path("no (1).pth")}, {"weights": "${x"}, {"weights": object()}, {"input": "x"},
+        {"input": {"siez": 3}},
         {"add_configs": str(tmp_path)}, {"add_configs": [tmp_path / "no"]},
     ):  # fmt: skip
         with pytest.raises(ConfigError):
@@ -496,7 +503,8 @@ def test_code_in_the_current_folder_runs_only_where_it_is_named(
     monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
     for name in ("colorama", "json", "mine_to_see"):
         (tmp_path / f"{name}.py").write_text(
-            f"import pathlib\npathlib.Path({str(tmp_path / name)!r}).touch()\nfrom vidattr.methods.gradients.gradient import Gradient\n"
+            f"import pathlib\npathlib.Path({str(tmp_path / name)!r}).touch()\n"
+            "from vidattr.methods.gradients.gradient import Gradient\n"
         )
     before = list(sys.path)
     mine(tmp_path / "configs", GRADIENT.replace("vidattr.methods.gradients.gradient", "mine_to_see"))

@@ -1,4 +1,4 @@
-"""A clip does not feel its company: maps to the bit in shards, resumed, beside clips that fail; no error of one clip stops the rest."""
+"""Maps of a clip are the same to the bit in shards, resumed and beside clips that fail, and no error stops the rest."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_whatever_reading_one_clip_raises_is_its_own_affair(
 def raising(
     where: Callable[..., object], wrong: Callable[[torch.Tensor], torch.Tensor], error: Exception
 ) -> Callable[..., object]:
-    """Wraps a network's or a method's call so that it raises for the clip that `wrong` picks out of the frames, in whatever batch."""
+    """Wraps a network's or a method's call so that it raises for the clip that `wrong` picks out of the frames."""
 
     def call(self, *arguments, **more):
         frames = next(

@@ -83,7 +83,8 @@ def test_a_typo_in_the_last_cell_is_found_before_the_first_is_used() -> None:
 def test_a_users_own_folder_adds_choices(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text(
-        "_target_: vidattr.methods.cam.grad_cam.GradCAM\nlayer: null\nscore: prob\npool: space\nrelu: true\ntime_upsample: repeat\n"
+        "_target_: vidattr.methods.cam.grad_cam.GradCAM\nlayer: null\nscore: prob\n"
+        "pool: space\nrelu: true\ntime_upsample: repeat\n"
     )
     (experiment,) = experiments(["method=mine"], add=[tmp_path])
     assert isinstance(experiment.method, GradCAM)

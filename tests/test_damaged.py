@@ -1,4 +1,4 @@
-"""Videos and folders of frames that are not what they seem: damaged, cut off, mirrored, misnamed, or no videos at all."""
+"""Videos and folders of frames that are damaged, cut off, mirrored, misnamed, or no videos at all."""
 
 from __future__ import annotations
 
@@ -175,7 +175,8 @@ def test_a_container_that_breaks_while_it_is_read_gives_what_came_before(
 
 @pytest.mark.parametrize(("suffix", "percent", "options", "promised"), [
     ("mp4", 70, {"movflags": "faststart"}, "24"), ("mov", 70, {"movflags": "faststart"}, "24"),
-    ("avi", 60, {}, "24"), ("mkv", 60, {}, "about 2[45]"), ("flv", 60, {"flvflags": "add_keyframe_index"}, "about 2[45]"),
+    ("avi", 60, {}, "24"), ("mkv", 60, {}, "about 2[45]"),
+    ("flv", 60, {"flvflags": "add_keyframe_index"}, "about 2[45]"),
 ])  # fmt: skip
 def test_a_file_that_was_cut_off_says_how_much_is_there(
     tmp_path: Path, suffix: str, percent: int, options: dict[str, str], promised: str
@@ -195,7 +196,8 @@ def test_a_file_that_was_cut_off_says_how_much_is_there(
 @pytest.mark.parametrize(("suffix", "codec", "options", "skipped", "shift", "left"), [
     # hidden by an edit list, as packets and before they become some
     ("mp4", "libx264", {}, 0, 5, 19), ("mov", "mpeg4", {}, 0, 5, 19),
-    ("mkv", "libx264", {"x264-params": "open-gop=1:keyint=8:min-keyint=8"}, 8, 0, 16), ("ts", "libx264", {"g": "8"}, 3, 0, 16),
+    ("mkv", "libx264", {"x264-params": "open-gop=1:keyint=8:min-keyint=8"}, 8, 0, 16),
+    ("ts", "libx264", {"g": "8"}, 3, 0, 16),
     ("mkv", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16"}, 0, 0, 24),  # with packets that are never shown
     ("mp4", "libx264", {"x264-params": "tff=1"}, 0, 0, 24),
 ])  # fmt: skip
@@ -431,8 +433,10 @@ def deep(suffix: str, values: np.ndarray, bits: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize(("suffix", "top", "bits", "shown", "said"), [
-    (".png", 4000, None, 250, True), (".tiff", 4000, None, 250, True), (".png", 4000, 12, 250, False), (".png", 1000, 10, 250, False),
-    (".png", 65000, None, 253, False), (".tif", 65000, None, 253, False), (".png", 65000, 12, 253, False), (".png", 5000, None, 19, False),
+    (".png", 4000, None, 250, True), (".tiff", 4000, None, 250, True),
+    (".png", 4000, 12, 250, False), (".png", 1000, 10, 250, False),
+    (".png", 65000, None, 253, False), (".tif", 65000, None, 253, False),
+    (".png", 65000, 12, 253, False), (".png", 5000, None, 19, False),
 ])  # fmt: skip
 def test_the_bit_depth_of_16_bit_pictures_is_what_the_file_says_or_is_remarked(
     tmp_path: Path, suffix: str, top: int, bits: int | None, shown: int, said: bool
@@ -445,7 +449,8 @@ def test_the_bit_depth_of_16_bit_pictures_is_what_the_file_says_or_is_remarked(
     assert bool(found.warnings) == said
     if said:
         assert found.warnings == (
-            f"the brightest of its 16-bit values is {top}: taken for 12-bit values, for an sBIT chunk that says so is missing",
+            f"the brightest of its 16-bit values is {top}: taken for 12-bit values, "
+            "for an sBIT chunk that says so is missing",
         )
 
 

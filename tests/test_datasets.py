@@ -243,7 +243,8 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "written"), [
-    ("pyannot.pkl", b""), ("pyannot.pkl", b"\x80\x02]."), ("pyannot.pkl", b"garbage"), ("finalAnnots.mat", b"garbage" * 40),
+    ("pyannot.pkl", b""), ("pyannot.pkl", b"\x80\x02]."), ("pyannot.pkl", b"garbage"),
+    ("finalAnnots.mat", b"garbage" * 40),
 ])  # fmt: skip
 def test_a_file_that_holds_no_annotations_is_named(name: str, written: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(written)

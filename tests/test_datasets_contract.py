@@ -1,4 +1,4 @@
-"""What every choice in `configs/dataset` must keep; of a new dataset only how a small copy of it is made is added to `MAKERS`."""
+"""What every choice in `configs/dataset` must keep; a new dataset only adds to `MAKERS` how a small copy is made."""
 
 from __future__ import annotations
 

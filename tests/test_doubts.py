@@ -1,4 +1,4 @@
-"""What is doubtful about clips is told and kept: by run, evaluate, explain and --dry-run, after a kill and by shards."""
+"""What is doubtful about clips is told and kept by every verb and --dry-run, after a kill and by shards."""
 
 from __future__ import annotations
 

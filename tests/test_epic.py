@@ -39,8 +39,10 @@ ACTIONS: list[tuple[str, str, str, int, str, int, int, int]] = [
     ("6", "P01_01", "take", 0, "spoon", 7, 60, 170),  # no box
     ("7", "P01_01", "wash", 3, "ladle", 999, 60, 170),  # no such class
 ]
-BOXES = {("tap", 61): [(0, 480, 540, 960)], ("tap", 91): [(0, 0, 1080, 960), (540, 0, 540, 960)], ("tap", 151): [(0, 0, 10, 10)],
-         ("plate", 181): [(10, 20, 30, 40)], ("plate", 31): [(10, 20, 30, 40)], ("knife", 361): [(1, 1, 9, 9)], ("ladle", 91): [(1, 1, 9, 9)],
+BOXES = {("tap", 61): [(0, 480, 540, 960)], ("tap", 91): [(0, 0, 1080, 960), (540, 0, 540, 960)],
+         ("tap", 151): [(0, 0, 10, 10)],
+         ("plate", 181): [(10, 20, 30, 40)], ("plate", 31): [(10, 20, 30, 40)], ("knife", 361): [(1, 1, 9, 9)],
+         ("ladle", 91): [(1, 1, 9, 9)],
          ("tap", 311): [(1, 1, 9, 9)]}  # fmt: skip
 CLASSES = {0: "take", 2: "open", 3: "wash", 4: "turn-on"}, {3: "tap", 4: "plate", 5: "knife", 7: "spoon"}
 
@@ -52,7 +54,10 @@ def table(path: Path, heading: str, rows: Sequence[Sequence[object]]) -> None:
 
 
 def annotate(folder: Path, fps: float = 50.0) -> Path:
-    heading = "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame,verb,verb_class,noun,noun_class"
+    heading = (
+        "uid,participant_id,video_id,narration,start_timestamp,stop_timestamp,start_frame,stop_frame,"
+        "verb,verb_class,noun,noun_class"
+    )
     rows = [
         (u, v[:3], v, f"{verb} {noun}", "", "", a, b, verb, vc, noun, nc) for u, v, verb, vc, noun, nc, a, b in ACTIONS
     ]
@@ -257,7 +262,8 @@ def test_frames_that_are_missing_are_named(world: Path, tmp_path: Path) -> None:
     ("EPIC_train_object_labels.csv", None, "no EPIC_train_object_labels.csv in dataset.annotations"),
     ("EPIC_noun_classes.csv", "noun_id,key\n", "has no column 'class_key'"),
     ("EPIC_noun_classes.csv", "noun_id,class_key\nx,y\n", "line 2: 'x', 'y'"),
-    ("EPIC_train_object_labels.csv", "noun,video_id,frame,bounding_boxes\ntap,P01_01,soon,[]1\n", "line 2: frame 'soon'"),
+    ("EPIC_train_object_labels.csv", "noun,video_id,frame,bounding_boxes\n"
+     "tap,P01_01,soon,[]1\n", "line 2: frame 'soon'"),
 ])  # fmt: skip
 def test_a_file_of_annotations_that_is_missing_or_foreign(
     world: Path, tmp_path: Path, file: str, text: str | None, message: str
@@ -439,8 +445,10 @@ def test_the_list_enters_the_key_and_the_options_that_lead_to_it_do_not(world: P
     made = objects(world)
     (tmp_path / "clips.csv").write_text(made.listing())
     keys = {name: key(describe(one)) for name, one in {
-        "rule": made, "file": objects(world, list=str(tmp_path / "clips.csv")), "subset": objects(world, classes=["tap"]),
-        "seed": objects(world, seed=5), "fewer": objects(world, per_class=1, top=1), "test": objects(world, split=Split.test, test_frames=[]),
+        "rule": made, "file": objects(world, list=str(tmp_path / "clips.csv")),
+        "subset": objects(world, classes=["tap"]),
+        "seed": objects(world, seed=5), "fewer": objects(world, per_class=1, top=1),
+        "test": objects(world, split=Split.test, test_frames=[]),
     }.items()}  # fmt: skip
     assert keys["rule"] == keys["file"] == keys["subset"] == keys["seed"]  # with `split=all` the seed draws nothing
     assert len({keys["rule"], keys["fewer"], keys["test"]}) == 3
@@ -694,12 +702,13 @@ def test_published_lists_follow_the_rule_and_real_cut_outs_get_their_boxes(real:
 def test_the_rules_counts_are_the_papers(real: Path) -> None:
     """With the official boxes where they are there; without them, what the official action labels alone decide."""
     labels = real / "epic55/annotations"
-    counts = {"tap": 962, "plate": 714, "knife": 671, "pan": 624, "drawer": 576, "spoon": 533, "fridge": 482, "bowl": 477, "onion": 449,
-              "lid": 429, "cupboard": 421, "glass": 417, "sponge": 349, "fork": 307, "spatula": 268, "meat": 253, "bottle": 231,
-              "potato": 217, "cloth": 209, "pot": 208}  # fmt: skip
-    verbs = {"open": 2072, "put": 1776, "pick-up": 1660, "take": 1393, "put-down": 1306, "close": 1116, "rinse": 803, "wash": 673,
-             "stir": 512, "cut": 433, "place": 371, "pour": 321, "move": 313, "get": 279, "turn-on": 276, "clean": 231, "turn-off": 207,
-             "grab": 207, "remove": 193, "peel": 183}  # fmt: skip
+    counts = {"tap": 962, "plate": 714, "knife": 671, "pan": 624, "drawer": 576, "spoon": 533, "fridge": 482,
+              "bowl": 477, "onion": 449, "lid": 429, "cupboard": 421, "glass": 417, "sponge": 349, "fork": 307,
+              "spatula": 268, "meat": 253, "bottle": 231, "potato": 217, "cloth": 209, "pot": 208}  # fmt: skip
+    verbs = {"open": 2072, "put": 1776, "pick-up": 1660, "take": 1393, "put-down": 1306, "close": 1116, "rinse": 803,
+
+             "wash": 673, "stir": 512, "cut": 433, "place": 371, "pour": 321, "move": 313, "get": 279, "turn-on": 276,
+             "clean": 231, "turn-off": 207, "grab": 207, "remove": 193, "peel": 183}  # fmt: skip
     if (labels / "EPIC_train_object_labels.csv").is_file():
         found = EpicObject(str(real / "epic55"), annotations=str(labels), split=Split.all)
         assert Counter(s.label for s in found.listed().segments) == counts

@@ -139,7 +139,7 @@ def test_a_sum_is_shared_in_proportion_to_its_branches(add: Callable[[Tensor, Te
 
 
 class Branches(nn.Module):
-    """All that 3-D CNNs are built of: BatchNorm, a shortcut added in place, parallel branches put side by side, pools of both kinds."""
+    """All that 3-D CNNs are built of: BatchNorm, a shortcut added in place, parallel branches, pools of both kinds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ def shared(u: Tensor, W: Tensor, p: Tensor) -> Tensor:
 
 
 def lstm_masses(module: toys.Stepwise, x: Tensor, y: int, sign: int, excited_steps: list[int]) -> Tensor:
-    """What arrives at the LSTM's input (T, D), step by step: the sum of the gates' inputs goes to x alone, c alone carries in time."""
+    """What arrives at the LSTM's input (T, D) per step: the gates' sum goes to x alone, c alone carries in time."""
     cell, H = module.lstm, module.lstm.hidden_size
     h = c = torch.zeros(H, dtype=x.dtype)
     states = []
@@ -523,7 +523,7 @@ def test_mass_is_kept_in_networks_of_the_papers(model: Any, layer: str | None, m
 
 
 def share_in_boxes(one: Tensor, boxes: tuple[tuple[Box, ...], ...]) -> tuple[float, float]:
-    """Returns the share of a map (T, H, W) that lies in the boxes, over the frames that have some, and the boxes' share of the area."""
+    """Returns the share of a map (T, H, W) in the boxes, over frames with boxes, and the boxes' share of the area."""
     inside = torch.zeros_like(one)
     for frame, of_frame in zip(inside, boxes, strict=True):
         for x0, y0, x1, y1 in of_frame:

@@ -308,7 +308,7 @@ class Follower(nn.Module):
 
 
 def planted() -> tuple[Tensor, Tensor]:
-    """A clip (1, C, T, H, W) of noise and a block of 12×12 (T, H, W) that moves down and right: 18 % of the mask's plane."""
+    """A noise clip (1, C, T, H, W) and a 12×12 block (T, H, W) moving down and right: 18 % of the mask's plane."""
     block = torch.zeros(5, 24, 24)
     for t in range(5):
         block[t, 4 + t : 16 + t, 3 + 2 * t : 15 + 2 * t] = 1

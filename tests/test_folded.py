@@ -1,4 +1,4 @@
-"""A network whose normalisations are folded into its convolutions is the same network, and steps aside where it would not be."""
+"""A network with normalisations folded into its convolutions is the same network, or steps aside where it is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights that are another kind of file: each says what it is and what to do, and none is told how to unlock code."""
+"""Files of weights of another kind say what they are and what to do, and none is told how to unlock code."""
 
 from __future__ import annotations
 

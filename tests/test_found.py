@@ -1,4 +1,4 @@
-"""What lies under a dataset's root and is no clip, names that no file may have, and annotation files that are damaged."""
+"""What is no clip under a dataset's root, names that no file may have, and annotation files that are damaged."""
 
 from __future__ import annotations
 
@@ -305,8 +305,10 @@ def test_a_damaged_annotation_file_is_the_users_error_or_a_problem(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("label,youtube_id,time_start\na,b,inf\n", "line 2: OverflowError"), ("label,youtube_id,time_start\na,b,nan\n", "line 2: ValueError"),
-    ("label,youtube_id,time_start\na\n", "line 2: ValueError a row that is too short"), ("a\nb", "has no column 'label'"),
+    ("label,youtube_id,time_start\na,b,inf\n", "line 2: OverflowError"),
+    ("label,youtube_id,time_start\na,b,nan\n", "line 2: ValueError"),
+    ("label,youtube_id,time_start\na\n", "line 2: ValueError a row that is too short"),
+    ("a\nb", "has no column 'label'"),
     (f"label,youtube_id,time_start\n{'x' * 200_000},b,1\n", "line 1: Error field larger than field limit"),
     ("label,youtube_id,time_start\ncaf\udce9,b,1\n", "UnicodeDecodeError"),
 ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""A disk that is really full: every verb says so in one line, leaves nothing half-written, and goes on when there is room."""
+"""On a full disk every verb says so in one line, leaves nothing half-written, and goes on when there is room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged and made-up inputs: no traceback, no crash, no hang. `make fuzz` has ten times as many; both say which input it was."""
+"""Damaged and made-up inputs give no traceback, crash or hang; `make fuzz` tries ten times as many."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ for line in sys.stdin:
     if word == "hang": time.sleep(60)
     code = {"raise": "Traceback (most recent call last):\\n  ...\\nKeyError: 3", "three": 3}.get(word, 0)
     out = "Traceback (most recent call last):" if word == "printed" else ""
-    print(json.dumps({"code": 2 if word == "silent" else code, "out": out, "err": "error: x" if word == "error" else ""}), flush=True)
+    print(json.dumps({"code": 2 if word == "silent" else code, "out": out, \
+"err": "error: x" if word == "error" else ""}), flush=True)
 """
 
 

@@ -1,4 +1,4 @@
-"""Models of the transformers library: with it where it is installed, else with a stand-in that builds and reads as it does."""
+"""Models of the transformers library, with it where it is installed, else with a stand-in that reads as it does."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_attention_that_cannot_be_had_is_an_error_and_the_fast_one_comes_back() 
 
 
 def check(network: VideoModel, kind: str) -> None:
-    """Holds what every model has to keep: its own answer, one clip at a time, tokens in their places, attention of a sum of 1."""
+    """Holds what every model must keep: its own answer, clips one by one, tokens in place, attention of a sum of 1."""
     frames, inner = noise(3, 3, network.view.frames, 32, 32), network.module.get_submodule("model")
     with torch.no_grad():
         answer = network(frames)
@@ -401,7 +401,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def saved(kind: str, folder: Path) -> tuple[Path, Any]:
-    """Saves a model of random weights, and its processor's configuration, as the hub holds them; returns the model too."""
+    """Saves a random model and its processor's configuration as the hub holds them; returns the model too."""
     transformers: Any = importlib.import_module("transformers")
     config, model, options = KINDS[kind]
     torch.manual_seed(3)

@@ -57,7 +57,8 @@ def test_the_key_of_a_known_identity_is_frozen() -> None:
         "a new KEY_VERSION needs a new entry in FROZEN and in PARTS"
     )
     assert key(identity) == FROZEN[KEY_VERSION], (
-        "The key of an unchanged identity changed: every stored run would be taken for another one. Do NOT update the expected "
+        "The key of an unchanged identity changed: every stored run would be taken for another one. "
+        "Do NOT update the expected "
         "value. Instead raise identity.KEY_VERSION and add an entry to FROZEN."
     )
 
@@ -68,8 +69,10 @@ def test_the_description_of_a_plug_in_is_frozen_in_every_key_version(
 ) -> None:
     monkeypatch.setattr(Part, "__module__", "vidattr.methods.part")
     assert key(describe(Part(), version)) == PARTS[version], (
-        "What a plug-in's description holds changed: every stored run would be taken for another one. Do NOT update the "
-        "expected value. Instead raise identity.KEY_VERSION, keep the old form for the versions in identity.EARLIER, and add "
+        "What a plug-in's description holds changed: every stored run would be taken for another one. "
+        "Do NOT update the "
+        "expected value. Instead raise identity.KEY_VERSION, keep the old form for the versions in identity.EARLIER, "
+        "and add "
         "an entry to PARTS."
     )
 

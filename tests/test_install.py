@@ -29,7 +29,10 @@ def test_the_wheel_brings_configs_and_weights_and_runs_alone(tmp_path: Path) -> 
         "vidattr/models/weights/data/tiny_cnn_lstm.csv",
         "vidattr/py.typed",
     } <= inside
-    code = "import sys, vidattr, vidattr.configs, vidattr.cli; print(vidattr.__file__, vidattr.configs.__file__); vidattr.cli.main()"
+    code = (
+        "import sys, vidattr, vidattr.configs, vidattr.cli; "
+        "print(vidattr.__file__, vidattr.configs.__file__); vidattr.cli.main()"
+    )
     found = subprocess.run(
         [sys.executable, "-c", code, "run", "limit=1", "render.mp4=false", "--quiet"],
         cwd=tmp_path,

@@ -29,7 +29,8 @@ import vidattr.run.dry_run, vidattr.render.pictures, av
 real, room = VideoModel.run_with, int(sys.argv[1]) * 2**20
 def run_with(network, runtime):
     found = real(network, runtime)
-    # One clip goes through first: what threads and primitives reserve differs from machine to machine and is not at stake.
+    # One clip goes through first: what threads and primitives reserve differs from machine to machine and is \
+not at stake.
     frames = torch.zeros(1, 3, network.view.frames, *network.view.size, requires_grad=True)
     network(frames).sum().backward()
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
@@ -78,7 +79,8 @@ def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path) -> None:
         MemoryError("std::bad_alloc"),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:132] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            "[enforce fail at alloc_cpu.cpp:132] err == 0. DefaultCPUAllocator: can't allocate memory: "
+            "you tried to allocate 9 bytes"
         ),
         RuntimeError("could not create a primitive"),
         RuntimeError("std::bad_alloc"),

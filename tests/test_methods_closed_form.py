@@ -250,7 +250,7 @@ def test_smoothgrad_of_a_linear_network_ignores_the_noise() -> None:
 
 
 def activations_and_gradients(model: VideoModel, clip: Tensor, target: int, score: Score) -> tuple[Tensor, Tensor]:
-    """The features (c, t, h, w) of one clip and the gradient there, by a full backward pass through the whole network."""
+    """The features (c, t, h, w) of one clip and the gradient there, by a full backward pass through the network."""
     kept: list[Tensor] = []
     handle = model.module.features.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), kept.append(out))[1])
     logits = model(clip[None].clone().requires_grad_())
@@ -324,7 +324,8 @@ def test_layer_cam_against_its_equation(make: object, relu: bool, score: Score) 
 
 
 def test_layer_cam_of_a_pooled_linear_head_keeps_the_channels_of_positive_weight() -> None:
-    # G_c = W_yc / V at every position, so that cam = Σ_c max(W_yc, 0) A_c / V; with weights that are all positive it is Grad-CAM.
+    # G_c = W_yc / V at every position, so that cam = Σ_c max(W_yc, 0) A_c / V; with weights that are all positive it
+    # is Grad-CAM.
     model, query = toys.conv_net(), toys.query()
     A = model.activations(query.frames)[1].detach()
     weight = model.module.fc.weight[query.target].clamp(min=0)

@@ -49,7 +49,7 @@ def fills(fill: Replacement, model: VideoModel, query: Query, n: int, samples: i
 
 
 def twin(model: VideoModel, query: Query, masks: list[list[Tensor]], options: OSA | AOSA) -> Tensor:
-    """Maps by the printed sums: one forward pass a mask, all masks dense. `masks`: for each clip, those of its anchors."""
+    """Maps by the printed sums, one forward pass a mask, all dense; `masks`: for each clip, those of its anchors."""
     maps = []
     for n, of_clip in enumerate(masks):
         x, y = query.frames[n], query.target[n : n + 1]

@@ -48,7 +48,7 @@ Twin = Callable[[State, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Case:
-    """A network to try, its literal twin, a clip (T, H, W) that gives features of several cells, and fewer frames that will do."""
+    """A network to try, its literal twin, a clip (T, H, W) with features of several cells, and fewer frames that do."""
 
     model: Any
     twin: Twin
@@ -100,7 +100,7 @@ def test_the_head_is_linear_in_the_mean_of_the_features(case: tuple[VideoModel, 
 
 
 def short_sighted(module: nn.Module) -> None:
-    """Leaves every kernel its middle alone, and I3D no running maxima, so that a cell sees little but the pixels under it."""
+    """Leaves every kernel its middle alone, and I3D no running maxima, so that a cell sees only the pixels under it."""
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d | nn.Conv3d):
             weight = part.weight.data

@@ -1,4 +1,4 @@
-"""No picture shows anything but the map, the source and the options of now; methods say what pictures their extras make."""
+"""Pictures show only the map, the source and the options of now; methods say what pictures their extras make."""
 
 from __future__ import annotations
 

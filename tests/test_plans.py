@@ -1,4 +1,4 @@
-"""Sweeps composed from their parts: the same experiments, errors and keys as when Hydra composes every point, but at once."""
+"""Sweeps composed from their parts give the same experiments, errors and keys as when Hydra composes every point."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def slowly(overrides: Sequence[str], primary: str, add: Sequence[Path], step: in
 
 
 def same(overrides: Sequence[str], primary: str = "run", add: Sequence[Path] = (), *, whole: int = 0) -> int:
-    """Checks a sweep against the slow way and returns how many points it has; `whole` of them are composed as a whole."""
+    """Checks a sweep against the slow way and returns its number of points; `whole` of them are composed as a whole."""
     counted: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -87,12 +87,14 @@ def folder_of(folder: Path, **files: str) -> Path:
     [
         (["method=glob(*cam*)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"], "run", None),
         (["method=glob(step*)", "method.iterations=range(5,8)", "seed=0,1"], "run", 18),
-        (["dataset=glob(kinetics*)", "dataset.root=a,${paths.data}/b,'c,d'", "model=r3d_18,slowfast_r50_8x8_pyslowfast"], "run", 18),
+        (["dataset=glob(kinetics*)", "dataset.root=a,${paths.data}/b,'c,d'",
+          "model=r3d_18,slowfast_r50_8x8_pyslowfast"], "run", 18),
         (["model.input.size=[32,32],[48,64]", "model.input.frames=8", "method=osa"], "run", 2),
         (["target=label,${model.output},'007','\\${x}'", "paths.out=a,${oc.env:HOME}/x", "limit=null,3"], "run", 16),
         (["metric=glob(t_pt*)", "metric.noise_draws=0,2", "method=random,center"], "evaluate", 8),
         (["method=grad_cam", "method.layer=3,null,conv3", "save_label=007"], "run", 3),
-        (["model=custom", "model.target=toys:plain", "model.arguments={classes:3},{classes:4}", "model.input.mean=[0,0,0]"], "run", 2),
+        (["model=custom", "model.target=toys:plain", "model.arguments={classes:3},{classes:4}",
+          "model.input.mean=[0,0,0]"], "run", 2),
         (["method=integrated_gradients", "method.steps=5", "method.steps=6", "method.blur_sigma=3,4.5"], "run", 2),
         ([], "run", 1),
     ],

@@ -85,7 +85,7 @@ def light(size: tuple[int, ...], channels_last: bool = True, **names: object) ->
 
 
 def boxes(size: tuple[int, ...], box: tuple[int, int, int]) -> Tensor:
-    """Returns boxes (A, 1, T, 4) at the borders and between them on each axis, also some that a border cuts, and one that is empty."""
+    """Returns boxes (A, 1, T, 4) at and between the borders on each axis, some cut by a border, and an empty one."""
     spans = []
     for length, side in zip(size[1:], box, strict=True):
         starts = {0, 1 - side, 1, length // 3, length // 2, length - side, length - side + 1, length - 1}

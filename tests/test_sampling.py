@@ -1,4 +1,4 @@
-"""Which frames are taken: worked numbers of the originals' tests, of a clip that is long enough and of one that is not."""
+"""Which frames are taken, by worked numbers of the originals' tests, for clips that are long enough and too short."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SIZES = [((12, 9), 3, 3.0), ((14, 15), 7, 11.0), ((7, 5), 2, 2.5)]
 
 
 def literal(seeds: Tensor, step: int, sigma: float, coldness: float) -> Tensor:
-    """The whole window of every pixel, weighted and averaged by a softmax, for seeds (T, h, w): m̂ on the plane (T, Ĥ, Ŵ)."""
+    """The whole window of every pixel averaged by a softmax, for seeds (T, h, w): m̂ on the plane (T, Ĥ, Ŵ)."""
     reach, margin = 1 + math.ceil(sigma / step), 1 + math.ceil(2 * sigma / step)
     taps = 2 * reach + 1
     cells = [n + 2 * margin - 2 * reach for n in seeds.shape[1:]]

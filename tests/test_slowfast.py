@@ -36,7 +36,7 @@ def normed(name: str, channels: int) -> Shapes:
 
 
 def mmaction2(variant: Variant, classes: int = 400) -> Shapes:
-    """Names and shapes as mmaction2's ResNet3dSlowFast and SlowFastHead register them (resnet3d_slowfast.py, slowfast_head.py)."""
+    """Names and shapes as mmaction2's resnet3d_slowfast.py and slowfast_head.py register them."""
     shapes: Shapes = {"cls_head.fc_cls.weight": (classes, 2304), "cls_head.fc_cls.bias": (classes,)}
     for path, part, span in (("slow", 1, 1), ("fast", 8, 5)):
         stem = f"backbone.{path}_path.conv1"
@@ -64,7 +64,7 @@ def mmaction2(variant: Variant, classes: int = 400) -> Shapes:
 
 
 def pyslowfast(variant: Variant, classes: int = 400) -> Shapes:
-    """Names and shapes as PySlowFast registers them (stem_helper.py, resnet_helper.py, video_model_builder.py, head_helper.py)."""
+    """Names and shapes as PySlowFast's stem, resnet and head helpers and video_model_builder.py register them."""
     shapes: Shapes = {"head.projection.weight": (classes, 2304), "head.projection.bias": (classes,)}
     for path, part, span in ((0, 1, 1), (1, 8, 5)):
         shapes |= {f"s1.pathway{path}_stem.conv.weight": (64 // part, 3, span, 7, 7)} | normed(
@@ -108,7 +108,7 @@ WRAPPERS: dict[Release, Callable[[State], dict[str, Any]]] = {
 
 
 def caffe2(variant: Variant, classes: int = 400) -> Shapes:
-    """Names and shapes of the blobs in SLOWFAST_4x16_R50.pkl and SLOWFAST_8x8_R50.pkl (c2_model_loading.py says what they are)."""
+    """Names and shapes of the blobs in SLOWFAST_4x16_R50.pkl and SLOWFAST_8x8_R50.pkl (see c2_model_loading.py)."""
     shapes: Shapes = {"pred_w": (classes, 2304), "pred_b": (classes,)}
 
     def bn(name: str, channels: int) -> Shapes:

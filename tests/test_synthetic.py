@@ -110,7 +110,8 @@ def test_scene_does_not_depend_on_size(size: int) -> None:
 def test_bytes_are_the_same_in_another_process(variant: Variant) -> None:
     digest = (
         "from hashlib import sha256; from vidattr.datasets.synthetic import Synthetic, Variant;"
-        f"print(sha256(Synthetic(variant=Variant.{variant.name}, clips=3, size=48, frames=8).index().clips[2].source()).hexdigest())"
+        f"print(sha256(Synthetic(variant=Variant.{variant.name}, clips=3, size=48, frames=8)"
+        ".index().clips[2].source()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", digest], capture_output=True, text=True, check=True).stdout.strip()
     source = Synthetic(variant=variant, clips=3, size=48, frames=8).index().clips[2].source

@@ -45,7 +45,7 @@ def facebook(frames: int = 8, patches: int = 196, classes: int = 400) -> Shapes:
 
 
 def mmaction2(frames: int = 8, patches: int = 196, classes: int = 400) -> Shapes:
-    """Names and shapes as mmaction2's TimeSformer, its attentions and mmcv's FFN and MultiheadAttention register them."""
+    """Names and shapes as mmaction2's TimeSformer and mmcv's FFN and MultiheadAttention register them."""
     shapes: Shapes = {"cls_token": (1, 1, 768), "pos_embed": (1, 1 + patches, 768), "time_embed": (1, frames, 768)}
     shapes |= layer("patch_embed.projection", 768, 3, 16, 16) | layer("norm", 768)
     for n in range(12):

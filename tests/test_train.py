@@ -389,8 +389,10 @@ def test_a_divided_batch_gives_the_same_step(
 
 
 WRONG = [
-    {"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"warm_up": 1.0}, {"share": 1.0}, {"momentum": 1.0}, {"crop": 0.0},
-    {"patience": 0}, {"milestones": [0]}, {"gamma": 0.0}, {"accumulate": 0}, {"select": Select.held_out}, {"select": Select.test},
+    {"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"weight_decay": -1.0}, {"warm_up": 1.0}, {"share": 1.0},
+    {"momentum": 1.0}, {"crop": 0.0},
+    {"patience": 0}, {"milestones": [0]}, {"gamma": 0.0}, {"accumulate": 0},
+    {"select": Select.held_out}, {"select": Select.test},
     {"patience": 2}, {"clips_per_video": 2},
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a training is made of: recipes, the split by videos, random frames, the last layer, and the weights' own preprocessing."""
+"""Parts of a training: recipes, the split by videos, random frames, the last layer, and the weights' preprocessing."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Quadratic(Linear):
 
 
 class ConvNet(nn.Module):
-    """conv of stride 2 → ReLU → conv → ReLU → global average pool → linear, with ReLUs in place as torchvision has them."""
+    """conv of stride 2 → ReLU → conv → ReLU → global average pool → linear, with ReLUs in place as in torchvision."""
 
     def __init__(self, channels: int = 8) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class ConvNet(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A pointwise convolution whose features have `steps` time steps and full space, then everything else as in ConvNet."""
+    """A pointwise convolution whose features have `steps` time steps and full space, and the rest as in ConvNet."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Pooled(nn.Module):
 
 
 class Curved(ConvNet):
-    """A ConvNet whose gradients differ from cell to cell and from step to step, with the plain head that reads their mean."""
+    """A ConvNet whose gradients differ from cell to cell and step to step, with a head that reads their mean."""
 
     def forward(self, frames: Tensor) -> Tensor:
         features = self.features(self.stem(frames))
