@@ -107,13 +107,13 @@ def test_the_python_interface_and_training_tell_it_too(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from vidattr import load_model, read_clip
-    from vidattr.training import train
+    from vidattr.training.footage import Footage
 
     network = load_model("tiny_r2plus1d", device="cpu")
     with pytest.warns(UserWarning, match=CUT):
         read_clip(data / "Biking/v_Biking_g01_c02.avi", network)
     clips = [Clip(path.stem, path, network.classes[0]) for path in sorted((data / "Biking").glob("*.avi"))]
-    train._footage(clips, network, network.device, quiet=True)
+    Footage(clips, [0] * len(clips), network.view).check(quiet=True)
     assert CUT in capsys.readouterr().err
 
 

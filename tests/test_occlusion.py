@@ -19,6 +19,7 @@ from vidattr.methods.shared.scores import Score, score_drop, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
+from vidattr.protocols import MapBatch
 from vidattr.types import Query
 from vidattr.video.blur import rise_blur as blur
 
@@ -312,7 +313,7 @@ def test_planted_evidence_is_found_where_it_moves() -> None:
     assert share(single.map) > 1.5 * share(osa.map)
     assert single.extras["drops"].max() > 1.5 * osa.extras["drops"].max()
     maps = torch.stack([aosa.map, torch.rand(aosa.map.shape, generator=generator)])
-    deletion = DeletionInsertion(steps=10)(model, query, (), maps).columns["deletion"]
+    deletion = DeletionInsertion(steps=10).score_maps(MapBatch(maps, query, (), model)).columns["deletion"]
     assert deletion[0] < deletion[1] - 0.01
 
 

@@ -21,6 +21,7 @@ from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output, loss_of, misstated
+from vidattr.protocols import MapBatch
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
 
@@ -71,7 +72,7 @@ def test_the_stated_probability_is_used_by_scores_rewards_and_metrics(output: Ou
         odds = math.log2(float(mine) * 1e5 + 1) - math.log2((1 - float(mine)) * 1e5 + others)
         assert score_of(logits, y, Score.log_odds, output).item() == pytest.approx(odds, abs=1e-4)
         query = Query(clip(), y, (0,))
-        scores = DeletionInsertion(steps=2)(model, query, [], torch.rand(1, 1, 2, 4, 4))
+        scores = DeletionInsertion(steps=2).score_maps(MapBatch(torch.rand(1, 1, 2, 4, 4), query, (), model))
         assert scores.columns["f_clip"].item() == pytest.approx(mine.item(), abs=1e-6)
 
 

@@ -250,7 +250,7 @@ def test_a_command_line_is_let_in_by_tsm_alone_and_no_other_object(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"argparse\.Namespace, which is code"):
         MFNet(weights=saved(tmp_path, "w.pth", content)).load()
     content = {"state_dict": numbered(tsm_shapes(new_fc=4)), "args": Namespace(view=Preprocessing())}
-    with pytest.raises(ConfigError, match=r"vidattr\.view\.Preprocessing, which is code"):
+    with pytest.raises(ConfigError, match=r"vidattr\.video\.preprocessing\.Preprocessing, which is code"):
         TSM(weights=saved(tmp_path, "w.pth", content)).load()
 
 

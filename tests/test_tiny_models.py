@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidattr.datasets.synthetic import CLASSES, Synthetic, Variant
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.network.network import VideoModel
 from vidattr.models.tiny_cnn_lstm import CNNLSTM, TinyCNNLSTM
@@ -88,7 +88,7 @@ def test_saliency_tubes_finds_the_head_of_the_one_with_an_average() -> None:
     assert layer == network.layer == "block2"
     assert torch.equal(weight, network.module.get_parameter("head.weight"))
     assert bias is not None
-    with pytest.raises(ConfigError):
+    with pytest.raises(MethodUndefinedError):
         gap_linear_head(TinyCNNLSTM(weights="random").load(), noise(1))
 
 
