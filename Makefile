@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench docs fuzz data lock clean kill
+.PHONY: help setup demo test check format bench docs fuzz data lock clean kill mutants
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -48,6 +48,9 @@ docs: setup ## add new choices to the list in README.md and new methods to the t
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings
+
+mutants: setup ## change 200 lines of the numeric core, one at a time, and print the changes that no test notices (an hour)
+	$(BIN)/python scripts/mutants.py --count 200
 
 kill: setup ## kill the commands 100 times at random moments and compare what they leave
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/kill.py

@@ -40,7 +40,10 @@ def answers(network: VideoModel, frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_passes_change_no_more_than_rounding_does() -> None:
+def test_compiled_passes_change_no_more_than_rounding_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config, "compile_threads", 1)  # no pool of processes, each of which imports torch
     plain = small().run_with(Runtime(device=Device.cpu))
     compiled = small().run_with(Runtime(device=Device.cpu, compile=True))
     for count in (2, 3, 1):  # a second size makes it compile once more

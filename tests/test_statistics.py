@@ -18,6 +18,7 @@ from vidattr.evaluate.statistics import (
     mean,
     paired_difference,
 )
+from vidattr.metrics.shared.score_interval import score_interval
 
 sys.path.append(str(ROOT / "scripts"))
 
@@ -63,19 +64,19 @@ Z = 1.959963984540054
     ],
 )
 def test_score_interval_against_published_values_of_wilson(hits: int, n: int, low: float, high: float) -> None:
-    assert statistics._score_interval(hits / n, n, Z) == pytest.approx((low, high), abs=5e-5)
+    assert score_interval(hits / n, n, Z) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_score_interval_ends_are_where_the_share_lies_on_the_border_of_its_test() -> None:
     # The defining property: at either end p, |p̂ − p| = z √(p(1−p)/n).
-    for p in statistics._score_interval(7 / 31, 31, Z):
+    for p in score_interval(7 / 31, 31, Z):
         assert abs(7 / 31 - p) == pytest.approx(Z * math.sqrt(p * (1 - p) / 31))
 
 
 def test_wilson_of_independent_clips_is_the_textbook_interval_of_as_many_trials() -> None:
     hits = np.array([1.0] * 120 + [0.0] * 280)
     low, high = interval(hits, None, videos(400, 1), seed=0, bounds=(0, 1), wilson=True)
-    assert (low, high) == pytest.approx(statistics._score_interval(0.3, 400, Z), abs=5e-4)
+    assert (low, high) == pytest.approx(score_interval(0.3, 400, Z), abs=5e-4)
     # Four copies of each clip say no more than one.
     assert interval(np.repeat(hits, 4), None, videos(1600, 4), seed=0, bounds=(0, 1), wilson=True) == pytest.approx(
         (low, high)
@@ -113,7 +114,7 @@ def test_fewer_than_three_videos_have_no_interval_and_all_hits_have_one() -> Non
     for few in (1, 2):
         assert np.isnan(interval([0.2, 0.8, 0.5, 0.4], None, videos(4, 4 // few), seed=0, bounds=(0, 1))).all()
     low, high = interval([1.0] * 5, None, list("abcde"), seed=0, bounds=(0, 1))
-    assert (low, high) == pytest.approx(statistics._score_interval(1, 5, 2.7764451051977934))
+    assert (low, high) == pytest.approx(score_interval(1, 5, 2.7764451051977934))
     assert low < 0.5 < high == pytest.approx(1)
     assert interval([0.4] * 5, None, list("abcde"), seed=0, bounds=(0, 1)) == pytest.approx((0.4, 0.4))
 
@@ -313,4 +314,4 @@ def test_the_score_interval_of_whole_hits_is_the_wilson_interval_of_scipy(hits: 
     from scipy import stats
 
     theirs = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    assert statistics._score_interval(hits / n, n, stats.norm.ppf(0.975)) == pytest.approx(tuple(theirs), abs=1e-12)
+    assert score_interval(hits / n, n, stats.norm.ppf(0.975)) == pytest.approx(tuple(theirs), abs=1e-12)

@@ -23,6 +23,7 @@ from vidattr.evaluate.resampling import (
     random_signs,
     resampled,
 )
+from vidattr.metrics.shared.score_interval import score_interval
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -97,7 +98,7 @@ def interval(
     share = min(max((center - low) / width, 0.0), 1.0)
     spread = share * (1 - share)
     trials = C if spread <= 1e-12 else math.inf if error == 0 else max(1.0, spread * (width / error) ** 2)
-    ends = _score_interval(share, trials, t)
+    ends = score_interval(share, trials, t)
     return low + width * ends[0], low + width * ends[1]
 
 
@@ -178,17 +179,6 @@ def cluster_band(curves: ArrayLike, clusters: Names, *, seed: int, draws: int = 
     )
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
-
-
-def _score_interval(share: float, trials: float, z: float) -> tuple[float, float]:
-    """Returns the ends of {q : (p − q)² ≤ z² q(1 − q)/n} for the share p of hits among n trials (Wilson 1927).
-
-    `scipy.stats.binomtest` has this interval for whole numbers of hits and a normal z only. Here n is what the variance
-    between videos says, not a whole number, and z is Student's.
-    """
-    unit = z**2 / trials
-    reach = math.sqrt(unit * share * (1 - share) + unit**2 / 4)
-    return (share + unit / 2 - reach) / (1 + unit), (share + unit / 2 + reach) / (1 + unit)
 
 
 def paired_difference(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidattr.errors import ConfigError
+from vidattr.metrics.shared.score_interval import score_interval
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Column, Query, Scores, Truth
 
@@ -110,19 +111,10 @@ class Accuracy:
                 values = []
                 for score in scores:
                     share = float(part[score].mean()) if score in part else math.nan
-                    values += [share, *_wilson(share, videos)]
+                    values += [share, *score_interval(share, videos, _Z)]
                 shown = ["" if math.isnan(value) else f"{value:.4f}" for value in values]
                 table.append([title, str(label), str(len(part)), str(videos), *shown])
         return _csv(table)
-
-
-def _wilson(share: float, trials: int) -> tuple[float, float]:
-    """Returns the 95 % score interval of a share of hits (Wilson 1927)."""
-    if math.isnan(share):
-        return math.nan, math.nan
-    unit = _Z**2 / trials
-    reach = math.sqrt(unit * share * (1 - share) + unit**2 / 4)
-    return (share + unit / 2 - reach) / (1 + unit), (share + unit / 2 + reach) / (1 + unit)
 
 
 def _counts(frame: pd.DataFrame) -> tuple[list[str], NDArray[np.int64]]:
