@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,22 +18,18 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.run import batches
 
-_LIMITED = """
-import resource, sys
-from pathlib import Path
+_NEEDY = """
+import sys
 import torch
 from vidattr import cli
 from vidattr.models.network.network import VideoModel
-import vidattr.run.dry_run, vidattr.render.pictures, av
-real, room = VideoModel.run_with, int(sys.argv[1]) * 2**20
+real, most = VideoModel.run_with, int(sys.argv[1])
 def run_with(network, runtime):
     found = real(network, runtime)
-    # One clip goes through first: what threads and primitives reserve differs from machine to machine and is \
-not at stake.
-    frames = torch.zeros(1, 3, network.view.frames, *network.view.size, requires_grad=True)
-    network(frames).sum().backward()
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
-    resource.setrlimit(resource.RLIMIT_AS, (int(peak.split()[1]) * 1024 + room,) * 2)  # what `ulimit -v` sets
+    def need(module, inputs):
+        if len(inputs[0]) > most:
+            torch.empty(2**47, dtype=torch.uint8)  # the whole address space: torch's own allocator fails
+    network.module.register_forward_pre_hook(need)
     return found
 VideoModel.run_with = run_with
 sys.argv = ["vidattr", *sys.argv[2:]]
@@ -42,34 +37,29 @@ cli.main()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is kept by Linux only")
-def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path) -> None:
-    method = ("method=smoothgrad", "method.n=4", "model.weights=random", "model.input.size=[224,224]")
+@pytest.mark.parametrize(("most", "code"), [(2, 0), (0, 1)])
+def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path, most: int, code: int) -> None:
+    # A limit of the system (`ulimit -v`) is no test: where it strikes first, and whether the native library in which it
+    # strikes reports it or crashes, differs from machine to machine. The allocator's own failure does not.
+    method = ("method=smoothgrad", "method.n=4", "model.weights=random")
     pictures = ("render.grid=false", "render.gif=false", "render.mp4=false")
-    arguments = (
-        "run",
-        *method,
-        *pictures,
-        "dataset.clips=2",
-        "runtime.clips=2",
-        "runtime.workers=1",
-        "runtime.device=cpu",
-        "--quiet",
-    )
-    env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each thread reserves 64 MB when it first asks for memory
+    clips = ("dataset.clips=2", "runtime.clips=2", "runtime.workers=1", "runtime.device=cpu")
     found = subprocess.run(
-        [sys.executable, "-c", _LIMITED, "450", *arguments],
+        [sys.executable, "-c", _NEEDY, str(most), "run", *method, *pictures, *clips, "--quiet"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        env=env,
     )
-    assert found.returncode == 0, found.stderr
+    assert found.returncode == code, found.stderr
     assert "out of memory: runtime.max_batch=4 from here on; maps may differ in their last bits" in found.stderr
     assert "Traceback" not in found.stderr
-    assert "2 written" in found.stdout
+    if code:
+        assert "out of memory with one clip in a forward pass" in found.stderr
+        assert "smaller model.input.size" in found.stderr
+    else:
+        assert "2 written" in found.stdout
 
 
 @pytest.mark.parametrize(
