@@ -23,9 +23,10 @@ def test_everything_listed_says_what_it_is_and_where_it_is_from(vidattr: Command
     assert all(row["name"] in text for row in rows)
 
 
-def test_config_show_prints_every_cell_with_its_key(vidattr: Command) -> None:
+def test_config_show_prints_every_experiment_with_its_key(vidattr: Command) -> None:
     rows = json.loads(vidattr("config", "show", "method=grad_cam,gradient", "--json").out)
-    assert [row["cell"] for row in rows] == ["grad_cam", "gradient"]
+    assert [row["experiment"] for row in rows] == ["grad_cam", "gradient"]
+    assert "cell" not in rows[0]
     assert rows[0]["method"]["score"] == "logit"
     text = vidattr("config", "show", "method=grad_cam").out
     assert rows[0]["key"] in text

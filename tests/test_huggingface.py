@@ -333,7 +333,7 @@ def check(network: VideoModel, kind: str) -> None:
 
 
 def end_to_end(vidattr: Command, folder: Path, tmp_path: Path, methods: str) -> None:
-    cell = (
+    experiment = (
         "model=hf",
         f"model.weights={folder}",
         f"method={methods}",
@@ -341,7 +341,7 @@ def end_to_end(vidattr: Command, folder: Path, tmp_path: Path, methods: str) -> 
         "target=predicted",
         "--quiet",
     )
-    ran = vidattr("run", *cell, "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")
+    ran = vidattr("run", *experiment, "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")
     assert ran.code == 0, ran.err
     found = list((tmp_path / "visual_res").glob("*/hf/*/maps/*.safetensors"))
     assert len(found) == 2 * len(methods.split(","))
@@ -350,16 +350,16 @@ def end_to_end(vidattr: Command, folder: Path, tmp_path: Path, methods: str) -> 
         assert written.shape[1:] == (32, 32)
         assert written.isfinite().all()
         assert written.std() > 0
-    again = vidattr("run", *cell, "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")
+    again = vidattr("run", *experiment, "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")
     assert "0 written, 2 there before" in again.out
     judged = vidattr(
-        "evaluate", *cell[:-1], "dataset.frames=16", "dataset.size=64", "metric=deletion_insertion", "--json"
+        "evaluate", *experiment[:-1], "dataset.frames=16", "dataset.size=64", "metric=deletion_insertion", "--json"
     )
     assert judged.code == 0, judged.err
     assert {entry["row"] for table in json.loads(judged.out) for entry in table["entries"]} >= set(methods.split(","))
     for picture in (tmp_path / "visual_res").rglob("*.png"):
         picture.unlink()
-    drawn = vidattr("render", *cell[:-1], "dataset.frames=16", "dataset.size=64")
+    drawn = vidattr("render", *experiment[:-1], "dataset.frames=16", "dataset.size=64")
     assert drawn.code == 0, drawn.err
     assert list((tmp_path / "visual_res").rglob("visual/*.png"))
 

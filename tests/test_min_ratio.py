@@ -171,9 +171,9 @@ def test_a_field_out_of_its_range_is_refused(fields: dict[str, object]) -> None:
 
 
 def test_from_run_to_table(vidattr: Command) -> None:
-    cell = ["method=grad_cam", "dataset.clips=4"]
-    assert vidattr("run", *cell).code == 0
-    found = vidattr("evaluate", *cell, "metric=min_ratio", "metric.ratios=[0.1,0.5]", "--format", "markdown")
+    experiment = ["method=grad_cam", "dataset.clips=4"]
+    assert vidattr("run", *experiment).code == 0
+    found = vidattr("evaluate", *experiment, "metric=min_ratio", "metric.ratios=[0.1,0.5]", "--format", "markdown")
     assert found.code == 0, found.err
     assert "Minimal ratio (ε = 0.05), visible" in found.out
     assert "padded" not in found.out  # of Grad-CAM and the baselines no mask is larger than the frame

@@ -131,7 +131,7 @@ def test_another_run_under_the_same_label_is_refused_with_the_difference_and_for
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(vidattr: Command, tmp_path: Path) -> None:
     found = vidattr("run", "method=grad_cam,integrated_gradients", *SMALL, "--dry-run", "--json")
-    rows = {row["cell"]: row for row in json.loads(found.out)}
+    rows = {row["experiment"]: row for row in json.loads(found.out)}
     assert not (tmp_path / "visual_res").exists()
     assert rows["grad_cam"]["missing"] == 6
     assert rows["grad_cam"]["passes"] == 6 * 2  # once for the probabilities, once for the map
@@ -139,6 +139,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(vidattr: Command, tmp
     assert rows["grad_cam"]["bytes"] == 6 * 16 * 64 * 64 * 4
     assert rows["grad_cam"]["key"] in rows["grad_cam"]["folder"]
     text = vidattr("run", "method=grad_cam", *SMALL, "--dry-run")
+    assert text.out.split()[:2] == ["experiment", "dataset"]
     assert "1 experiments, 12 passes" in text.out
     assert "for clips of 16 × 112 × 112" in text.out
 

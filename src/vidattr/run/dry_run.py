@@ -73,7 +73,7 @@ def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> 
             free[disk] = free_bytes(disk)
         rows.append(
             {
-                "cell": experiment.title,
+                "experiment": experiment.title,
                 "dataset": experiment.names["dataset"],
                 "model": experiment.names["model"],
                 "key": key(folder.identity),
@@ -94,11 +94,11 @@ def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the plan as a table for people."""
-    names = ("cell", "dataset", "model", "key", "clips", "present", "missing", "problems", "passes")
+    names = ("experiment", "dataset", "model", "key", "clips", "present", "missing", "problems", "passes")
     table = [[*names, "maps"], *([*(str(row[name]) for name in names), _size(row["bytes"])] for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    lines += [f"{row['cell']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
+    lines += [f"{row['experiment']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
     lines += told({}, dict.fromkeys(note for row in rows for note in row["notes"]))
     total, passes = sum(row["bytes"] for row in rows), sum(row["passes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
@@ -121,7 +121,7 @@ def configuration(experiments: Sequence[Experiment], as_json: bool) -> str:
         folders = [run_folder(experiment) for experiment in experiments]
     if as_json:
         heads = [
-            {"cell": experiment.title, "key": key(folder.identity), "folder": str(folder.path)}
+            {"experiment": experiment.title, "key": key(folder.identity), "folder": str(folder.path)}
             for experiment, folder in zip(experiments, folders, strict=True)
         ]
         whole = [{**head, **experiment.values} for head, experiment in zip(heads, experiments, strict=True)]
