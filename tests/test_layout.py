@@ -27,6 +27,7 @@ LAYERS: list[list[str]] = [
     ["run"],
     ["training"],
     ["evaluate"],
+    ["cluster"],
     ["api", "cli", "cli_options"],
     ["__main__"],
 ]
