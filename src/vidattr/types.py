@@ -104,6 +104,23 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The source that a clip was read from.
+
+    Attributes:
+        path: The file or folder; "" for clips made by code or joined of several.
+        size: (width, height) of its frames as a player shows them, in pixels.
+        fps: Frames per second; None if the source does not tell.
+        rotation: Degrees by which a player turns the stored picture clockwise.
+    """
+
+    path: str
+    size: tuple[int, int]
+    fps: float | None = None
+    rotation: int = 0
+
+
+@dataclass(frozen=True)
 class Sample:
     """One decoded clip at the network's size, as uint8.
 
@@ -114,6 +131,9 @@ class Sample:
         segment: For each of the T frames whether it lies in the clip's segment; None where there is no segment.
         warnings: What is doubtful about it: frames that could not be decoded, values that had to be guessed.
         source: The fingerprint of the files that were read (`run.sources`); empty if it was not asked for.
+        seconds: When each of the T frames is shown, in seconds after the first frame of the source; None if the source
+            does not tell.
+        origin: The source of the pixels; None for a sample that was not read from a clip.
     """
 
     pixels: Pixels
@@ -122,6 +142,8 @@ class Sample:
     segment: tuple[bool, ...] | None
     warnings: tuple[str, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
+    seconds: tuple[float, ...] | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -273,6 +273,8 @@ def _stored(
             extras={name: value[row] for name, value in extras.items()},
             source=ready.samples[k].source,
             complete=keep_extras or not found.extras,
+            seconds=ready.samples[k].seconds,
+            origin=ready.samples[k].origin,
         )
         for k, (row, clip) in enumerate(zip(ready.rows, ready.clips, strict=True))
         if not bad[row]

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidattr.config.identity import difference
 from vidattr.errors import ClipError, ConfigError, Failure
+from vidattr.types import Origin
 from vidattr.writing import explained, remove, sweep, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class StoredMap:
         map: (T, H, W) float32.
         numbers: The T frame numbers that the network saw.
         target: Index of the explained class.
-        name: Name of the explained class.
+        name: Its name.
         probability: The network's probability for it, f0.
         top: The five most probable classes and their probabilities.
         extras: Further results of the method.
         source: The fingerprint of the clip's source (`sources`).
         complete: Whether `extras` holds all further results of the method.
+        seconds: When each of the T frames is shown, in seconds after the source's first frame; None if unknown.
+        origin: The source of the clip; None in a map of an earlier version.
     """
 
     map: Tensor
@@ -56,6 +59,8 @@ class StoredMap:
     extras: Mapping[str, Tensor]
     source: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
+    seconds: tuple[float, ...] | None = None
+    origin: Origin | None = None
 
     def facts(self) -> dict[str, Any]:
         """Returns what is stored beside the voxels, as `RunFolder.facts` reads it."""
@@ -67,6 +72,8 @@ class StoredMap:
             "source": dict(self.source),
             "sha256": self._sha256,
             "extras": self.complete,
+            "seconds": self.seconds,
+            "origin": None if self.origin is None else asdict(self.origin),
         }
 
     @cached_property
@@ -184,7 +191,8 @@ class RunFolder:
         """Returns what is stored with the voxels of a map, from the header of its file; None if the file is damaged.
 
         Keys are `target`, `name`, `probability` and `top` as in `StoredMap`, `source` (what it was made of), `sha256`
-        (of its voxels) and `extras` (as `StoredMap.complete`); an earlier version stored the first four only.
+        (of its voxels), `extras` (as `StoredMap.complete`), `seconds` and `origin`; an earlier version stored the first
+        four only.
         """
         try:
             with self.map_path(clip).open("rb") as file:
@@ -223,6 +231,8 @@ class RunFolder:
                     extras={name.removeprefix("extras."): file.get_tensor(name) for name in names},
                     source=meta.get("source", {}),
                     complete=meta.get("extras", True),
+                    seconds=None if meta.get("seconds") is None else tuple(map(float, meta["seconds"])),
+                    origin=_origin(meta.get("origin")),
                 )
         except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ClipError(f"{path} is no whole map: {error}", remedy="delete it and run again") from error
@@ -274,6 +284,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _digest(map: Tensor) -> str:
     return hashlib.sha256(map.contiguous().numpy().data).hexdigest()
+
+
+def _origin(stored: Mapping[str, Any] | None) -> Origin | None:
+    if stored is None:
+        return None
+    return Origin(stored["path"], tuple(stored["size"]), stored["fps"], stored["rotation"])
 
 
 def free_bytes(path: Path) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vidattr.errors import ClipError
-from vidattr.types import Box, Clip, Joined, Pixels, Sample
+from vidattr.types import Box, Clip, Joined, Origin, Pixels, Sample
 from vidattr.video.decoders import opencv, pyav
 from vidattr.video.footage import Footage, Load, NoVideoError, Trouble, UnreadableError
 from vidattr.video.frame_folder import folder
@@ -27,7 +27,7 @@ from vidattr.video.preprocessing import Preprocessing, Sampling
 from vidattr.video.sampling import sample
 
 _MAX_PASSES = 1000
-_Placed = tuple[Pixels, tuple[Box, ...]]
+_Placed = tuple[Pixels, tuple[Box, ...], tuple[int, int]]
 Choice = Callable[[int, Preprocessing, float | None], Sequence[int]]
 _RATE = (
     "it tells no frames a second: its frames are taken as they are, as if {:g} a second; "
@@ -121,7 +121,20 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
         boxes=tuple(kept[n][1] for n in taken),
         segment=None if clip.segment is None else tuple(clip.segment[0] <= n <= clip.segment[1] for n in taken),
         warnings=(*_warnings(clip, footage, numbers, promised, list(unread.values())), *guessed),
+        seconds=_seconds(footage, taken),
+        origin=Origin(
+            path=str(clip.source) if isinstance(clip.source, Path) else "",
+            size=kept[taken[0]][2],
+            fps=footage.fps,
+            rotation=footage.rotation,
+        ),
     )
+
+
+def _seconds(footage: Footage, numbers: Sequence[int]) -> tuple[float, ...] | None:
+    """Returns the times of frames; None unless all of them are known and in order."""
+    found = [second for number in numbers if (second := footage.second(number)) is not None]
+    return tuple(found) if len(found) == len(numbers) and found == sorted(found) else None
 
 
 def _warnings(
@@ -150,7 +163,8 @@ def _warnings(
 
 def _place(frame: Pixels, clip: Clip, number: int, view: Preprocessing) -> _Placed:
     placement = Placement.of((frame.shape[0], frame.shape[1]), view)
-    return placement.pixels(frame), placement.boxes(clip.boxes.get(number, ()), clip.box_size)
+    boxes = placement.boxes(clip.boxes.get(number, ()), clip.box_size)
+    return placement.pixels(frame), boxes, (frame.shape[1], frame.shape[0])
 
 
 def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:

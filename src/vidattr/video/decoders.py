@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidattr.types import Pixels
-from vidattr.video.display_matrix import upright
+from vidattr.video.display_matrix import matrix_of, turn, upright
 from vidattr.video.footage import MAX_PIXELS, Footage, Load, NoVideoError, Trouble, UnreadableError
 
 if TYPE_CHECKING:
@@ -75,11 +75,10 @@ _HIDDEN_FRAMES = frozenset({"vp8", "vp9"})
 def pyav(path: Path) -> Footage:
     """Opens a video file by PyAV.
 
-    Numbers are those of the frames in the order of presentation, from 1, as they are in the undamaged file: where
-        packets
-    cannot be decoded, the time stamps of the others tell which frames they are. In an AVI file with reordered frames
-    they do not; there each bad packet counts as one frame. Frames that an edit list hides have no number; nor have
-    those at the head of a file that was cut out of another without the key frame that they need.
+    Frames are numbered from 1 in the order of presentation, as in the undamaged file: where packets cannot be decoded,
+    the time stamps of the others tell which frames they are. In an AVI file with reordered frames they do not; there
+    each bad packet counts as one frame. Frames that an edit list hides have no number, and neither have those at the
+    head of a file that was cut out of another without the key frame that they need.
 
     Raises:
         UnreadableError: No container that PyAV knows.
@@ -105,10 +104,12 @@ def pyav(path: Path) -> Footage:
         name, codec = container.format.name, stream.codec_context
         reordered = codec.has_b_frames and not _DECODE_TIME_ONLY.isdisjoint(name.split(","))
         fps = float(stream.average_rate) if stream.average_rate else None
+        start = min((stamp for stamp in stamps if stamp is not None), default=0)
         ranks = None if reordered or codec.name in _HIDDEN_FRAMES else _ranks(stamps)
 
     def frames() -> Iterator[tuple[int, Load]]:
         trouble = footage.trouble = Trouble()
+        times = footage.times = {}
         last = unseen = 0
         fields = 0
         with opened() as (container, stream):
@@ -125,6 +126,10 @@ def pyav(path: Path) -> Footage:
                         trouble.leading = rank - 1
                     number = last + 1 + unseen if rank is None else max(last + 1, rank - trouble.leading)
                     last, unseen = number, 0
+                    if not times:
+                        footage.rotation = turn(matrix_of(frame.side_data))
+                    if frame.pts is not None and frame.time_base is not None and not reordered:
+                        times[number] = float((frame.pts - start) * frame.time_base)
                     trouble.damaged += frame.is_corrupt
                     fields += frame.interlaced_frame
                     yield number, partial(_rgb, frame)
@@ -231,9 +236,7 @@ def _ranks(stamps: Sequence[int | None]) -> dict[int, int] | None:
 
 
 def _rgb(frame: VideoFrame) -> Pixels:
-    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    return pixels if matrix is None else upright(pixels, np.frombuffer(matrix, np.int32))
+    return upright(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), matrix_of(frame.side_data))
 
 
 def opencv(path: Path) -> Footage:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidattr.types import Pixels
+
+IDENTITY = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], np.int32)
+
+
+def matrix_of(side_data: Any) -> NDArray[np.int32]:
+    """Returns the display matrix among the side data of a PyAV frame; the identity if there is none."""
+    matrix = side_data.get("DISPLAYMATRIX")
+    return IDENTITY if matrix is None else np.frombuffer(matrix, np.int32)
 
 
 def upright(pixels: Pixels, matrix: NDArray[np.int32]) -> Pixels:
@@ -32,6 +41,11 @@ def upright(pixels: Pixels, matrix: NDArray[np.int32]) -> Pixels:
     if abs(b) > abs(a):  # x and y change places
         pixels, (a, d) = pixels.swapaxes(0, 1), (c, b)
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def turn(matrix: NDArray[np.int32]) -> int:
+    """Returns the angle in degrees, 0 to 359, by which a display matrix turns the picture clockwise."""
+    return round(math.degrees(math.atan2(int(matrix[1]), int(matrix[0])))) % 360
 
 
 def _turned(pixels: Pixels, clockwise: float) -> Pixels:

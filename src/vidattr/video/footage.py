@@ -63,6 +63,9 @@ class Footage:
         about: `expected` is estimated from the duration.
         fps: Frames a second; None where the source does not tell.
         trouble: Of the latest pass over `frames`.
+        times: Frame number to its time of presentation in seconds after the first frame, of the frames of the latest
+            pass whose time the source states.
+        rotation: Degrees by which a player turns the stored picture clockwise.
     """
 
     expected: Sequence[int]
@@ -72,6 +75,17 @@ class Footage:
     about: bool = False
     fps: float | None = None
     trouble: Trouble = field(default_factory=Trouble)
+    times: dict[int, float] = field(default_factory=dict)
+    rotation: int = 0
+
+    def second(self, number: int) -> float | None:
+        """Returns when a frame is shown, in seconds after the first frame of the source; None if it is unknown.
+
+        Times stated in the source come first. Without them, frame n is shown at (n - 1) / fps.
+        """
+        if number in self.times:
+            return self.times[number]
+        return (number - 1) / self.fps if self.fps else None
 
     def shortfall(self, decoded: int, promised: int) -> str:
         """Returns what is missing or damaged after a pass that gave `decoded` of `promised` frames, or ""."""

@@ -63,7 +63,11 @@ def folder(path: Path, first: int, aligned: bool) -> Footage:
         footage.trouble = Trouble(remarks=list(remarks))
         yield from ((number, partial(image, numbered[number], bits)) for number in numbers)
 
-    footage = Footage(numbers, frames)
+    times: dict[int, float] = {}
+    if stamped:
+        start = Decimal(numbered[1].stem)
+        times = {number: float(Decimal(file.stem) - start) for number, file in numbered.items()}
+    footage = Footage(numbers, frames, times=times)
     return footage
 
 
