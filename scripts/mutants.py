@@ -3,8 +3,9 @@
 python scripts/mutants.py [--count N] [--seed S] [--files GLOB ...] [--json]
 
 The changes are those of `mutations.py`. A copy of the project is changed, never the project. The tests of a module are
-the files that import it, and the contract of its role. For each change, the tests that call the changed function run
-file by file, the quickest first, up to the first that fails.
+the files that import it, or import a module that imports it, and the contract of its role. For each change, the tests
+that call the changed function run file by file, the quickest first, up to the first that fails. docs/MUTANTS.md has the
+last results.
 """
 
 from __future__ import annotations
@@ -114,21 +115,25 @@ class Project:
     @cached_property
     def imports(self) -> dict[str, set[str]]:
         """By test file the modules of the package that it imports."""
-        found: dict[str, set[str]] = {}
-        for path in sorted(self.folder.glob("tests/test_*.py")):
-            names = found.setdefault(path.relative_to(self.folder).as_posix(), set())
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if isinstance(node, ast.ImportFrom) and node.module:
-                    names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        return found
+        paths = sorted(self.folder.glob("tests/test_*.py"))
+        return {path.relative_to(self.folder).as_posix(): _imports(path) for path in paths}
 
     def test_files(self, file: str) -> list[str]:
-        """Returns a module's test files: those that import it, the most special first, then its role's contract."""
-        module = "vidattr." + file.removesuffix(".py").replace("/", ".")
-        found = [name for name, names in self.imports.items() if module in names]
-        found.sort(key=lambda name: (len([each for each in self.imports[name] if each.startswith("vidattr.")]), name))
+        """Returns a module's test files in the order in which they run.
+
+        First those that import it, then those that import a module that imports it, then its role's contract; of each
+        kind the one with the fewest imports first.
+        """
+        module = _module(file)
+        above = {_module(name) for name in self.files if module in _imports(self.source / name)}
+        found = []
+        count = {name: sum(each.startswith("vidattr.") for each in names) for name, names in self.imports.items()}
+        for wanted in ({module}, above):
+            more = [name for name, names in self.imports.items() if names & wanted and name not in found]
+            found += sorted(more, key=lambda name: (count[name], name))
         contract = CONTRACTS.get(file.partition("/")[0], "")
-        return [*found, *([contract] if contract not in found and (self.folder / contract).is_file() else [])]
+        found = [name for name in found if name != contract]
+        return [*found, *([contract] if (self.folder / contract).is_file() else [])]
 
     def covered(self, test_file: str) -> list[Covered]:
         """Returns the tests of a file that pass as the project is, with what each calls."""
@@ -208,6 +213,19 @@ class Project:
             time.sleep(0.02)
 
 
+def _module(file: str) -> str:
+    return "vidattr." + file.removesuffix(".py").replace("/", ".")
+
+
+def _imports(path: Path) -> set[str]:
+    """Returns the modules that a file imports from, and the names that it imports, which may be modules."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -282,16 +300,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100, help="changes to try, drawn by the seed; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="decides which changes are drawn")
-    parser.add_argument("--files", nargs="*", default=["*"], help="globs inside src/vidattr, as metrics/*")
+    parser.add_argument(
+        "--files",
+        nargs="*",
+        default=["*"],
+        help="globs inside src/vidattr, as metrics/* or metrics/flicker.py:57, a line",
+    )
     parser.add_argument("--json", action="store_true", help="print every change and its end for programs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vidattr-mutants-") as folder:
         project = Project(Path(folder).resolve())
-        files = [name for name in project.files if any(fnmatch.fnmatch(name, glob) for glob in options.files)]
-        found = [(name, each) for name in files for each in mutants((project.source / name).read_text("utf-8"))]
+        found = [
+            (name, each)
+            for name in project.files
+            for each in mutants((project.source / name).read_text("utf-8"))
+            if any(fnmatch.fnmatch(place, glob) for place in (name, f"{name}:{each.line}") for glob in options.files)
+        ]
         if not found:
             parser.error(
-                f"--files {' '.join(options.files)} names no file of the numeric core, which is {', '.join(CORE)}"
+                f"--files {' '.join(options.files)} names no line of the numeric core, which is {', '.join(CORE)}"
             )
         if 0 < options.count < len(found):
             chosen = sorted(random.Random(options.seed).sample(range(len(found)), options.count))

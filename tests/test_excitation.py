@@ -96,6 +96,12 @@ def test_where_nothing_excites_nothing_is_shared() -> None:
     assert excited(layer, tiny, positive(1, 2)).isfinite().all()
 
 
+def test_a_factor_of_zero_gets_no_mass() -> None:
+    x, factor = positive(4), torch.tensor([2.0, 0, -1, 0.5], dtype=torch.float64)
+    for function in (lambda x: x * factor, lambda x: factor * x):
+        assert excited(function, x, positive(4, seed=4)).tolist() == [*positive(4, seed=4) * (factor > 0)]
+
+
 def test_units_biases_and_normalisations_pass_all_on() -> None:
     x, mass = toys.seeded(2, 3, 4), positive(2, 3, 4, seed=4)
     norm = nn.BatchNorm1d(3).double().eval()

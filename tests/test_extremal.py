@@ -32,7 +32,7 @@ from vidattr.methods.perturbation.losses import (
 from vidattr.methods.perturbation.options import Context, Reward, Variant
 from vidattr.methods.perturbation.pyramid import Perturbation
 from vidattr.methods.perturbation.smooth_mask import Profile, temporal_weights
-from vidattr.methods.perturbation.solver import REWARDS, in_clip
+from vidattr.methods.perturbation.solver import REWARDS, _Open, _settled, in_clip
 from vidattr.types import Query
 
 SIZE = (3, 4, 8, 10)
@@ -83,6 +83,16 @@ def test_values_a_rounding_error_apart_are_ties() -> None:
     assert torch.equal(shared_target(values, torch.tensor([1])), torch.full((1, 1, 4), 0.25))
 
 
+@pytest.mark.parametrize(("dtype", "exponent"), [(torch.float32, -21), (torch.float64, -40)])
+def test_values_further_apart_than_the_resolution_are_never_ties(dtype: torch.dtype, exponent: int) -> None:
+    step = 2.0**exponent
+    places = torch.arange(512, dtype=dtype) * step / 3 + 0.5
+    pairs = torch.stack([places, places + 1.25 * step], 1)[None]
+    assert torch.equal(shared_target(pairs, torch.tensor([1])), torch.tensor([0.0, 1.0], dtype=dtype).expand_as(pairs))
+    within = 0.5 + torch.tensor([[[0.25, 0.75]]], dtype=dtype) * step  # no multiple of the resolution lies between them
+    assert shared_target(within, torch.tensor([1])).tolist() == [[[0.5, 0.5]]]
+
+
 def test_shuffled_ties_are_drawn_by_the_noise_and_the_rest_is_sorting() -> None:
     values = torch.tensor([[[0.5, 0.1, 0.5, 0.9, 0.5, 0.5]]])
     draws = torch.stack(
@@ -109,6 +119,24 @@ def test_core_windows_and_loss_are_those_of_a_convolution(stride: list[int], sha
         assert found.item() == pytest.approx(twin.item(), abs=1e-12)
         gradients = [torch.autograd.grad(loss, mask, retain_graph=True)[0] for loss in (found, twin)]
         torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "ellipsoid", "cylinder"),
+    [
+        ([1, 1, 1], [[[1]]], [[[1]]]),
+        ([2, 1, 1], [[[1]], [[1]]], [[[1]], [[1]]]),  # an axis of two has −1 and 1, on the border
+        ([1, 1, 2], [[[1, 1]]], [[[1, 1]]]),
+        ([2, 2, 1], [[[0], [0]], [[0], [0]]], [[[1], [1]], [[1], [1]]]),
+        ([1, 3, 3], [[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], [[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]),
+        ([3, 1, 3], [[[0, 1, 0]], [[1, 1, 1]], [[0, 1, 0]]], [[[1, 1, 1]]] * 3),
+    ],
+)
+def test_small_kernels_hold_what_is_at_most_1_from_the_centre(
+    size: list[int], ellipsoid: list[list[list[int]]], cylinder: list[list[list[int]]]
+) -> None:
+    assert core_kernel(size, CoreShape.ellipsoid).tolist() == ellipsoid
+    assert core_kernel(size, CoreShape.cylinder).tolist() == cylinder
 
 
 def grouped(values: Tensor, ones: int) -> Tensor:
@@ -261,6 +289,19 @@ def test_a_mask_has_settled_once_neither_it_nor_the_probability_has_changed_by_t
             assert made == 1 + 3 * (1 + settled.index(True))
             stops.add(made)
     assert len(stops) > 2
+
+
+@pytest.mark.parametrize(
+    ("overlap", "change", "settled"),
+    [(0.95, 0.05, True), (0.95, -0.05, True), (0.85, 0.05, False), (0.95, 0.15, False), (0.95, -0.15, False)],
+)
+def test_settled_is_an_overlap_and_a_change_within_the_tolerance(overlap: float, change: float, settled: bool) -> None:
+    before = torch.zeros(1, 1, 10, 10)
+    before[..., :8] = 1
+    now = before * overlap  # the smaller of the two over the larger: `overlap`
+    nothing, probability = torch.zeros(1), torch.tensor([0.5])
+    rows = _Open(*[nothing] * 7, mask=before, probability=probability)
+    assert _settled(rows, now, probability + change, 0.1).tolist() == [settled]
 
 
 def test_400_iterations_end_at_the_area_weight_of_the_released_2000() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -98,3 +100,26 @@ def test_look_ups_do_not_grow_with_the_image(monkeypatch: pytest.MonkeyPatch) ->
     union_sums(torch.zeros(1, N, T, H, W), rectangles(), groups(4))
     union_sums(torch.zeros(1, N, T, 50 * H, 50 * W), rectangles(), groups(4))
     assert counted == [15 * N * A * T] * 2
+
+
+@pytest.mark.parametrize("m", [2, 7, 8])
+def test_unions_of_up_to_seven_tubes_take_intersections_and_larger_ones_take_masks(
+    m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    boxes, dense = integral_image._boxes, integral_image._dense
+
+    def counted_boxes(rectangles: Tensor, groups: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for signs, part in boxes(rectangles, groups):
+            taken.append(len(signs))
+            yield signs, part
+
+    def counted_dense(rectangles: Tensor, groups: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        taken.append(0)
+        return dense(rectangles, groups, size)
+
+    monkeypatch.setattr(integral_image, "_boxes", counted_boxes)
+    monkeypatch.setattr(integral_image, "_dense", counted_dense)
+    union_sums(toys.seeded(1, N, T, H, W), rectangles(), groups(m))
+    spread(toys.seeded(1, N, A), rectangles(), groups(m), (H, W))
+    assert taken == [{2: 3, 7: 127, 8: 0}[m]] * 2  # 2^m − 1 intersections

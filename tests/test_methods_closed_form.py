@@ -24,10 +24,11 @@ from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients, Rule
 from vidattr.methods.gradients.smoothgrad import Moment, SmoothGrad
-from vidattr.methods.shared.gradients import Polarity, Reduce
+from vidattr.methods.shared.gradients import Polarity, Reduce, derivative
 from vidattr.methods.shared.scores import Score
 from vidattr.methods.shared.upsampling import TimeUpsample
 from vidattr.models.network.network import VideoModel
+from vidattr.protocols import Method
 from vidattr.types import Query
 
 
@@ -123,6 +124,13 @@ def literal_blur(frames: Tensor, sigma: float) -> Tensor:
             )
             out[..., i, j] = (frames * weight).sum((3, 4)) / weight.sum()
     return out
+
+
+def test_the_derivative_by_what_the_score_does_not_read_is_zero() -> None:
+    read, other = (toys.seeded(2, 3, seed=seed).requires_grad_() for seed in (1, 2))
+    assert torch.equal(derivative((3 * read).sum(1), read), torch.full_like(read, 3))
+    assert torch.equal(derivative((3 * read).sum(1), other), torch.zeros_like(other))
+    assert torch.equal(derivative(read.detach().sum(1), other), torch.zeros_like(other))
 
 
 def test_left_rule_is_the_sum_as_released() -> None:
@@ -458,3 +466,21 @@ def test_random_is_uniform_and_each_clips_own() -> None:
 def test_values_out_of_range_are_refused(method: type, field: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"method\."):
         method(**field)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(Random(), Center(), Gradient(), GradXInput(), SmoothGrad(n=3), IntegratedGradients(steps=5)),
+        *(GradCAM(), LayerCAM(), SaliencyTubes()),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_the_number_of_passes_is_the_one_that_is_planned(method: Method) -> None:
+    counting = toys.Counting(toys.ConvNet())
+    model = toys.network(counting, layer="inside.features", max_batch=4)
+    method(model, toys.query(3))
+    counting.batches.clear()  # without the pass by which a network's last layers are found, once a network
+    method(model, toys.query(3))
+    assert sum(counting.batches) == 3 * method.passes
+    assert method.passes == {SmoothGrad: 3, IntegratedGradients: 7, Random: 0, Center: 0}.get(type(method), 1)

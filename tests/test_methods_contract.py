@@ -114,6 +114,12 @@ def test_yaml_spells_out_every_field_and_says_what_it_is(name: str) -> None:
     assert isinstance(type(method).version, int)
 
 
+@each_base
+def test_the_base_config_has_the_defaults_of_the_class(name: str) -> None:
+    method = build(OmegaConf.to_container(choice("method", name)), f"method={name}")  # type: ignore[arg-type]
+    assert method == type(method)()
+
+
 def check_map(name: str, model: VideoModel, query: Query) -> None:
     result = load(name)(model, query)
     assert result.map.shape == (len(query.frames), *query.frames.shape[2:])

@@ -199,10 +199,17 @@ def test_it_is_of_one_kind_and_its_columns_say_what_they_are(name: str) -> None:
         assert column.by in (None, "label", "video")
         assert column.interval in ("bootstrap", "wilson")
         assert column.statistic in ("mean", "median", "p95")
-        assert column.bounds is None or column.bounds[0] < column.bounds[1]
+        assert column.bounds in (None, (0, 1), (-1, 1)), "of a share, or of a correlation or difference of shares"
         assert column.interval == "bootstrap" or column.bounds is not None, "Wilson's interval needs bounds"
     if isinstance(metric, MatchedNoise):
         assert metric.noise_draws >= 0
+
+
+@each
+def test_a_config_that_is_based_on_no_other_has_the_defaults_of_the_class(name: str) -> None:
+    if "defaults" not in OmegaConf.load(ROOT / "configs" / "metric" / f"{name}.yaml"):
+        metric = build(OmegaConf.to_container(choice("metric", name)), f"metric={name}")  # type: ignore[arg-type]
+        assert metric == type(metric)()
 
 
 @each

@@ -150,6 +150,8 @@ def test_defaults_are_those_of_the_paper() -> None:
         assert live.sum(1).max() == frames
         assert (windows[..., 1] - windows[..., 0]).max() == (windows[..., 3] - windows[..., 2]).max() == side
         assert live.any(1).all()
+    assert method.size(16, 5, 5) == (8, 1, 1)  # √(0.02 · 25) = 0.7
+    assert method.size(1, 20, 20) == (1, 3, 3)
     assert method.passes == 1569
     assert OSA(fill=Replacement.conditional).passes == 8 * 1568 + 1
     assert (AOSA().passes, AOSA(stride=4).passes, AOSA(fill=Replacement.conditional, samples=2).passes) == (

@@ -116,8 +116,18 @@ def test_passes_and_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"masks": 1}, {"masks": 0, "centred": False}, {"cells_t": 0}, {"p": 0.0}, {"p": 1.0}, {"p": math.nan}]
+    "fields",
+    [
+        *({"masks": 1}, {"masks": 0, "centred": False}, {"masks": 10**8 + 1}),
+        *({"cells_t": 0}, {"cells_w": 4097}, {"p": 0.0}, {"p": 1.0}, {"p": math.nan}),
+    ],
 )
 def test_what_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(fields))):
         RISE(**fields)  # type: ignore[arg-type]
+
+
+def test_the_largest_values_are_accepted() -> None:
+    method = RISE(masks=10**8, cells_t=4096, cells_h=4096, cells_w=4096)
+    assert (method.passes, method.cells) == (10**8, (4096, 4096, 4096))
+    assert RISE(masks=2).passes == RISE(masks=1, centred=False).passes + 1 == 2

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,23 @@ def test_the_parts_are_known_and_the_rest_is_assembly(clock: Clock) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(found[name], torch.full((1, 3), value, dtype=torch.float64))
     assert found["memory"].isnan().all(), "a processor does not tell"
+
+
+def test_the_memory_of_a_gpu_is_counted_in_mib_above_what_was_there_before(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"before": 5 * 1024**2, "most": 999 * 1024**2}
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: held.update(most=held["before"]))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: held["before"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held["most"])
+    query = SimpleNamespace(frames=SimpleNamespace(device=torch.device("cuda")))
+
+    def method(*_: object) -> None:
+        clock.takes(7)
+        held["most"] = max(held["most"], held["before"] + 1024**2 * 5 // 2)
+
+    found = timing._timed(toys.conv_net(), method, query)  # type: ignore[arg-type]
+    assert found == {"total": pytest.approx(0.007), "memory": 2.5}
 
 
 def test_of_several_runs_the_median_one_is_taken_whole(clock: Clock) -> None:

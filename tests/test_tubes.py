@@ -47,6 +47,12 @@ def test_default_grid_is_the_same_at_any_resolution(size: int) -> None:
     assert found.rectangles.shape[1] == TubeOptions().anchors == 196
 
 
+@pytest.mark.parametrize(("frame", "side"), [(56, 8), (60, 9), (64, 9), (112, 16), (171, 24)])
+def test_default_side_is_two_strides_to_the_nearest_pixel(frame: int, side: int) -> None:
+    found = tubes(clip(torch.zeros(3, 2, frame, frame)), VIEW, TubeOptions()).rectangles
+    assert (found[..., 1] - found[..., 0]).max() == (found[..., 3] - found[..., 2]).max() == side
+
+
 VIEW = Preprocessing(frames=2, size=[8, 8])
 
 
