@@ -225,7 +225,8 @@ def test_comparison_has_a_row_per_method_each_on_its_own_scale():
 def test_animation_marks_the_frame_in_the_curve():
     clip, map = scene(6)
     pages = animation(clip, map, "m", Render())
-    chart = pages[:, -draw.MARGIN - 40 : -draw.MARGIN]
+    below = draw.MARGIN + draw.line_height(draw.SMALL)  # the labels of the time axis
+    chart = pages[:, -below - 40 : -below]
     marked = [(page == draw.ACCENT).all(-1) for page in chart]
     starts = [np.argwhere(spot)[:, 1].min() for spot in marked]
     assert starts == sorted(set(starts))

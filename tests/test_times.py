@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from vidattr.render.frames import note, only, pick
+from vidattr.render.options import Render, Scene
 from vidattr.run.store import RunFolder, StoredMap
 from vidattr.types import Clip, Joined, Origin
 from vidattr.video import decode
@@ -104,3 +106,47 @@ def test_times_and_origin_are_stored_with_the_map(tmp_path: Path) -> None:
     folder.save("b", replace(stored, seconds=None, origin=None))
     found = folder.load("b")
     assert (found.seconds, found.origin) == (None, None)
+
+
+# Pictures
+
+
+def scene(count: int, seconds: tuple[float, ...] | None) -> Scene:
+    pixels = np.zeros((count, 16, 16, 3), np.uint8)
+    return Scene("clip", pixels, tuple(range(1, count + 1)), "net", "x", 0.5, "x", 0.5, seconds=seconds)
+
+
+def test_frames_are_named_by_number_and_time() -> None:
+    assert scene(3, None).caption(1) == "frame 2"
+    assert scene(3, (0.0, 12.44, 20.0)).caption(1) == "frame 2  ·  12.4 s"
+    assert scene(3, (0.0, 0.04, 0.08)).caption(1) == "frame 2  ·  0.04 s"
+
+
+@pytest.mark.parametrize(
+    ("fps", "seconds", "rate"),
+    [
+        (None, (0.0, 1 / 3, 2 / 3), 3.0),
+        (None, (0.0, 0.04, 0.08), 25.0),
+        (None, None, 5.0),
+        (None, (1.0, 1.0, 1.0), 5.0),  # one frame, repeated
+        (None, (0.0, 0.001, 0.002), 50.0),  # no player is faster
+        (7.0, (0.0, 1.0, 2.0), 7.0),
+    ],
+)
+def test_animations_play_as_fast_as_the_clip(fps: float | None, seconds: tuple[float, ...], rate: float) -> None:
+    assert Render(fps=fps).rate(seconds) == pytest.approx(rate)
+
+
+def test_a_sheet_shows_the_peak_of_every_map() -> None:
+    curves = [np.eye(30)[t] for t in (3, 17, 28, 3)]
+    shown = pick(30, 8, curves)
+    assert {3, 17, 28} <= set(shown)
+    assert len(shown) == 8
+    assert shown == sorted(set(shown))
+    assert pick(5, 8, curves=[]) == [0, 1, 2, 3, 4]
+    assert pick(30, 2, curves) == [3, 17]  # those of the first curves
+    assert note(scene(30, None), shown) == ["8 of 30 frames, with the peaks of the maps"]
+    assert note(scene(8, None), range(8)) == []
+    few = only(scene(30, tuple(map(float, range(30)))), shown)
+    assert few.seconds == tuple(map(float, shown))
+    assert few.numbers == tuple(t + 1 for t in shown)

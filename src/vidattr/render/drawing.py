@@ -120,7 +120,7 @@ def bars(
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     unit = height / (high - low) if high > low else 0.0
     zero = y + round(high * unit)
-    pitch = min(width / len(values), 48)
+    pitch = _pitch(width, len(values))
     edges = x + np.arange(len(values) + 1) * pitch
     room = 2 if pitch > 5 else 0  # no gap between narrow bars
     cv2.line(page, (x, min(zero, y + height - 1)), (x + width - 1, min(zero, y + height - 1)), LIGHT, 1)
@@ -128,6 +128,22 @@ def bars(
         ends = sorted((zero, y + round((high - float(value)) * unit)))
         left, right = round(float(edges[i])), max(round(float(edges[i + 1])) - room, round(float(edges[i])) + 1)
         page[ends[0] : max(ends[1], ends[0] + 1), left:right] = ACCENT if i == active else LIGHT
+
+
+def ticks(page: Pixels, x: int, y: int, width: int, labels: Sequence[str]) -> None:
+    """Writes labels below the bars that `bars` draws: the first, and every further one that has room."""
+    pitch, right = _pitch(width, len(labels)), 0
+    for i, label in enumerate(labels):
+        middle = x + round((i + 0.5) * pitch)
+        left = max(x, middle - text_width(label, SMALL) // 2)
+        if left >= right and left + text_width(label, SMALL) <= x + width:
+            cv2.line(page, (middle, y), (middle, y + 2), GREY, 1)
+            text(page, left, y + 2, label, SMALL, GREY)
+            right = left + text_width(label, SMALL) + 2 * MARGIN
+
+
+def _pitch(width: int, count: int) -> float:
+    return min(width / count, 48)
 
 
 def _elide(words: str, keep: int) -> str:

@@ -20,6 +20,8 @@ _RANGES = {
     "fps": (0.1, 50),
 }
 
+_RATE = 5.0  # frames per second of an animation of frames without times
+
 
 class Style(StrEnum):
     """How importance is shown: as a heat map over the frame, or by blackening unimportant pixels."""
@@ -54,7 +56,7 @@ class Render:
         columns: Frames in a row of a sheet.
         tile: Smallest length in pixels of the longer side of a frame in a sheet.
         animation_tile: The same for an animation.
-        fps: Frames per second of an animation.
+        fps: Frames per second of an animation; None: as fast as the clip itself, or 5 where its times are unknown.
         boxes: Draw the annotated boxes.
     """
 
@@ -71,7 +73,7 @@ class Render:
     columns: int = 8
     tile: int = 160
     animation_tile: int = 224
-    fps: float = 5.0
+    fps: float | None = None
     boxes: bool = True
 
     def __post_init__(self) -> None:
@@ -79,8 +81,18 @@ class Render:
         if self.colormap not in names:
             raise unknown("render.colormap", self.colormap, names)
         for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"render.{name}={getattr(self, name)}", expected=f"{low} to {high}")
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"render.{name}={value}", expected=f"{low} to {high}")
+
+    def rate(self, seconds: tuple[float, ...] | None) -> float:
+        """Returns the frames per second of an animation of frames that are shown at these times."""
+        if self.fps is not None:
+            return self.fps
+        if seconds is None or len(seconds) < 2 or seconds[-1] <= seconds[0]:
+            return _RATE
+        low, high = _RANGES["fps"]
+        return min(max((len(seconds) - 1) / (seconds[-1] - seconds[0]), low), high)
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,7 @@ class Scene:
         predicted_probability: Its probability.
         label: Name of the clip's own class, "" where it is not known.
         boxes: The boxes on each of the T frames, in pixels of `pixels`; empty: the clip has no boxes.
+        seconds: When each of the T frames is shown, in seconds after the source's first frame; None if unknown.
     """
 
     clip: str
@@ -110,3 +123,16 @@ class Scene:
     predicted_probability: float
     label: str = ""
     boxes: tuple[tuple[Box, ...], ...] = ()
+    seconds: tuple[float, ...] | None = None
+
+    def caption(self, t: int) -> str:
+        """Returns the number of the t-th frame, and its time if that is known."""
+        time = "" if self.seconds is None else f"  ·  {self.time(t)}"
+        return f"frame {self.numbers[t]}{time}"
+
+    def time(self, t: int) -> str:
+        """Returns the time of the t-th frame, to a tenth of a second, or a hundredth where frames lie closer."""
+        if self.seconds is None:
+            return f"{self.numbers[t]}"
+        closest = min((b - a for a, b in zip(self.seconds, self.seconds[1:], strict=False) if b > a), default=1.0)
+        return f"{self.seconds[t]:.{2 if closest < 0.1 else 1}f} s"

@@ -25,7 +25,7 @@ from vidattr.render.sheets import animation, comparison, cutouts, grid
 from vidattr.types import MaskRow, Pixels
 from vidattr.writing import remove, write_bytes, write_text
 
-_DRAWING_VERSION = 1
+_DRAWING_VERSION = 2
 """Raised when a picture of the same map and options looks different, so that stored pictures are drawn again."""
 
 Shown = Mapping[str, str]
@@ -55,6 +55,11 @@ class DrawnMap:
         """The frames that all animations of the map have in common."""
         return animation(self.scene, self.map, self.method, self.render)
 
+    @property
+    def rate(self) -> float:
+        """Frames per second of the animations."""
+        return self.render.rate(self.scene.seconds)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -77,8 +82,8 @@ class Picture:
 
 PICTURES = (
     Picture(".png", "grid", lambda drawn: encode.png(grid(drawn.scene, drawn.map, drawn.method, drawn.render))),
-    Picture(".gif", "gif", lambda drawn: encode.gif(drawn.animation, drawn.render.fps), animated=True),
-    Picture(".mp4", "mp4", lambda drawn: encode.mp4(drawn.animation, drawn.render.fps), animated=True),
+    Picture(".gif", "gif", lambda drawn: encode.gif(drawn.animation, drawn.rate), animated=True),
+    Picture(".mp4", "mp4", lambda drawn: encode.mp4(drawn.animation, drawn.rate), animated=True),
     Picture(
         ".masks.png",
         "grid",

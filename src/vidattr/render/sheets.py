@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vidattr.render import drawing as draw
+from vidattr.render.frames import note, only, pick
 from vidattr.render.heat import Map, Scale, blend, overlay
 from vidattr.render.options import Render, Scene, Style
 from vidattr.types import MaskRow, Pixels
@@ -30,7 +31,7 @@ def grid(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
     for t in range(T):
         x = draw.MARGIN + t % columns * (w + draw.GAP)
         y = len(head) + t // columns * block
-        _centred(page, x, y, w, f"frame {scene.numbers[t]}")
+        _centred(page, x, y, w, scene.caption(t))
         y += draw.line_height(draw.SMALL)
         page[y : y + h, x : x + w] = frames[t]
         page[y + h + draw.GAP : y + 2 * h + draw.GAP, x : x + w] = heat[t]
@@ -41,18 +42,15 @@ def grid(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
 def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
     """Draws the maps of several methods, a row each below the row of frames, each row on its own scale.
 
-    Of a clip with more frames than `columns`, as many as `columns` are shown, evenly spread from the first to the last.
+    Of a clip with more frames than `columns`, as many as `columns` are shown, as `frames.pick` chooses them.
     """
-    T = len(scene.pixels)
-    picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
-    few = replace(
-        scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ()
-    )
+    picked = pick(len(scene.pixels), render.columns, [map.max((1, 2)) for map in maps.values()])
+    few = only(scene, picked)
     rows = [_Row("frames", "", _tiles(few, few.pixels, render.tile, render))]
     for name, map in maps.items():
         heat = overlay(scene.pixels, map, render)[picked]
         rows.append(_Row(name, str(Scale.of(map, render)), _tiles(few, heat, render.tile, render)))
-    return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, render, "row")
+    return _matrix(scene, [scene.caption(t) for t in picked], rows, render, "row", note(scene, picked))
 
 
 def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render) -> Pixels:
@@ -64,17 +62,15 @@ def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render)
         method: Name of the method.
         render: How to draw; `style` and `opacity` do not matter.
     """
-    T = len(scene.pixels)
-    picked = np.linspace(0, T - 1, min(render.columns, T)).round().astype(int)
-    few = replace(
-        scene, pixels=scene.pixels[picked], boxes=tuple(scene.boxes[t] for t in picked) if scene.boxes else ()
-    )
+    curves = [np.asarray(row.mask, np.float32).mean((1, 2)) for row in masks]
+    picked = pick(len(scene.pixels), render.columns, curves)
+    few = only(scene, picked)
     black = replace(render, style=Style.cutout, opacity=1.0)
     rows = [_Row("frames", method, _tiles(few, few.pixels, render.tile, render))]
     for row in masks:
         shown = blend(few.pixels, np.asarray(row.mask, np.float32)[picked], black)
         rows.append(_Row(row.name, row.note, _tiles(few, shown, render.tile, render)))
-    return _matrix(scene, [f"frame {scene.numbers[t]}" for t in picked], rows, black, "")
+    return _matrix(scene, [scene.caption(t) for t in picked], rows, black, "", note(scene, picked))
 
 
 def strip(
@@ -110,7 +106,9 @@ class _Row:
     under: tuple[str, ...] = ()
 
 
-def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: Render, scaled: str) -> Pixels:
+def _matrix(
+    scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: Render, scaled: str, notes: Sequence[str] = ()
+) -> Pixels:
     """Draws named rows of tiles below the titles of their columns.
 
     Args:
@@ -119,6 +117,7 @@ def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: R
         rows: The rows.
         render: How to draw.
         scaled: What has a scale of its own, "row" or "map", for the legend; "": all tiles have the same scale.
+        notes: What else the top of the sheet says.
     """
     h, w = rows[0].tiles.shape[1:3]
     line = draw.line_height(draw.SMALL)
@@ -128,7 +127,7 @@ def _matrix(scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: R
     )
     gutter = min(gutter, 200) + draw.MARGIN
     width = max(gutter + len(titles) * (w + draw.GAP) - draw.GAP, _NARROWEST)
-    head = _head(scene, [scene.model], width)
+    head = _head(scene, [scene.model], width, notes)
     top = len(head) + line
     page = draw.sheet(top + len(rows) * pitch + draw.GAP + _FOOT, width + 2 * draw.MARGIN)
     page[: len(head)] = head
@@ -168,14 +167,15 @@ def animation(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
     line = draw.line_height(draw.SMALL)
     top = len(head) + line
     chart = top + h + draw.GAP + line
-    still = draw.sheet(chart + _CHART + draw.MARGIN, width + 2 * draw.MARGIN)
+    still = draw.sheet(chart + _CHART + line + draw.MARGIN, width + 2 * draw.MARGIN)
     still[: len(head)] = head
     _centred(still, left + w + draw.GAP, len(head), w, f"{method}: {scale.flaw}" if scale.flaw else method)
     draw.text(still, draw.MARGIN, chart - line, "mean of the map in each frame", draw.SMALL, draw.GREY)
+    draw.ticks(still, draw.MARGIN, chart + _CHART, width, [scene.time(t) for t in range(T)])
     pages = np.repeat(still[None], T, 0)
     means = np.where(np.isfinite(map), map, 0).mean((1, 2), dtype=np.float64)
     for t, page in enumerate(pages):
-        _centred(page, left, len(head), w, f"frame {scene.numbers[t]}")
+        _centred(page, left, len(head), w, scene.caption(t))
         page[top : top + h, left : left + w] = frames[t]
         page[top : top + h, left + w + draw.GAP : left + 2 * w + draw.GAP] = heat[t]
         draw.bars(page, draw.MARGIN, chart, width, _CHART, means, active=t)
@@ -196,14 +196,14 @@ def _probability(p: float) -> str:
     return "p < 0.01" if 0 <= p < 0.005 else f"p = {p:.2f}"
 
 
-def _head(scene: Scene, names: list[str], width: int) -> Pixels:
+def _head(scene: Scene, names: list[str], width: int, notes: Sequence[str] = ()) -> Pixels:
     """Returns the top of a sheet: the clip's name, and below it the names, the explained class and the prediction."""
     facts = [f"explains {scene.target} ({_probability(scene.probability)})"]
     if scene.predicted != scene.target:
         facts.append(f"predicted {scene.predicted} ({_probability(scene.predicted_probability)})")
     if scene.label:
         facts.append(f"labelled {scene.label}")
-    lines = draw.flow([*names, *facts], draw.BODY, width)
+    lines = draw.flow([*names, *facts, *notes], draw.BODY, width)
     title = draw.line_height(draw.TITLE)
     strip = draw.sheet(
         draw.MARGIN + title + len(lines) * draw.line_height(draw.BODY) + draw.GAP, width + 2 * draw.MARGIN
@@ -222,7 +222,8 @@ def _head(scene: Scene, names: list[str], width: int) -> Pixels:
 
 
 def _centred(page: Pixels, x: int, y: int, width: int, words: str) -> None:
-    words = draw.shorten(words, draw.SMALL, width)
+    if draw.text_width(words, draw.SMALL) > width:
+        words = draw.shorten(words.removeprefix("frame "), draw.SMALL, width)
     draw.text(page, x + (width - draw.text_width(words, draw.SMALL)) // 2, y, words, draw.SMALL, draw.GREY)
 
 

@@ -13,6 +13,7 @@ from vidattr.config.overrides import is_override
 from vidattr.config.quoting import exists, is_text, quoted
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError, ConfigError
+from vidattr.run.evidence import Evidence
 from vidattr.run.gallery import pictures_of
 from vidattr.run.job import Job, run_folder
 from vidattr.run.runner import run
@@ -95,6 +96,7 @@ def _row(job: Job, clip: Clip) -> dict[str, Any] | None:
         found = job.folder.load(clip.id)
     except ClipError:
         return None
+    evidence = Evidence.of(found.map.numpy(), found.numbers, found.seconds)
     return {
         "clip": clip.id,
         "method": job.experiment.title,
@@ -102,6 +104,7 @@ def _row(job: Job, clip: Clip) -> dict[str, Any] | None:
         "target": found.name,
         "probability": found.probability,
         "top": [{"class": name, "probability": p} for name, p in found.top],
+        "evidence": {**evidence.facts(), "sentence": evidence.sentence(found.numbers)},
         "map": str(path),
         "pictures": [str(picture) for picture in pictures_of(job, clip, found.facts()).current()],
     }
@@ -116,5 +119,6 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
         lines += [f"  {one['probability']:6.3f}  {one['class']}" for one in mine[0]["top"]]
         for row in mine:
             lines.append(f"  {row['method']} explains {row['target']!r} (p = {row['probability']:.3f})")
+            lines.append(f"    {row['evidence']['sentence']}")
             lines += [f"    {path}" for path in (*row["pictures"], row["map"])]
     return "\n".join(lines)

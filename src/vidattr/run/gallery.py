@@ -155,4 +155,5 @@ def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:
         predicted_probability=stored.top[0][1],
         label=clip.label,
         boxes=sample.boxes,
+        seconds=stored.seconds,
     )
