@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +36,7 @@ from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import CNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
 from vidattr.protocols import MapBatch
+from vidattr.render.strips import StoredStrip
 from vidattr.types import Explanation, Query
 from vidattr.video.decode import read
 
@@ -358,9 +360,43 @@ def test_a_damaged_strip_is_told(vidattr: Command, tmp_path: Path) -> None:
     assert "delete the scores beside it" in found.err
 
 
-def test_the_middle_frame_is_kept_with_its_pixels(tmp_path: Path) -> None:
-    from vidattr.render.strips import StoredStrip
+def test_a_picture_of_strips_is_drawn_again_when_what_it_shows_has_changed(vidattr: Command, tmp_path: Path) -> None:
+    vidattr("run", "method=center", *PLAIN)
+    asked = ("method=center", "metric=sanity", "limit=1", *SMALL[:-2])
+    assert vidattr("evaluate", *asked).code == 0
+    (picture,) = (tmp_path / "visual_res/tables").rglob("*-sanity-*/*.png")
+    first = picture.read_bytes()
 
+    def drawn(*options: str) -> bool:
+        """Returns whether a command writes the picture, whatever the times of its files are."""
+        os.utime(picture, ns=(10**18, 10**18))
+        assert vidattr("table", *asked, *options).code == 0
+        return picture.stat().st_mtime_ns != 10**18
+
+    assert not drawn()
+    assert not drawn("render.fps=3", "render.gif=false")  # options that do not change how it looks
+    for option in ("render.colormap=turbo", "render.opacity=0.3", "render.tile=100"):
+        assert drawn(option), option
+        assert picture.read_bytes() != first
+        assert not drawn(option), option
+    assert drawn()
+    assert picture.read_bytes() == first
+    # The maps of a strip that was replaced are shown, although the file is older than the picture.
+    (strip,) = (tmp_path / "visual_res/center").rglob(f"scores/**/{picture.stem}.safetensors")
+    kept = strip.read_bytes()
+    stored = StoredStrip.load(strip)
+    replace(stored, maps=stored.maps.roll(3, 2)).save(strip)
+    os.utime(strip, ns=(0, 0))
+    assert drawn()
+    assert picture.read_bytes() != first
+    strip.write_bytes(kept)
+    assert drawn()
+    # A picture of a style that is not wanted is not left behind.
+    assert vidattr("table", *asked, "render.comparison=false", "render.opacity=0.5").code == 0
+    assert not picture.exists()
+
+
+def test_the_middle_frame_is_kept_with_its_pixels(tmp_path: Path) -> None:
     values, pixels = torch.tensor([1.0, math.nan, 0.5]), torch.zeros(4, 5, 3, dtype=torch.uint8)
     strip = StoredStrip(torch.rand(3, 4, 5), values, pixels, "ssim", 9, ("a", "b", "c"))
     strip.save(tmp_path / "new" / "clip.safetensors")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vidattr.config.identity import key
 from vidattr.errors import ClipError, Failure
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import ScoreSheet
 from vidattr.render.options import Scene
+from vidattr.render.pictures import SHEET, of_strips
 from vidattr.render.strips import StoredStrip
-from vidattr.render.strips import draw as strips_to_png
-from vidattr.writing import remove
+from vidattr.render.strips import png as strips_to_png
 
 
 def draw_curves(sheets: Sequence[ScoreSheet], path: Path) -> None:
@@ -35,29 +38,44 @@ def draw_curves(sheets: Sequence[ScoreSheet], path: Path) -> None:
 def draw_strips(sheets: Sequence[ScoreSheet], folder: Path) -> bool:
     """Draws the strips of each clip, a row per method, to `<folder>/<clip>.png`; returns whether there are any.
 
-    A picture that is younger than all its strips is not drawn again. A strip that cannot be read becomes a failure.
+    A picture that shows these strips in this style is not drawn again. One that shows anything else is replaced, or
+    removed where its clip is not judged any more. A strip that cannot be read becomes a failure of its clip.
     """
     runs = [sheet for sheet in sheets if not sheet.baseline]
-    wanted = bool(runs) and runs[0].experiment.render.comparison
-    clips = sorted(set[str]().union(*(sheet.judged() for sheet in runs))) if wanted else []
-    drawn = False
-    for clip in set[str]().union(*(sheet.outdated for sheet in sheets)).difference(clips):
-        remove(folder / f"{clip}.png")  # It shows maps of an earlier version of the clip.
-    for clip in clips:
-        files = {sheet.title: path for sheet in sheets if (path := sheet.strip_path(clip)).is_file()}
-        path = folder / f"{clip}.png"
-        drawn |= bool(files)
-        newest = max((file.stat().st_mtime for file in files.values()), default=0.0)
-        if not files or (path.is_file() and path.stat().st_mtime >= newest):
-            continue
-        sheet = next(sheet for sheet in runs if clip in sheet.judged())
-        try:
-            strips = {name: StoredStrip.load(file) for name, file in files.items()}
-            scene = _scene(sheet, clip, next(iter(strips.values())))
-            strips_to_png(path, scene, strips, sheet.experiment.render)
-        except ClipError as error:
-            sheet.failures.append(Failure.of(clip, "draw", error))
-    return drawn
+    if not runs:
+        return False
+    marks = [sheet.said() for sheet in sheets]
+    judged = set[str]().union(*(sheet.judged() for sheet in runs))
+    shown = False
+    for clip in sorted(judged.union(*(sheet.outdated for sheet in sheets))):
+        rows: list[tuple[ScoreSheet, Path]] = []
+        maps: dict[str, str] = {}
+        for sheet, mark in zip(sheets, marks, strict=True):
+            path = sheet.strip_path(clip)
+            if clip in judged and path.is_file():
+                content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+                maps[f"row {len(rows)}: {sheet.title}"] = "-".join(
+                    [key(sheet.folder.identity), *mark.get(clip, ()), content]
+                )
+                rows.append((sheet, path))
+        files = of_strips(folder, clip, runs[0].experiment.render, maps)
+        if not rows:
+            files.discard()
+        elif files.lacks():
+            first = next(sheet for sheet in runs if clip in sheet.judged())
+            try:
+                files.write({SHEET: partial(_picture, first, clip, rows)})
+            except ClipError as error:
+                first.failures.append(Failure.of(clip, "draw", error))
+        shown |= bool(files.current())
+    return shown
+
+
+def _picture(sheet: ScoreSheet, clip: str, rows: Sequence[tuple[ScoreSheet, Path]]) -> bytes:
+    """Returns the picture of the strips of a clip; the text beside them is what the run of one sheet knows of it."""
+    strips = {row.title: StoredStrip.load(path) for row, path in rows}
+    scene = _scene(sheet, clip, next(iter(strips.values())))
+    return strips_to_png(scene, strips, sheet.experiment.render)
 
 
 def _scene(sheet: ScoreSheet, clip: str, strip: StoredStrip) -> Scene:

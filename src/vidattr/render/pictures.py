@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -93,7 +93,8 @@ PICTURES = (
 )
 """All kinds of pictures that a map can have. Writing, `--force`, resuming and `vidattr explain` know no other list."""
 
-_SHEET = ".png"  # suffix of the sheet that compares methods
+SHEET = ".png"
+"""Suffix of a picture that shows several maps of a clip: the sheet that compares methods, and a metric's strips."""
 
 
 def of_map(folder: Path, clip: str, render: Render, map: Shown, *, masks: bool) -> PictureFiles:
@@ -121,8 +122,21 @@ def of_map(folder: Path, clip: str, render: Render, map: Shown, *, masks: bool) 
 
 def of_sheet(folder: Path, clip: str, render: Render, maps: Shown) -> PictureFiles:
     """Returns the sheet that compares the maps of several runs of one clip; arguments as in `of_map`."""
-    shows = {_SHEET: {"look": _look(render, animated=False), **maps}}
-    return PictureFiles(folder, clip, (_SHEET,), shows, frozenset({_SHEET} if render.comparison else ()))
+    shows = {SHEET: {"look": _look(render, animated=False), **maps}}
+    return PictureFiles(folder, clip, (SHEET,), shows, frozenset({SHEET} if render.comparison else ()))
+
+
+def of_strips(folder: Path, clip: str, render: Render, maps: Shown) -> PictureFiles:
+    """Returns the picture of the strips of one clip.
+
+    Args:
+        folder: Where it is.
+        clip: Id of the clip.
+        render: Whether it is asked for, and how it looks.
+        maps: What stands for each of its rows, and where each is; empty: the clip has no picture.
+    """
+    files = of_sheet(folder, clip, render, maps)
+    return files if maps else replace(files, shows={})
 
 
 def discard_sheet(folder: Path, clip: str, run: str, map: str) -> None:
@@ -134,9 +148,9 @@ def discard_sheet(folder: Path, clip: str, run: str, map: str) -> None:
         run: The run.
         map: What stands for the run's map of the clip.
     """
-    shown = _recorded(folder, clip).get(_SHEET)
+    shown = _recorded(folder, clip).get(SHEET)
     if shown is None or shown.get(run, map) != map:
-        remove(folder / f"{clip}{_SHEET}")
+        remove(folder / f"{clip}{SHEET}")
 
 
 def _look(render: Render, animated: bool) -> str:
@@ -266,4 +280,4 @@ def write_sheet(
     files: PictureFiles, scene: Scene, maps: Mapping[str, Map], render: Render, *, overwrite: bool = False
 ) -> list[Path]:
     """Writes the sheet that compares the maps (T, H, W) of several methods, as `PictureFiles.write` does."""
-    return files.write({_SHEET: lambda: encode.png(comparison(scene, maps, render))}, overwrite=overwrite)
+    return files.write({SHEET: lambda: encode.png(comparison(scene, maps, render))}, overwrite=overwrite)

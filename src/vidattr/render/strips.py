@@ -59,19 +59,18 @@ class StoredStrip:
             ) from error
 
 
-def draw(path: Path, scene: Scene, strips: Mapping[str, StoredStrip], render: Render) -> None:
-    """Draws the strips of one clip, a row per method, and writes the picture whole.
+def png(scene: Scene, strips: Mapping[str, StoredStrip], render: Render) -> bytes:
+    """Returns the picture of the strips of one clip, a row per method, as a PNG.
 
     Args:
-        path: The file.
         scene: The clip, with the frame of the strips only.
         strips: Method to its strip; all show the same frame and the same states.
         render: How to draw.
     """
-    maps = {name: one.maps.numpy() for name, one in strips.items()}
+    maps = {name: strip.maps.numpy() for name, strip in strips.items()}
     words = {
-        name: [f"{one.name} –" if math.isnan(value) else f"{one.name} {value:.2f}" for value in one.values.tolist()]
-        for name, one in strips.items()
+        name: [f"{strip.name} –" if math.isnan(x) else f"{strip.name} {x:.2f}" for x in strip.values.tolist()]
+        for name, strip in strips.items()
     }
     points = next(iter(strips.values())).points
-    write_bytes(path, encode.png(layout(scene, maps, words, points, render)))
+    return encode.png(layout(scene, maps, words, points, render))
