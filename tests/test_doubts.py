@@ -107,13 +107,13 @@ def test_the_python_interface_and_training_tell_it_too(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from vidattr import load_model, read_clip
-    from vidattr.training.footage import Footage
+    from vidattr.training.clip_loader import ClipLoader
 
     network = load_model("tiny_r2plus1d", device="cpu")
     with pytest.warns(UserWarning, match=CUT):
         read_clip(data / "Biking/v_Biking_g01_c02.avi", network)
     clips = [Clip(path.stem, path, network.classes[0]) for path in sorted((data / "Biking").glob("*.avi"))]
-    _, doubts = Footage(clips, [0] * len(clips), network.view).check(range(len(clips)), "clips", quiet=True)
+    _, doubts = ClipLoader(clips, [0] * len(clips), network.view).check(range(len(clips)), "clips", quiet=True)
     assert [CUT in text for texts in doubts.values() for text in texts] == [True]
 
 

@@ -19,7 +19,7 @@ from vidattr.datasets.epic_action import EpicAction, Splice
 from vidattr.datasets.epic_object import EpicObject
 from vidattr.datasets.shared import epic_segments as segments_of
 from vidattr.datasets.shared.epic_annotations import Action, VideoInfo
-from vidattr.datasets.shared.epic_footage import Footage, in_cut_out, in_video, near
+from vidattr.datasets.shared.epic_frames import FrameSource, in_cut_out, in_video, near
 from vidattr.datasets.shared.epic_lists import Naming, Rule, Split, by_rule, windows
 from vidattr.datasets.shared.epic_segments import Segment, boxes_by_frame, boxes_of
 from vidattr.errors import ConfigError
@@ -227,7 +227,7 @@ def test_what_is_preferred_is_frames_then_tar_then_video(world: Path) -> None:
         EpicObject(str(world), annotations=str(world / "annotations"), split=Split.all, classes=["tap"]).index().clips
     )
     assert Path(str(any_.source)).is_dir()
-    for source, suffix in ((Footage.tar, ".tar"), (Footage.videos, ".mkv")):
+    for source, suffix in ((FrameSource.tar, ".tar"), (FrameSource.videos, ".mkv")):
         (clip,) = objects(world, "", source=source, classes=["tap"]).index().clips
         assert Path(str(clip.source)).suffix == suffix
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -83,6 +84,33 @@ def test_files_are_short_and_named_by_what_they_do() -> None:
     assert TOO_LONG - long == set(), "these are short now: take them out of TOO_LONG"
     vague = {"utils", "util", "helpers", "common", "misc", "tools"}
     assert not [path for path in files if vague & {path.stem, *path.parent.relative_to(ROOT).parts}]
+
+
+def classes(source: Path) -> dict[str, list[str]]:
+    """Returns each class name of a package and the modules that define it, without the modules of plug-ins."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(source.rglob("*.py")):
+        parts = path.relative_to(source).parts
+        families = parts[:1] == ("methods",) and len(parts) == 3 and parts[1] != "shared"
+        if (parts[0] in ("datasets", "models", "metrics") and len(parts) == 2) or families:
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append("/".join(parts))
+    return found
+
+
+def test_one_name_means_one_thing() -> None:
+    found = classes(ROOT / "src" / "vidattr")
+    assert len(found) > 100
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}, "name them by what they are"
+
+
+def test_a_name_that_is_used_twice_is_noticed(package: Path) -> None:
+    for folder in ("models", "methods/cam", "methods/shared", "run"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "x.py").write_text("class Sample:\n    pass\n\nclass _Row:\n    pass\n")
+    assert classes(package)["Sample"] == ["methods/shared/x.py", "run/x.py"]
 
 
 @pytest.fixture

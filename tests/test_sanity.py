@@ -21,14 +21,17 @@ from torchvision.models import video
 
 import toys
 from conftest import Command
+from vidattr.config.compose import experiments
 from vidattr.datasets.synthetic import Synthetic
 from vidattr.errors import ConfigError
+from vidattr.evaluate.evaluator import stored_tables
 from vidattr.evaluate.noise import map_scores
+from vidattr.evaluate.pictures import draw_strips
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.metrics.rerun.sanity import Sanity
-from vidattr.metrics.shared.randomise import Stage, randomise, restored, stages
+from vidattr.metrics.shared.randomise import Part, parts, randomise, restored
 from vidattr.metrics.shared.similarity import Similarity
 from vidattr.models.lrcn import LRCN
 from vidattr.models.network.network import VideoModel
@@ -36,6 +39,7 @@ from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import CNNLSTM
 from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
 from vidattr.protocols import MapBatch
+from vidattr.render.options import Render
 from vidattr.render.strips import StoredStrip
 from vidattr.types import Explanation, Query
 from vidattr.video.decode import read
@@ -85,14 +89,14 @@ def test_parts_are_found_from_the_head_down_and_leave_no_layer_out(name: str) ->
     make, expected = NETWORKS[name]
     with torch.device("meta"):
         module = make()
-    found = stages(module)
-    assert [stage.name for stage in found] == expected
+    found = parts(module)
+    assert [part.name for part in found] == expected
     owners = [name for name, layer in module.named_modules() if list(layer.parameters(recurse=False))]
-    assert sorted(layer for stage in found for layer in stage.layers) == sorted(owners)
+    assert sorted(layer for part in found for layer in part.layers) == sorted(owners)
 
 
 def test_what_a_split_module_owns_and_a_lone_norm_go_with_a_neighbour() -> None:
-    layers = {stage.name: stage.layers for stage in stages(Tokens())}
+    layers = {part.name: part.layers for part in parts(Tokens())}
     assert layers["embed"] == ("", "embed")
     assert layers["blocks.3"] == ("blocks.3.0", "blocks.3.1", "norm")
 
@@ -116,8 +120,8 @@ class Mixed(nn.Module):
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    for stage in stages(module):
-        randomise(module, stage, seed)
+    for part in parts(module):
+        randomise(module, part, seed)
     return module
 
 
@@ -158,7 +162,7 @@ def test_weights_depend_on_the_seed_alone() -> None:
 def test_a_stage_changes_its_own_layers_only() -> None:
     module = toys.ConvNet()
     before = copy.deepcopy(module.state_dict())
-    randomise(module, Stage("features", ("features.0",)), 0)
+    randomise(module, Part("features", ("features.0",)), 0)
     changed = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"features.0.weight", "features.0.bias"}
 
@@ -225,8 +229,8 @@ def test_the_curve_is_that_of_randomising_by_hand() -> None:
     maps = torch.stack([method(model, query).map for method in methods])
     scores = Sanity(seed=4).score_methods(MapBatch(maps, query, [], model), methods)
     by_hand = toys.conv_net()
-    for step, stage in enumerate(stages(by_hand.module), start=1):
-        randomise(by_hand.module, stage, 4)
+    for step, part in enumerate(parts(by_hand.module), start=1):
+        randomise(by_hand.module, part, 4)
         expected = torch.stack([method(by_hand, query).map for method in methods])
         torch.testing.assert_close(scores.strip.maps[:, :, step], expected[:, :, 2])
         torch.testing.assert_close(
@@ -362,37 +366,40 @@ def test_a_damaged_strip_is_told(vidattr: Command, tmp_path: Path) -> None:
 
 def test_a_picture_of_strips_is_drawn_again_when_what_it_shows_has_changed(vidattr: Command, tmp_path: Path) -> None:
     vidattr("run", "method=center", *PLAIN)
-    asked = ("method=center", "metric=sanity", "limit=1", *SMALL[:-2])
+    asked = ("method=center", "metric=sanity", *SMALL[:-2], "limit=1")
     assert vidattr("evaluate", *asked).code == 0
     (picture,) = (tmp_path / "visual_res/tables").rglob("*-sanity-*/*.png")
     first = picture.read_bytes()
+    (sheets,) = stored_tables(experiments(asked, primary="evaluate"))
 
-    def drawn(*options: str) -> bool:
-        """Returns whether a command writes the picture, whatever the times of its files are."""
+    def drawn(**options: object) -> bool:
+        """Returns whether the picture is written, whatever the times of its files are."""
         os.utime(picture, ns=(10**18, 10**18))
-        assert vidattr("table", *asked, *options).code == 0
-        return picture.stat().st_mtime_ns != 10**18
+        render = replace(Render(), **options)  # type: ignore[arg-type]
+        found = [replace(sheet, experiment=replace(sheet.experiment, render=render)) for sheet in sheets]
+        assert draw_strips(found, picture.parent) is picture.exists()
+        assert not any(sheet.failures for sheet in found)
+        return picture.exists() and picture.stat().st_mtime_ns != 10**18
 
     assert not drawn()
-    assert not drawn("render.fps=3", "render.gif=false")  # options that do not change how it looks
-    for option in ("render.colormap=turbo", "render.opacity=0.3", "render.tile=100"):
-        assert drawn(option), option
+    assert not drawn(fps=3.0, gif=False, animation_tile=100)  # options of other pictures
+    for name, value in {"colormap": "turbo", "opacity": 0.3, "tile": 100, "percentile": 80.0}.items():
+        assert drawn(**{name: value}), name
         assert picture.read_bytes() != first
-        assert not drawn(option), option
+        assert not drawn(**{name: value}), name
     assert drawn()
     assert picture.read_bytes() == first
-    # The maps of a strip that was replaced are shown, although the file is older than the picture.
+    # The content of a strip counts, and not that its file is older than the picture.
     (strip,) = (tmp_path / "visual_res/center").rglob(f"scores/**/{picture.stem}.safetensors")
-    kept = strip.read_bytes()
     stored = StoredStrip.load(strip)
     replace(stored, maps=stored.maps.roll(3, 2)).save(strip)
     os.utime(strip, ns=(0, 0))
     assert drawn()
     assert picture.read_bytes() != first
-    strip.write_bytes(kept)
-    assert drawn()
-    # A picture of a style that is not wanted is not left behind.
-    assert vidattr("table", *asked, "render.comparison=false", "render.opacity=0.5").code == 0
+    # A picture that is not wanted stays while it is current.
+    assert not drawn(comparison=False)
+    assert picture.exists()
+    assert not drawn(comparison=False, opacity=0.5)
     assert not picture.exists()
 
 

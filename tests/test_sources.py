@@ -436,10 +436,10 @@ def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, mo
     from vidattr.config.compose import experiments
     from vidattr.errors import ConfigError
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
-    from vidattr.models.weights.loading import Origin
+    from vidattr.models.weights.loading import WeightsOrigin
     from vidattr.run.resident import Resident
 
-    shipped = Origin(package="tiny_r2plus1d").file("package")
+    shipped = WeightsOrigin(package="tiny_r2plus1d").file("package")
     assert shipped is not None
     path = tmp_path / "own.safetensors"
 

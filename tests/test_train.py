@@ -28,7 +28,7 @@ from vidattr.models.weights.checkpoint import read
 from vidattr.models.weights.filling import fill
 from vidattr.training import loop
 from vidattr.training.augment import augmented, draws
-from vidattr.training.footage import Footage
+from vidattr.training.clip_loader import ClipLoader
 from vidattr.training.processes import Processes
 from vidattr.training.recipes import Axis, Frames, Head, Layers, Optimizer, Recipe, Schedule, Select
 from vidattr.training.sets import sets_of
@@ -141,8 +141,8 @@ def test_weights_load_into_the_model_and_score_what_the_log_says(
     network = replace(model, weights=str(result.weights)).load()
     assert network.classes == CLASSES
     clips = sets_of(recipe(), None).measured["b"]
-    footage = Footage(clips, [network.places[plain(clip.label)] for clip in clips], network.view)
-    accuracy, loss = measure(network, footage, Processes())
+    loader = ClipLoader(clips, [network.places[plain(clip.label)] for clip in clips], network.view)
+    accuracy, loss = measure(network, loader, Processes())
     assert accuracy == pytest.approx(float(rows(tmp_path)[-1]["b"]), abs=1e-4)
     assert loss == pytest.approx(float(rows(tmp_path)[-1]["b_loss"]), abs=1e-4)
 
@@ -273,8 +273,8 @@ def shown(**fields: Any) -> tuple[list[Tensor], Tensor]:
     asked = Recipe(train={"a": node(clips=8)}, epochs=6, batch=4, **{"frames": Frames.preprocessing, **fields})
     clips = list(Synthetic(clips=8, frames=8, size=32).index().clips)
     network = Given(Watched()).load()
-    footage = Footage(clips, [0] * 8, network.view)
-    whole = torch.stack([torch.from_numpy(footage.pixels(k, 0)) for k in range(8)])
+    loader = ClipLoader(clips, [0] * 8, network.view)
+    whole = torch.stack([torch.from_numpy(loader.pixels(k, 0)) for k in range(8)])
     frames = []
     for epoch in range(1, 7):
         for batch in loop.epoch_batches(8, 2, 0, epoch):
@@ -528,7 +528,7 @@ def test_accuracy_is_the_share_of_clips_ranked_first_and_loss_their_mean() -> No
     network.module.bias.data[2] = 1.0  # always class 2
     labels = [2, 2, 0, 1, 2, 3, 4, 5]
     clips = list(Synthetic(clips=8, frames=8, size=32).index().clips)
-    accuracy, loss = measure(network, Footage(clips, labels, network.view), Processes())
+    accuracy, loss = measure(network, ClipLoader(clips, labels, network.view), Processes())
     assert accuracy == pytest.approx(3 / 8)
     other = torch.log(torch.tensor([7 + torch.e]))
     assert loss == pytest.approx(float(other) - 3 / 8)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, safe
-from vidattr.datasets.shared.folders import ClipPath, Source, find_clips, named_clips
+from vidattr.datasets.shared.folders import ClipPath, Storage, find_clips, named_clips
 from vidattr.types import Clip, Index
 
 
@@ -39,7 +39,7 @@ class Clips:
 
     root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
-    source: Source = Source.any
+    source: Storage = Storage.any
     files: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     taken: list[str] = field(default_factory=list, metadata={"identity": "skip"})
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.datasets.shared.files import Damaged, chosen, indexed, parsing, safe
-from vidattr.datasets.shared.folders import ClipPath, Source, find_clips
+from vidattr.datasets.shared.folders import ClipPath, Storage, find_clips
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
@@ -45,7 +45,7 @@ class Kinetics:
 
     root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
-    source: Source = Source.any
+    source: Storage = Storage.any
     annotations: str = keyed_by_content("")
     require_all: bool = not_in_key(False)
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})

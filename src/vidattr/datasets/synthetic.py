@@ -77,7 +77,7 @@ class Synthetic:
         """Returns the clips by number; a clip is laid out when it is accessed and drawn when its `source` is called."""
         return Index(_Clips(self, range(self.clips)))
 
-    def scene(self, number: int) -> scenes.Scene:
+    def scene(self, number: int) -> scenes.SyntheticScene:
         """Returns what clip `number` (from 0) shows."""
         name = f"{self.seed}/{self.variant.value}/{self.split.value}/{number}"
         random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))

@@ -8,7 +8,7 @@ from typing import ClassVar
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
-from vidattr.datasets.shared.folders import Source, find_clips
+from vidattr.datasets.shared.folders import Storage, find_clips
 from vidattr.labels import plain
 from vidattr.types import Index
 
@@ -34,7 +34,7 @@ class UCF101:
 
     root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
-    source: Source = Source.any
+    source: Storage = Storage.any
     split: str = not_in_key("")
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})
     first_frame: int = 1

@@ -9,7 +9,7 @@ from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.datasets.shared import tubes as _tubes
 from vidattr.datasets.shared import ucf
 from vidattr.datasets.shared.files import Damaged, chosen
-from vidattr.datasets.shared.folders import Source, find_clips
+from vidattr.datasets.shared.folders import Storage, find_clips
 from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
 
@@ -44,7 +44,7 @@ class UCF24:
 
     root: str = not_in_key("")
     classes: list[str] = field(default_factory=list, metadata={"identity": "skip"})
-    source: Source = Source.any
+    source: Storage = Storage.any
     annotations: str = keyed_by_content("")
     split: str = not_in_key("")
     damaged: Damaged = field(default=Damaged.warn, metadata={"identity": "skip"})

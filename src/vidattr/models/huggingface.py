@@ -24,7 +24,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import divided_tokens, tokens
 from vidattr.models.weights.class_names import class_names
-from vidattr.models.weights.processors import KINDS, processor_view
+from vidattr.models.weights.processors import FAMILIES, processor_view
 from vidattr.video.preprocessing import CropAt, Preprocessing, Resample, Sampling
 
 _PROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
@@ -148,12 +148,12 @@ class HuggingFace:
         source = self._source()
         with self._explained():
             config = _transformers().AutoConfig.from_pretrained(source, **self._options())
-        kind = KINDS.get(config.model_type)
-        if kind is None or (kind.divided and config.attention_type != "divided_space_time"):
+        family = FAMILIES.get(config.model_type)
+        if family is None or (family.divided and config.attention_type != "divided_space_time"):
             raise ConfigError(
                 f"{self.weights} is a {config.model_type}"
-                + (f" with {config.attention_type} attention" if kind else ""),
-                expected=f"one of {', '.join(KINDS)}; a timesformer with divided_space_time attention",
+                + (f" with {config.attention_type} attention" if family else ""),
+                expected=f"one of {', '.join(FAMILIES)}; a timesformer with divided_space_time attention",
             )
         return config
 
@@ -233,7 +233,7 @@ def network_of(
         ConfigError: There is no such list.
     """
     config: Any = module.model.config
-    kind = KINDS[config.model_type]
+    family = FAMILIES[config.model_type]
     lists = (
         (n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
     )
@@ -248,7 +248,7 @@ def network_of(
         )
     grid = _grid(config, view)
     layer = f"{name}.{len(blocks) - 1}.{norms[0]}"
-    if kind.divided:
+    if family.divided:
         projections = [
             part for part, child in module.named_modules() if part.startswith(f"{name}.") and part.endswith(".qkv")
         ]
@@ -258,10 +258,10 @@ def network_of(
         return VideoModel(
             module, view, classes, layer=layer, unfold=divided_tokens(grid), attention=attention, output=output
         )
-    reads_mean = kind.cls or getattr(config, "use_mean_pooling", True)
-    joint = partial(joint_attention, name, grid, kind.cls) if kind.joint and reads_mean else None
+    reads_mean = family.cls or getattr(config, "use_mean_pooling", True)
+    joint = partial(joint_attention, name, grid, family.cls) if family.joint and reads_mean else None
     return VideoModel(
-        module, view, classes, layer=layer, unfold=tokens([grid], kind.cls), attention=joint, output=output
+        module, view, classes, layer=layer, unfold=tokens([grid], family.cls), attention=joint, output=output
     )
 
 

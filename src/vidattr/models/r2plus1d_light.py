@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
 
@@ -59,7 +59,7 @@ class R2Plus1DLight(nn.Module):
         return logits
 
 
-_ORIGIN = Origin("the training that made it, or one of your own (vidattr train)")
+_ORIGIN = WeightsOrigin("the training that made it, or one of your own (vidattr train)")
 _CLASSES = 101  # of UCF101
 
 

@@ -16,7 +16,7 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Resample, Sampling, Short
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -194,6 +194,6 @@ class Hara3DResNet:
             module, self.input, classes, layer="layer4", memory_format=torch.channels_last_3d, output=self.output
         )
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> WeightsOrigin:
         prefix = "r3d" if self.convolution is Convolution.r3d else "r2p1d"
-        return Origin(f"github.com/kenshohara/3D-ResNets-PyTorch ({prefix}{self.depth}_K_200ep.pth)")
+        return WeightsOrigin(f"github.com/kenshohara/3D-ResNets-PyTorch ({prefix}{self.depth}_K_200ep.pth)")

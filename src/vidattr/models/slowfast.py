@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.models.weights.slowfast_names import from_mmaction2, from_pyslowfast
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Sampling, Short
 
@@ -161,8 +161,8 @@ class SlowFast(nn.Module):
 
 _RENAME = {Release.mmaction2: from_mmaction2, Release.pyslowfast: from_pyslowfast}
 _ORIGIN = {
-    Release.mmaction2: Origin("mmaction2's configs/recognition/slowfast"),
-    Release.pyslowfast: Origin("PySlowFast's model zoo"),
+    Release.mmaction2: WeightsOrigin("mmaction2's configs/recognition/slowfast"),
+    Release.pyslowfast: WeightsOrigin("PySlowFast's model zoo"),
 }
 
 

@@ -20,7 +20,7 @@ from vidattr.models.network.divided_attention import divided_attention, split_he
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import divided_tokens
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Sampling, Short
 
 _PATCH = 16
@@ -183,8 +183,8 @@ _MMACTION2_NAMES = (
 _FACEBOOK_NAMES = ((r"model\.", ""),)
 _NAMES = {Release.mmaction2: _MMACTION2_NAMES, Release.facebook: _FACEBOOK_NAMES}
 _ORIGIN = {
-    Release.mmaction2: Origin("mmaction2's configs/recognition/timesformer"),
-    Release.facebook: Origin("the README of facebookresearch/TimeSformer"),
+    Release.mmaction2: WeightsOrigin("mmaction2's configs/recognition/timesformer"),
+    Release.facebook: WeightsOrigin("the README of facebookresearch/TimeSformer"),
 }
 
 

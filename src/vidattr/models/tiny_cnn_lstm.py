@@ -15,7 +15,7 @@ from vidattr.datasets.synthetic import CLASSES
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import frames_in_batch
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Preprocessing
 
 _WIDTHS = (16, 32, 64, 64)
@@ -56,7 +56,7 @@ class CNNLSTM(nn.Module):
         return torch.log_softmax(scores, 2).logsumexp(1) - math.log(time)
 
 
-_ORIGIN = Origin(package="tiny_cnn_lstm")
+_ORIGIN = WeightsOrigin(package="tiny_cnn_lstm")
 
 
 def _view() -> Preprocessing:

@@ -13,7 +13,7 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.datasets.synthetic import CLASSES
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Preprocessing
 
 _WIDTHS = (16, 32, 64)
@@ -70,7 +70,7 @@ class R2Plus1D(nn.Module):
         return logits
 
 
-_ORIGIN = Origin(package="tiny_r2plus1d")
+_ORIGIN = WeightsOrigin(package="tiny_r2plus1d")
 
 
 def _view() -> Preprocessing:

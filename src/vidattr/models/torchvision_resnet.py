@@ -21,7 +21,7 @@ from torchvision.models.video import (
 from vidattr.config.fields import keyed_by_content
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.models.weights.torchvision import download
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
@@ -36,9 +36,9 @@ class Architecture(StrEnum):
 
 _BUILD = {Architecture.r2plus1d_18: r2plus1d_18, Architecture.r3d_18: r3d_18, Architecture.mc3_18: mc3_18}
 _ORIGIN = {
-    Architecture.r2plus1d_18: Origin(released=partial(download, R2Plus1D_18_Weights.KINETICS400_V1)),
-    Architecture.r3d_18: Origin(released=partial(download, R3D_18_Weights.KINETICS400_V1)),
-    Architecture.mc3_18: Origin(released=partial(download, MC3_18_Weights.KINETICS400_V1)),
+    Architecture.r2plus1d_18: WeightsOrigin(released=partial(download, R2Plus1D_18_Weights.KINETICS400_V1)),
+    Architecture.r3d_18: WeightsOrigin(released=partial(download, R3D_18_Weights.KINETICS400_V1)),
+    Architecture.mc3_18: WeightsOrigin(released=partial(download, MC3_18_Weights.KINETICS400_V1)),
 }
 
 

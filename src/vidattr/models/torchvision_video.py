@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import Unfold, channels_last, tokens
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.models.weights.torchvision import download
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling
 
@@ -64,7 +64,7 @@ class _Known:
     """Facts about an architecture: how it is built, its released weights, its layers, the sizes that it takes."""
 
     build: Callable[..., nn.Module]
-    origin: Origin
+    origin: WeightsOrigin
     head: str
     layer: str
     frames: range
@@ -76,7 +76,7 @@ class _Known:
 _KNOWN = {
     Architecture.s3d: _Known(
         s3d,
-        Origin(released=partial(download, S3D_Weights.KINETICS400_V1)),
+        WeightsOrigin(released=partial(download, S3D_Weights.KINETICS400_V1)),
         head="classifier.1.weight",
         layer="features",
         frames=range(14, sys.maxsize),
@@ -85,7 +85,7 @@ _KNOWN = {
     ),
     Architecture.mvit_v2_s: _Known(
         mvit_v2_s,
-        Origin(released=partial(download, MViT_V2_S_Weights.KINETICS400_V1)),
+        WeightsOrigin(released=partial(download, MViT_V2_S_Weights.KINETICS400_V1)),
         head="head.1.weight",
         layer="blocks.15.norm1",
         frames=range(16, 17),
@@ -94,7 +94,7 @@ _KNOWN = {
     ),
     Architecture.swin3d_t: _Known(
         _swin,
-        Origin(released=partial(download, Swin3D_T_Weights.KINETICS400_V1)),
+        WeightsOrigin(released=partial(download, Swin3D_T_Weights.KINETICS400_V1)),
         head="head.weight",
         layer="avgpool.volume",
         frames=range(1, sys.maxsize),

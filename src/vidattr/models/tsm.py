@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import frames_in_batch
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Geometry, Preprocessing, Resample
 
 
@@ -35,8 +35,12 @@ class Head(StrEnum):
 _LAYER = {Head.single: "new_fc", Head.verb: "fc_verb", Head.noun: "fc_noun"}
 _CLASSES = {Head.single: 400, Head.verb: 125, Head.noun: 352}
 _OTHER = {Head.verb: "fc_noun.", Head.noun: "fc_verb."}
-_EPIC = Origin("github.com/epic-kitchens/epic-kitchens-55-action-models")
-_ORIGIN = {Head.single: Origin("github.com/mit-han-lab/temporal-shift-module"), Head.verb: _EPIC, Head.noun: _EPIC}
+_EPIC = WeightsOrigin("github.com/epic-kitchens/epic-kitchens-55-action-models")
+_ORIGIN = {
+    Head.single: WeightsOrigin("github.com/mit-han-lab/temporal-shift-module"),
+    Head.verb: _EPIC,
+    Head.noun: _EPIC,
+}
 
 
 def shift(clips: Tensor, fold: int) -> Tensor:

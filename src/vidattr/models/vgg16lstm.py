@@ -21,14 +21,14 @@ from vidattr.models.network.lstm import Activation, unrolled_lstm
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.models.network.unfold import frames_in_batch
-from vidattr.models.weights.loading import Origin, loaded
+from vidattr.models.weights.loading import WeightsOrigin, loaded
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 _HIDDEN = 256
 _DROPOUT = 0.5  # after both linear layers and the LSTM, while training
 _REDUCTION = 32  # of a frame's sides, to the last features
 _UCF101 = 101
-_ORIGIN = Origin(
+_ORIGIN = WeightsOrigin(
     "VGG16_LSTM of github.com/sbargal/Caffe-ExcitationBP-RNNs, converted, or the networks of "
     "github.com/shinkyo0513/Spatio-Temporal-Perturbations-for-Video-Attribution"
 )

@@ -152,8 +152,8 @@ class Loop:
             raise self._diverged(epoch, "the weights are not finite")
         loss, correct, count = self.processes.total([loss, hits, seen], network.device)
         row = {"epoch": str(epoch), "lr": f"{lr:.4g}", "loss": f"{loss / count:.6f}", "train": f"{correct / count:.4f}"}
-        for name, footage in self.material.measured.items():
-            accuracy, other = measure(network, footage, self.processes)
+        for name, loader in self.material.measured.items():
+            accuracy, other = measure(network, loader, self.processes)
             row |= {name: f"{accuracy:.4f}", f"{name}_loss": f"{other:.6f}"}
         return row
 

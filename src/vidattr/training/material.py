@@ -14,7 +14,7 @@ from vidattr.errors import ClipError, ConfigError, Failure, failure_lines
 from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
 from vidattr.run.doubts import told
-from vidattr.training.footage import Footage, room_for_clips
+from vidattr.training.clip_loader import ClipLoader, room_for_clips
 from vidattr.training.head import classes_of
 from vidattr.training.processes import Processes
 from vidattr.training.recipes import Frames, Recipe
@@ -57,9 +57,9 @@ class Material:
         }
         classes_of(self.training.clips)
 
-    def _read(self, name: str, clips: Sequence[Clip], frames: Frames, draws: int) -> Footage:
+    def _read(self, name: str, clips: Sequence[Clip], frames: Frames, draws: int) -> ClipLoader:
         processes = self._processes
-        found = Footage(
+        found = ClipLoader(
             clips,
             [self._network.places[plain(clip.label)] for clip in clips],
             self._network.view,
@@ -102,9 +102,7 @@ class Material:
         if not self._quiet:
             counts = [f"{len(self.training.clips)} training clips of {len(trained)} classes"]
             said.append(
-                ", ".join(
-                    [*counts, *(f"{name}: {len(footage.clips)} clips" for name, footage in self.measured.items())]
-                )
+                ", ".join([*counts, *(f"{name}: {len(loader.clips)} clips" for name, loader in self.measured.items())])
             )
         for line in said:
             tqdm.write(line, sys.stderr)
@@ -115,8 +113,8 @@ class Material:
         It is their number, and a hash of their ids and classes.
         """
         return {
-            name: {"clips": len(footage.clips), "sha256": _digest(footage.clips)}
-            for name, footage in {"train": self.training, **self.measured}.items()
+            name: {"clips": len(loader.clips), "sha256": _digest(loader.clips)}
+            for name, loader in {"train": self.training, **self.measured}.items()
         }
 
 

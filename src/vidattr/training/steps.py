@@ -14,7 +14,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import logits_of, loss_of
 from vidattr.models.speed.memory import free_memory, within_memory
 from vidattr.training.augment import augmented
-from vidattr.training.footage import Footage
+from vidattr.training.clip_loader import ClipLoader
 from vidattr.training.processes import Processes
 from vidattr.training.recipes import Optimizer, Recipe
 
@@ -143,18 +143,18 @@ class Steps:
         return logits_of(self.network.through(self._module, frames), self.network.output)
 
 
-def measure(network: VideoModel, footage: Footage, processes: Processes) -> tuple[float, float]:
+def measure(network: VideoModel, loader: ClipLoader, processes: Processes) -> tuple[float, float]:
     """Returns accuracy and mean loss of a network in evaluation mode over all clips.
 
     Each clip is taken with the frames of test time.
     """
-    batches = torch.split(processes.part(torch.arange(len(footage))), network.max_batch)
+    batches = torch.split(processes.part(torch.arange(len(loader))), network.max_batch)
     loss, hits = 0.0, 0
-    for pixels, labels in footage.batches(batches, 0):
+    for pixels, labels in loader.batches(batches, 0):
         part_loss, part_hits = within_memory(network, _measuring(network, pixels, labels))
         loss, hits = loss + part_loss, hits + part_hits
     all_loss, all_hits = processes.total([loss, float(hits)], network.device)
-    return all_hits / len(footage), all_loss / len(footage)
+    return all_hits / len(loader), all_loss / len(loader)
 
 
 def _measuring(network: VideoModel, pixels: Tensor, labels: Tensor) -> Callable[[], tuple[float, int]]:

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared import epic_annotations as labels
-from vidattr.datasets.shared import epic_footage as footage
+from vidattr.datasets.shared import epic_frames
 from vidattr.datasets.shared import epic_lists as lists
 from vidattr.datasets.shared import epic_segments as segments_of
 from vidattr.datasets.shared.epic_annotations import Action
-from vidattr.datasets.shared.epic_footage import Footage, Located, OnDisk
+from vidattr.datasets.shared.epic_frames import FrameSource, Located, OnDisk
 from vidattr.datasets.shared.epic_lists import Naming, Rule, Split
 from vidattr.datasets.shared.epic_segments import Segment
 from vidattr.datasets.shared.files import Damaged, chosen, indexed
@@ -46,7 +46,7 @@ class Epic:
 
     root: str = not_in_key("")
     classes: Names = field(default_factory=lambda: Names(), metadata={"identity": "skip"})
-    source: Footage = Footage.any
+    source: FrameSource = FrameSource.any
     annotations: str = not_in_key("")
     naming: Naming = field(default=Naming.narrated, metadata={"identity": "skip"})
     top: int = not_in_key(20)
@@ -116,7 +116,7 @@ class Epic:
             ConfigError: No such folder, none of the segments is in it, or a file of annotations is missing or cannot
                 be read.
         """
-        found = footage.on_disk(self.root)
+        found = epic_frames.on_disk(self.root)
         resolved = self._resolved
         wanted = chosen(self.classes, {segment.label for segment in resolved.segments})
         info = labels.video_info(self.annotations)
@@ -148,7 +148,7 @@ class Epic:
                 f"the first is {absent[0].name}"
                 if absent
                 else "the rule gives no segment",
-                expected=footage.LAYOUT,
+                expected=epic_frames.LAYOUT,
                 remedy="dataset.root=FOLDER, dataset.split=train|test|all, or dataset.list=FILE",
             )
         notes = [*resolved.notes, *self._left_out(found, absent, len(resolved.segments))]
@@ -159,20 +159,20 @@ class Epic:
         return segments_of.listing(self._resolved.segments)
 
     def _located(
-        self, segment: Segment, kind: Footage, path: Path, info: Mapping[str, labels.VideoInfo], ends: _Ends
+        self, segment: Segment, kind: FrameSource, path: Path, info: Mapping[str, labels.VideoInfo], ends: _Ends
     ) -> Located:
-        if kind is Footage.videos:
+        if kind is FrameSource.videos:
             if segment.video not in info:
                 raise ValueError(
                     f"its rate is not known: {labels.VIDEOS} in dataset.annotations does not name {segment.video}"
                 )
-            return footage.in_video(segment, info[segment.video], self.box_tolerance)
-        if kind is Footage.cutouts:
+            return epic_frames.in_video(segment, info[segment.video], self.box_tolerance)
+        if kind is FrameSource.cutouts:
             count = len(frame_files(path, self.first_frame)[0])
-            return footage.in_cut_out(segment, count, self.cut_sampling, self.box_tolerance)
-        return footage.in_frames(segment, ends.of(kind, path), self.box_tolerance)
+            return epic_frames.in_cut_out(segment, count, self.cut_sampling, self.box_tolerance)
+        return epic_frames.in_frames(segment, ends.of(kind, path), self.box_tolerance)
 
-    def _clip(self, segment: Segment, kind: Footage, path: Path, located: Located) -> Clip:
+    def _clip(self, segment: Segment, kind: FrameSource, path: Path, located: Located) -> Clip:
         return Clip(
             id=segment.name,
             source=path,
@@ -276,7 +276,7 @@ class _Ends:
     first_frame: int
     found: dict[Path, int] = field(default_factory=dict)
 
-    def of(self, kind: Footage, path: Path) -> int:
+    def of(self, kind: FrameSource, path: Path) -> int:
         if path not in self.found:
-            self.found[path] = footage.last_number(kind, path, self.first_frame)
+            self.found[path] = epic_frames.last_number(kind, path, self.first_frame)
         return self.found[path]

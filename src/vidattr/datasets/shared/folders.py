@@ -21,13 +21,13 @@ CONTAINERS = (
 )  # fmt: skip
 """Folders that hold classes or clips and are not classes themselves; a root without any of them is searched itself."""
 
-_NOT_FOOTAGE = frozenset(
+_NOT_CLIPS = frozenset(
     {"#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "lost+found"}
 )
 """Folders that file servers and operating systems create; they are ignored, like names that begin with a dot."""
 
 
-class Source(StrEnum):
+class Storage(StrEnum):
     """Which of videos and folders of frames are read, if a dataset is on disk as both; `any` prefers the video."""
 
     any = auto()
@@ -93,7 +93,7 @@ class _Folder:
         kinds: tuple[list[str], list[str], list[str], list[str]] = ([], [], [], [])
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in _NOT_FOOTAGE:
+                if entry.name.startswith(".") or entry.name in _NOT_CLIPS:
                     continue
                 suffix = Path(entry.name).suffix.lower()
                 if _is_folder(entry):
@@ -121,7 +121,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def find_clips(root: str, source: Source, layout: str) -> FoundClips:
+def find_clips(root: str, source: Storage, layout: str) -> FoundClips:
     """Returns the contents of a root: clips sorted by path, videos before folders of frames.
 
     Clips are `<root>/<clip>` and `<root>/<class>/<clip>`, and the same in each of the `CONTAINERS` under the root.
@@ -145,9 +145,9 @@ def find_clips(root: str, source: Source, layout: str) -> FoundClips:
         beside = [name for name in (*inside.folders, *inside.videos) if name not in (*CONTAINERS, "annotations")]
         for name in beside:
             found.leave(f"beside {', '.join(base.name for base in bases)}", name)
-    kept = [one for one in found.files if source == Source.any or one.path.is_dir() is (source == Source.frames)]
+    kept = [one for one in found.files if source == Storage.any or one.path.is_dir() is (source == Storage.frames)]
     if not kept:
-        kind = "videos or folders of frames" if source == Source.any else f"{source} (dataset.source)"
+        kind = "videos or folders of frames" if source == Storage.any else f"{source} (dataset.source)"
         beyond = "".join(
             f"\n  {line}" for line in (*(problem.message for problem in found.problems[:3]), *found.notes())
         )

@@ -133,7 +133,7 @@ class Sprite:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SyntheticScene:
     """The content of one clip, painted in the order background, distractors, object.
 
     Attributes:
@@ -225,7 +225,7 @@ def _textured(random: Generator, name: str) -> Callable[[int], Array]:
     return paint
 
 
-def scene(random: Generator, *, shape: str | None, texture: str | None) -> Scene:
+def scene(random: Generator, *, shape: str | None, texture: str | None) -> SyntheticScene:
     """Returns a random scene.
 
     Args:
@@ -236,7 +236,7 @@ def scene(random: Generator, *, shape: str | None, texture: str | None) -> Scene
     name = shape or random.choice(list(SHAPES)).item()
     length = random.uniform(0.4, 0.6)
     first = random.uniform(0, 1 - length)
-    return Scene(
+    return SyntheticScene(
         shape=name,
         target=_sprite(random, SHAPES[name], (first, first + length)),
         distractors=tuple(

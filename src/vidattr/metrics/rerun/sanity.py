@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.metrics.shared.randomise import randomise, restored, stages
+from vidattr.metrics.shared.randomise import parts, randomise, restored
 from vidattr.metrics.shared.similarity import Similarity, similarity
 from vidattr.protocols import MapBatch, Method
 from vidattr.types import Column, Scores, Strip
@@ -27,7 +27,7 @@ _UNCHANGED = "unchanged"
 class Sanity:
     """Explains each clip again with a network that is randomised part by part, and compares with the stored map.
 
-    1. The network's parts, from the head to the stem (`randomise.stages`), get new weights one after the other, those
+    1. The network's parts, from the head to the stem (`randomise.parts`), get new weights one after the other, those
        above staying random (`randomise.randomise`).
     2. After each part every method explains the same class of the same clips again. What methods know of the frames
        alone (optical flow, tubes) is computed once for all parts.
@@ -69,13 +69,13 @@ class Sanity:
             similarity and `f0`. As strip the middle frame of every map, with the first similarity.
         """
         model, query, maps = batch.network, batch.query, batch.maps
-        cascade = stages(model.module)
+        cascade = parts(model.module)
         points: dict[str, list[Tensor]] = {name: [] for name in (*self.similarities, "f0", "maps")}
         middle = maps.shape[2] // 2
         with restored(model.module):
-            for stage in (None, *cascade):
-                if stage is not None:
-                    randomise(model.module, stage, self.seed)
+            for part in (None, *cascade):
+                if part is not None:
+                    randomise(model.module, part, self.seed)
                 again = [method(model, query).map for method in methods]
                 for kind in self.similarities:
                     points[kind].append(
@@ -94,7 +94,7 @@ class Sanity:
             for name, pair in ends.items()
             for column, place in zip(pair, (0, -1), strict=True)
         }
-        return Scores(columns, curves, points=(_UNCHANGED, *(stage.name for stage in cascade)), strip=strip)
+        return Scores(columns, curves, points=(_UNCHANGED, *(part.name for part in cascade)), strip=strip)
 
     def summary(self) -> tuple[Column, ...]:
         """Returns each similarity after all parts are randomised; of the first also two more columns."""

@@ -17,14 +17,14 @@ from vidattr.seeds import seed_for
 
 
 @dataclass(frozen=True)
-class Stage:
+class Part:
     """One part of a network: its name, and the names of its layers (the modules that own parameters themselves)."""
 
     name: str
     layers: tuple[str, ...]
 
 
-def stages(module: nn.Module) -> list[Stage]:
+def parts(module: nn.Module) -> list[Part]:
     """Returns the parts of a network in the order in which they are randomised, the head first.
 
     The rule, for any network:
@@ -39,28 +39,28 @@ def stages(module: nn.Module) -> list[Stage]:
     torchvision's video ResNets become fc, layer4, layer3, layer2, layer1, stem.
     """
     layers = {name: layer for name, layer in module.named_modules() if _own(layer)}
-    found: list[Stage] = []
+    found: list[Part] = []
     for part in _parts("", module, tuple(layers)):
         if found and all(parameter.ndim < 2 for name in part.layers for parameter in _own(layers[name]).values()):
-            found[-1] = Stage(found[-1].name, found[-1].layers + part.layers)
+            found[-1] = Part(found[-1].name, found[-1].layers + part.layers)
         else:
             found.append(part)
     return found[::-1]
 
 
-def _parts(name: str, module: nn.Module, layers: Sequence[str]) -> Iterator[Stage]:
+def _parts(name: str, module: nn.Module, layers: Sequence[str]) -> Iterator[Part]:
     """Yields the parts of one module, rules 1 and 2."""
     inside = tuple(layer for layer in layers if not name or layer == name or layer.startswith(f"{name}."))
     if not inside:
         return
     children = {f"{name}.{child}" if name else child: part for child, part in module.named_children()}
     if 2 * len(inside) <= len(layers) or inside == (name,):  # small enough, or a leaf
-        yield Stage(name or "network", inside)
+        yield Part(name or "network", inside)
         return
     own = tuple(layer for layer in inside if layer == name)
-    for child, part in children.items():
-        for stage in _parts(child, part, layers):
-            yield Stage(stage.name, own + stage.layers)
+    for child, inner in children.items():
+        for part in _parts(child, inner, layers):
+            yield Part(part.name, own + part.layers)
             own = ()
 
 
@@ -81,8 +81,8 @@ def restored(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def randomise(module: nn.Module, stage: Stage, seed: int) -> None:
-    """Initialises the layers of one stage anew, in place, each from a stream of its own: `seed` and the layer's name.
+def randomise(module: nn.Module, part: Part, seed: int) -> None:
+    """Initialises the layers of one part anew, in place, each from a stream of its own: `seed` and the layer's name.
 
     Convolutions: normal, by Kaiming's rule for the fan-out, with bias 0, as in ResNets. Normalisation layers: weight 1,
     bias 0, and their running statistics stay: without them the activations of an untrained network in eval mode explode
@@ -91,7 +91,7 @@ def randomise(module: nn.Module, stage: Stage, seed: int) -> None:
 
     Drawn on the CPU, so that every device sees the same network.
     """
-    for name in stage.layers:
+    for name in part.layers:
         layer = module.get_submodule(name)
         kinds = (rule for kind, rule in _RULES if isinstance(layer, kind))
         fresh = next(kinds, _reset if hasattr(layer, "reset_parameters") and not [*layer.children()] else _shuffled)

@@ -21,7 +21,7 @@ Rename = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Origin:
+class WeightsOrigin:
     """Where the weights of a model come from.
 
     Whatever it is, `model.weights=random` means an untrained network, and any other text is the path of a file.
@@ -69,7 +69,7 @@ class Origin:
 
 def loaded(
     weights: str | None,
-    origin: Origin,
+    origin: WeightsOrigin,
     build: Callable[[int], M],
     head: str,
     classes: str | None,
@@ -118,7 +118,7 @@ def located(weights: str | None) -> Path:
     return Path(os.path.expanduser(weights))  # unchanged where there is no such user
 
 
-def _renamed(checkpoint: Checkpoint, rename: Rename, origin: Origin) -> Checkpoint:
+def _renamed(checkpoint: Checkpoint, rename: Rename, origin: WeightsOrigin) -> Checkpoint:
     try:
         return replace(checkpoint, state=rename(checkpoint.state))
     except (

@@ -13,8 +13,8 @@ _RESIZED = {"do_resize": True, "resample": 2}  # of PIL's filters number 2 is th
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Facts about one model type.
+class Family:
+    """Facts about the video classifiers of one `model_type` of the transformers library.
 
     Attributes:
         frames: Entry of its configuration for the number of frames.
@@ -33,17 +33,17 @@ class Kind:
     offset: bool = False
 
 
-KINDS = {
-    "timesformer": Kind(cls=True, divided=True),
-    "videomae": Kind(joint=True),
-    "vivit": Kind(cls=True, joint=True, offset=True),
-    "vjepa2": Kind(frames="frames_per_clip", side="crop_size"),  # an attentive pooler reads its tokens
+FAMILIES = {
+    "timesformer": Family(cls=True, divided=True),
+    "videomae": Family(joint=True),
+    "vivit": Family(cls=True, joint=True, offset=True),
+    "vjepa2": Family(frames="frames_per_clip", side="crop_size"),  # an attentive pooler reads its tokens
 }
 
 
 def processor_view(config: Any, settings: Mapping[str, Any], view: Preprocessing) -> Preprocessing:
     """Returns the preprocessing of a processor's configuration: ((byte · factor − offset) − mean) / deviation."""
-    kind = KINDS[config.model_type]
+    family = FAMILIES[config.model_type]
     scaled, normalised = settings.get("do_rescale", True), settings.get("do_normalize", True)
     if normalised and not {"image_mean", "image_std"} <= settings.keys():
         raise ConfigError(
@@ -56,14 +56,14 @@ def processor_view(config: Any, settings: Mapping[str, Any], view: Preprocessing
             expected="one that resizes, and bilinear (resample=2)",
             remedy="say model.processor=false and the model.input of its training",
         )
-    offset = float(scaled and settings.get("offset", kind.offset))
-    side = getattr(config, kind.side)
+    offset = float(scaled and settings.get("offset", family.offset))
+    side = getattr(config, family.side)
     resized = settings.get("size", {})
     resized = resized if isinstance(resized, Mapping) else {"shortest_edge": resized}
     whole = [resized[name] for name in ("height", "width") if name in resized]
     return replace(
         view,
-        frames=getattr(config, kind.frames),
+        frames=getattr(config, family.frames),
         size=list(side) if isinstance(side, list | tuple) else [side, side],
         geometry=Geometry.squash if whole and not settings.get("do_center_crop", False) else Geometry.crop,
         resize=whole or [resized[name] for name in ("shortest_edge",) if name in resized],

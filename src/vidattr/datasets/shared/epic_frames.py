@@ -29,7 +29,7 @@ _CUT_OUT = re.compile(r".+-P\d\d_\d+_(?P<id>\d+)")
 _DEEPEST = 8
 
 
-class Footage(StrEnum):
+class FrameSource(StrEnum):
     """What is read of a segment; `any`: the first of frames, tar, videos and cutouts that is there."""
 
     any = auto()
@@ -48,11 +48,11 @@ class OnDisk:
     videos: dict[str, Path] = field(default_factory=dict)
     cutouts: dict[str, Path] = field(default_factory=dict)
 
-    def of(self, segment: Segment, wanted: Footage) -> tuple[Footage, Path] | None:
+    def of(self, segment: Segment, wanted: FrameSource) -> tuple[FrameSource, Path] | None:
         """Returns where the frames of a segment lie and what that is; None where they do not."""
-        for kind in Footage if wanted is Footage.any else [wanted]:
-            name = segment.id if kind is Footage.cutouts else segment.video
-            if kind is not Footage.any and (path := getattr(self, kind.value).get(name)) is not None:
+        for kind in FrameSource if wanted is FrameSource.any else [wanted]:
+            name = segment.id if kind is FrameSource.cutouts else segment.video
+            if kind is not FrameSource.any and (path := getattr(self, kind.value).get(name)) is not None:
                 return kind, path
         return None
 
@@ -207,14 +207,14 @@ def near(boxes: Boxes, tolerance: int, shown: tuple[int, int]) -> dict[int, tupl
     return dict(sorted(found.items()))
 
 
-def last_number(kind: Footage, path: Path, first_frame: int) -> int:
+def last_number(kind: FrameSource, path: Path, first_frame: int) -> int:
     """Returns the highest frame number of a folder or a tar file of frames.
 
     Raises:
         UnreadableError: It cannot be read, or holds no frame.
     """
     numbers: Sequence[int] = list(
-        tar_frames(path, first_frame) if kind is Footage.tar else frame_files(path, first_frame)[0]
+        tar_frames(path, first_frame) if kind is FrameSource.tar else frame_files(path, first_frame)[0]
     )
     if not numbers:
         raise UnreadableError("it holds no frame")

@@ -24,7 +24,7 @@ from vidattr.video.preprocessing import Preprocessing
 _ROOM = 0.5  # of the memory that is available, for decoded clips
 
 
-class Footage:
+class ClipLoader:
     """Decodes clips as a network takes them.
 
     Args:
