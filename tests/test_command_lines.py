@@ -24,9 +24,9 @@ from vidattr.config import doctor, importing
 from vidattr.config.building import _hint, build, made
 from vidattr.config.compose import choice, experiments, part
 from vidattr.config.folders import added_folders, config_dir, hydra, options
-from vidattr.config.overrides import points
 from vidattr.config.quoting import escaped, quoted
 from vidattr.config.settings import Settings, check_out
+from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.run import explain as own

@@ -17,9 +17,9 @@ from vidattr.config.compose import choice, experiments, part
 from vidattr.config.experiment import run_identity
 from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.identity import described_once, key
-from vidattr.config.overrides import points
 from vidattr.config.quoting import escaped
 from vidattr.config.settings import Paths, Settings
+from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
 from vidattr.run import dry_run
 

@@ -218,7 +218,7 @@ def test_any_dataset_can_be_joined_by_a_config_of_ones_own(root: Path, tmp_path:
     (tmp_path / "mine/dataset/joined_clips.yaml").write_text("defaults:\n  - spliced\n  - _self_\nof: null\n")
     (tmp_path / "mine/dataset/own.yaml").write_text(
         f"defaults:\n  - clips@of\n  - _self_\n_target_: vidattr.datasets.spliced.Spliced\n"
-        f"of:\n  root: {root}\nseed: 3\n"
+        f"of:\n  root: {root}\nseed: 3\npartner: other_class\nmin_frames: 8\n"
     )
     found = part("dataset", "own", {}, add=[tmp_path / "mine"])
     assert found.index().clips == spliced(root, seed=3).index().clips

@@ -11,7 +11,7 @@ What cannot be split that way raises `NotCombinedError`, and the caller lets Hyd
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,28 @@ class Combiner:
         parts = {role: self._part(role, frame, nodes, values.get(role, ())) for role in nodes}
         config = {key: parts[key].values if key in parts else parts[TOP].values[key] for key in frame.order}
         return config, frame.names, parts
+
+    def unknown_options(self, settings: Sequence[Setting]) -> Iterator[tuple[str, str, str, list[str]]]:
+        """Yields the options at a point that are no key of their choice: role, choice, option, and the keys that are.
+
+        No class is imported. What cannot be combined is left to the composition as a whole.
+        """
+        try:
+            choices, values = self._split(settings)
+            frame = self._frame(choices)
+        except NotCombinedError:
+            return
+        for role in values.keys() - {TOP}:
+            known = [str(key) for key in frame.nodes.get(role) or () if key != "_target_"]
+            for setting in values[role]:
+                _, first, *rest = setting.key.split(".")
+                if first not in known:
+                    yield role, frame.names.get(role, ""), ".".join([first, *rest]), known
+
+    def choices_with(self, sweep: Iterable[Sequence[Setting]], role: str, option: str) -> list[str]:
+        """Returns the choices of a role in a sweep whose config has an option."""
+        named = {str(one.value) for point in sweep for one in point if one.chooses and one.key == role}
+        return sorted(one for one in named if option.partition(".")[0] in (self._choices.node(role, one) or ()))
 
     def _split(self, settings: Sequence[Setting]) -> tuple[tuple[Setting, ...], dict[str, tuple[Setting, ...]]]:
         choices: dict[str, Setting] = {}

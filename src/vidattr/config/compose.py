@@ -1,8 +1,9 @@
 """From overrides to checked experiments.
 
-The overrides of a command line span a sweep (`overrides`). Each point of it is composed (`combine`; where that does not
-apply, by Hydra as a whole) and checked against the dataclasses (`building`) before any network is loaded: a typo in the
-eightieth experiment is reported at once.
+The overrides of a command line (`overrides`) span a sweep (`sweep`). Each point of it is composed (`combine`; where
+that does not apply, by Hydra as a whole) and checked against the dataclasses (`building`) before any network is loaded:
+a typo in the eightieth experiment is reported at once. Names of choices and options are compared with the YAML files
+first, because importing a class imports torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from vidattr.config.building import build, made, unknown_key
 from vidattr.config.choices import Choices
 from vidattr.config.combine import TOP, Combiner, Made, NotCombinedError
 from vidattr.config.experiment import Experiment
-from vidattr.config.folders import added_folders, config_dir, hydra, options
+from vidattr.config.folders import added_folders, config_dir, hydra, open_added_folders, options
 from vidattr.config.hydra_errors import composed, resolved
-from vidattr.config.overrides import Setting, points
+from vidattr.config.overrides import Setting
 from vidattr.config.quoting import escaped
 from vidattr.config.settings import Paths, Settings
+from vidattr.config.sweep import points
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.models.weights.trained import as_trained
 
@@ -58,9 +60,23 @@ def experiments(
         ConfigError: An unknown choice or option, or a value of the wrong type; that of the first wrong point.
     """
     with hydra(config_dir(folder), added_folders(add)):
-        sweep = points(overrides, GROUPS[primary], options, primary)
+        sweep = list(points(overrides, GROUPS[primary], options, primary))
         combiner = Combiner(primary, GROUPS[primary], _TOP, _made)
+        _check_options(sweep, combiner)
         return [_experiment(primary, point, combiner) for point in sweep]
+
+
+def _check_options(sweep: Sequence[Sequence[Setting]], combiner: Combiner) -> None:
+    """Raises ConfigError for the first option of a sweep that is no key in the YAML of its choice; imports no class."""
+    for point in sweep:
+        for role, name, key, known in combiner.unknown_options(point):
+            if any((folder / role / f"{name}.yaml").is_file() for folder in open_added_folders()):
+                continue  # a file of the user's may leave out a field of its class, which `build` reports
+            error = unknown_key(f"{role}={name}", key.partition(".")[0], known)
+            having = combiner.choices_with(sweep, role, key)
+            if having and error.remedy is None:
+                error = error.with_remedy(f"{role}.{having[0]}.{key}=… sets it for {role}={having[0]} alone")
+            raise error
 
 
 def _experiment(primary: str, point: Sequence[Setting], combiner: Combiner) -> Experiment:
@@ -154,10 +170,26 @@ def _made(role: str, values: Any, name: str | None, settings: Sequence[Setting])
         part = made(Paths if role else Settings, values or {}, role, typed=typed, deleted=deleted)
         return Made(asdict(part), part)
     part = build(values, f"{role}={name}", typed=typed, deleted=deleted)
+    _check_whole(role, str(name), part, values)
     if role == "model":
         part, values, notes = as_trained(part, values, [setting.key[start:] for setting in settings], typed)
         return Made(values, part, notes)
     return Made(values, part)
+
+
+def _check_whole(role: str, name: str, part: Any, values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a config leaves out fields of its class: a default would decide numbers unseen."""
+    left_out = [field.name for field in fields(part) if field.init and field.name not in values]
+    if not left_out:
+        return
+    target, choices = values["_target_"], Choices()
+    alike = [one for one in options(role) if one != name and (choices.node(role, one) or {}).get("_target_") == target]
+    base = f", or take them from another config: `defaults: [{alike[0]}, _self_]`" if alike else ""
+    raise ConfigError(
+        f"{role}={name}: its YAML leaves out {', '.join(left_out)}",
+        expected=f"every field of {target}",
+        remedy=f"name each with its value{base}",
+    )
 
 
 def part(
@@ -173,7 +205,7 @@ def part(
         add: The user's own config folders.
 
     Raises:
-        ConfigError: An unknown name or field, or a value of the wrong type.
+        ConfigError: An unknown name or field, a value of the wrong type, or a config that leaves out fields.
     """
     where = f"{role}={name}"
     with hydra(config_dir(folder), added_folders(add)):
@@ -182,17 +214,18 @@ def part(
         node = Choices().node(role, name)
         alone = node is not None and "${" not in str(node)  # refers to no other role
         config = OmegaConf.create({role: node}) if alone else composed("evaluate", [where])[0]
-    known = [str(key) for key in config[role] if key != "_target_"]
-    for field in fields:
-        if field not in known:
-            raise unknown_key(where, field, known)
-    OmegaConf.set_struct(config, False)
-    try:
-        config[role] = OmegaConf.merge(config[role], escaped(dict(fields)))
-        plugin = build(config[role], where)
-        values = cast(dict[str, Any], OmegaConf.to_container(config[role], resolve=True))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+        known = [str(key) for key in config[role] if key != "_target_"]
+        for field in fields:
+            if field not in known:
+                raise unknown_key(where, field, known)
+        OmegaConf.set_struct(config, False)
+        try:
+            config[role] = OmegaConf.merge(config[role], escaped(dict(fields)))
+            plugin = build(config[role], where)
+            values = cast(dict[str, Any], OmegaConf.to_container(config[role], resolve=True))
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+        _check_whole(role, name, plugin, values)
     if role != "model":
         return plugin
     asked = [name for name in fields if not isinstance(fields[name], Mapping)]

@@ -14,12 +14,11 @@ A value that could mean two things is an error, whose message shows the quoted f
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +52,7 @@ class Setting:
         deletes: Whether it removes the key.
         chooses: Whether it names the config of a group.
         value: The parsed value, or the name of the choice.
+        only: Role and name of the one choice that it is for, as in `method.step.iterations=40`; None: for any.
     """
 
     key: str
@@ -63,6 +63,15 @@ class Setting:
     deletes: bool = False
     chooses: bool = False
     value: Any = field(default=None, compare=False)
+    only: tuple[str, str] | None = None
+
+    @property
+    def typed_key(self) -> str:
+        """What it sets, as it was typed."""
+        if self.only is None:
+            return self.key
+        role, name = self.only
+        return f"{role}.{name}.{self.key.removeprefix(f'{role}.')}"
 
     @property
     def plain(self) -> bool:
@@ -73,10 +82,10 @@ class Setting:
         )
 
 
-def points(
+def axes(
     arguments: Sequence[str], groups: Sequence[str], choices: Callable[[str], list[str]], command: str
-) -> Iterator[list[Setting]]:
-    """Yields each point of the sweep that the arguments span.
+) -> list[list[Setting]]:
+    """Returns the settings of each argument, one for each of its values.
 
     Args:
         arguments: As typed, KEY=VALUE.
@@ -85,14 +94,14 @@ def points(
         command: Name of the command, for messages.
 
     Raises:
-        ConfigError: An argument is no override, or may mean two things; an unknown choice; more than `MOST_EXPERIMENTS`
-            points.
+        ConfigError: An argument is no override, or may mean two things; an unknown choice.
     """
-    axes = [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
-    if (count := math.prod(map(len, axes))) > MOST_EXPERIMENTS:
-        raise ConfigError(f"the lists of values span {count} experiments", expected=f"at most {MOST_EXPERIMENTS}")
-    for point in itertools.product(*axes):
-        yield list(point)
+    return [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
+
+
+def too_many(count: str) -> ConfigError:
+    """Returns the error for a sweep of too many points."""
+    return ConfigError(f"the lists of values span {count} experiments", expected=f"at most {MOST_EXPERIMENTS}")
 
 
 def is_override(argument: str) -> bool:
@@ -187,7 +196,7 @@ def _shell(head: str, *values: str) -> str:
 def _axis(
     override: Override, groups: Sequence[str], choices: Callable[[str], list[str]], command: str
 ) -> list[Setting]:
-    key = override.key_or_group
+    key, only = _scope(override.key_or_group, groups, choices)
     names = [] if "." in key else choices(key)
     if override.is_delete():
         if key in groups:
@@ -208,8 +217,18 @@ def _axis(
     for text, value in values:
         # Always as an addition: which keys there are is checked against the dataclasses, not by Hydra.
         typed = text.strip() if isinstance(value, int | float) else None
-        settings.append(Setting(key, f"++{key}={text}", f"{key}={text}", typed, varies=len(values) > 1, value=value))
+        varies = len(values) > 1
+        settings.append(Setting(key, f"++{key}={text}", f"{key}={text}", typed, varies, value=value, only=only))
     return settings
+
+
+def _scope(key: str, groups: Sequence[str], choices: Callable[[str], list[str]]) -> tuple[str, tuple[str, str] | None]:
+    """Splits the key of an option for one choice, `method.step.iterations`, into `method.iterations` and the choice."""
+    role, _, rest = key.partition(".")
+    name, _, inner = rest.partition(".")
+    if inner and role in groups and name in choices(role):
+        return f"{role}.{inner}", (role, name)
+    return key, None
 
 
 _ROLES = ("dataset", "model", "method", "metric", "render", "runtime", "recipe")

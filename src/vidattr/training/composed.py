@@ -10,8 +10,8 @@ from typing import Any, cast
 from vidattr.config.building import build
 from vidattr.config.compose import GROUPS, compose_whole
 from vidattr.config.folders import added_folders, config_dir, hydra, options
-from vidattr.config.overrides import points
 from vidattr.config.runtime import Runtime
+from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
 from vidattr.protocols import Dataset, ModelConfig
 from vidattr.training.recipes import Recipe, Start
