@@ -22,6 +22,7 @@ from av.stream import Disposition
 from vidattr.errors import ClipError
 from vidattr.types import Clip
 from vidattr.video import decoders
+from vidattr.video import packets as packets_of_files
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import Preprocessing, Sampling
 
@@ -160,9 +161,9 @@ def test_a_container_that_breaks_while_it_is_read_gives_what_came_before(
                     raise av.InvalidDataError(1, "made to fail")
                 yield packet
 
-    monkeypatch.setattr(
-        decoders, "_demuxed", lambda container, *rest, whole=decoders._demuxed: whole(Broken(container), *rest)
-    )
+    whole = packets_of_files.demuxed
+    for module in (packets_of_files, decoders):
+        monkeypatch.setattr(module, "demuxed", lambda container, *rest: whole(Broken(container), *rest))
     found = read(Clip("a", path), ALL)
     assert sorted(set(found.numbers)) == list(range(1, 11))
     assert found.warnings == (

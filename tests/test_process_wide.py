@@ -22,7 +22,7 @@ from vidattr.models.network import passes, precision
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.types import Explanation, Query
-from vidattr.video import decoders, frame_folder
+from vidattr.video import decoders, frame_folder, packets
 from vidattr.video.footage import UnreadableError
 from vidattr.video.picture_size import declared_size
 
@@ -295,6 +295,6 @@ def test_opencv_gets_its_options_while_it_opens_a_video_and_no_longer(
     assert list(footage.frames()) == []
     with pytest.raises(MemoryError):
         decoders.opencv(tmp_path / "none.mp4")
-    options = own or f"protocol_whitelist;file|format_whitelist;{decoders._FORMATS}"
+    options = own or f"protocol_whitelist;file|format_whitelist;{packets.FORMATS}"
     assert seen == [options] * 3
     assert os.environ.get(decoders._OPENCV_VARIABLE) == own

@@ -1,8 +1,8 @@
 """Reads clips: every frame decoded in order, T of them kept, resized as the network takes them, with their boxes.
 
-A frame number is exact, for frames are counted and never sought. Frames that are not kept are decoded but not
-converted, and a kept frame is resized at once: memory does not grow with the length of the file. Nothing here is shared
-between calls, so that background threads may read at the same time.
+A frame number is exact: frames are counted from the start of the file, or from a frame whose number is certain. Frames
+that are not kept are decoded but not converted, and a kept frame is resized at once: memory does not grow with the
+length of the file. Background threads may read at the same time.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
         """Returns the numbers of all readable frames, and the frames that are chosen if these are `expected`."""
         wanted = frozenset(choose(expected))
         numbers, kept = [], {}
-        for number, load in footage.frames():
+        for number, load in footage.frames_from(first):
             if number > last:
                 break
             if number in wanted and number not in unread:
@@ -226,7 +226,7 @@ def _joined(source: Joined) -> Footage:
         joined.trouble = Trouble()
         for part, footage, offset in parts:
             first, last = part.span or (1, 0)
-            for number, load in footage.frames():
+            for number, load in footage.frames_from(first):
                 if number > last:
                     break
                 if number >= first:

@@ -1,31 +1,29 @@
 """Decodes video files: on past damaged packets, each frame with its number, and with an account of what is missing.
 
-Files are never sought in, because some key-frame indexes are broken. A file is read as a local file and nothing else:
-its path is handed over absolute behind `file:`, no other protocol is allowed, and playlists and the like are no videos.
+The key-frame index of a container is not trusted, because some are broken: `_from` begins in the middle of a file only
+where the bitstream says that this gives the same frames, and checks the number of each.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vidattr.types import Pixels
 from vidattr.video.display_matrix import matrix_of, turn, upright
-from vidattr.video.footage import MAX_PIXELS, Footage, Load, NoVideoError, Trouble, UnreadableError
+from vidattr.video.footage import Footage, Load, Trouble, UnreadableError
+from vidattr.video.packets import OPTIONS, REMEMBERED, Packets, demuxed, opened, packets
+from vidattr.video.random_access import Point
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame
-    from av.container import InputContainer
-    from av.video import VideoStream
+    from av import VideoFrame
     from cv2 import VideoCapture
     from cv2.typing import MatLike
 
@@ -51,25 +49,10 @@ VIDEO_SUFFIXES = frozenset(
     | {".vob", ".webm", ".wmv"}
 )
 
-_FORMATS = (
-    "aac,aiff,asf,avi,av1,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,mpegts,mpegvideo,mxf,nut,"
-    "obu,ogg,rm,vc1,wav,"
-    "webm,yuv4mpegpipe"
-)
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _OPENCV_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 """OpenCV takes its options from this variable each time it opens a file by FFmpeg."""
 
 _opening = Lock()  # the variable belongs to the process
-
-_DECODE_TIME_ONLY = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
-"""Formats whose packets have no presentation time: time stamps do not give the order of reordered frames."""
-
-_WITH_DURATION = frozenset({"asf", "flv", "matroska", "mov"})
-"""Formats whose header states the duration; of the others it is an estimate made of the very file."""
-
-_HIDDEN_FRAMES = frozenset({"vp8", "vp9"})
-"""Codecs with packets that are never shown: that a packet gives no frame says nothing."""
 
 
 def pyav(path: Path) -> Footage:
@@ -84,36 +67,25 @@ def pyav(path: Path) -> Footage:
         UnreadableError: No container that PyAV knows.
         NoVideoError: Nothing but sound or cover pictures.
     """
-    import av
+    found = packets(path)
 
-    @contextmanager
-    def opened() -> Iterator[tuple[InputContainer, VideoStream]]:
-        try:
-            # Metadata that is not UTF-8 says nothing about the pixels.
-            with av.open(f"file:{path.absolute()}", metadata_errors="replace", options=_OPTIONS) as container:
-                stream = _picked(container)
-                stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-                yield container, stream
-        except (av.FFmpegError, UnicodeError) as error:
-            raise UnreadableError(str(error)) from error
-
-    with opened() as (container, stream):
-        found = _scan(container, stream)
-        stamps = found.stamps
-        promised, about = _promised(container, stream, found)
-        name, codec = container.format.name, stream.codec_context
-        reordered = codec.has_b_frames and not _DECODE_TIME_ONLY.isdisjoint(name.split(","))
-        fps = float(stream.average_rate) if stream.average_rate else None
-        start = min((stamp for stamp in stamps if stamp is not None), default=0)
-        ranks = None if reordered or codec.name in _HIDDEN_FRAMES else _ranks(stamps)
+    def noted(number: int, frame: VideoFrame) -> tuple[int, Load]:
+        if not footage.times:
+            footage.rotation = turn(matrix_of(frame.side_data))
+        if frame.pts is not None and frame.time_base is not None and found.start is not None:
+            footage.times[number] = float((frame.pts - found.start) * frame.time_base)
+        return number, partial(_rgb, frame)
 
     def frames() -> Iterator[tuple[int, Load]]:
-        trouble = footage.trouble = Trouble()
-        times = footage.times = {}
-        last = unseen = 0
-        fields = 0
-        with opened() as (container, stream):
-            for packet in _demuxed(container, stream, trouble):
+        import av
+
+        trouble, footage.times = Trouble(), {}
+        footage.trouble = trouble
+        last = unseen = fields = 0
+        stopped: list[str] = []
+        with opened(path) as (container, stream):
+            for packet in demuxed(container, stream, stopped):
+                trouble.stopped = "; ".join(stopped)
                 try:
                     pictures = stream.decode(packet)
                 except av.FFmpegError:  # as ffmpeg does: the next packet may be whole
@@ -121,118 +93,69 @@ def pyav(path: Path) -> Footage:
                     unseen += 1
                     continue
                 for frame in pictures:
-                    rank = ranks.get(frame.pts) if ranks and frame.pts is not None else None
+                    rank = found.number(frame.pts)
                     if rank and not last and not trouble.failed:
                         trouble.leading = rank - 1
                     number = last + 1 + unseen if rank is None else max(last + 1, rank - trouble.leading)
                     last, unseen = number, 0
-                    if not times:
-                        footage.rotation = turn(matrix_of(frame.side_data))
-                    if frame.pts is not None and frame.time_base is not None and not reordered:
-                        times[number] = float((frame.pts - start) * frame.time_base)
                     trouble.damaged += frame.is_corrupt
                     fields += frame.interlaced_frame
-                    yield number, partial(_rgb, frame)
-        if fields and 2 * last >= len(stamps):  # a packet may hold one field, half a frame
-            footage.slack = max(footage.slack, len(stamps) - last)
+                    yield noted(number, frame)
+        if fields and 2 * last >= found.count:  # a packet may hold one field, half a frame
+            footage.slack = max(footage.slack, found.count - last)
 
-    slack = len(stamps) if codec.name in _HIDDEN_FRAMES else 1  # ffmpeg drops the last frame of a packed AVI file
-    footage = Footage(range(1, promised + 1), frames, len(stamps), slack, about, fps)
+    def frames_from(first: int) -> Iterator[tuple[int, Load]]:
+        footage.trouble, footage.times = Trouble(), {}
+        last = 0
+        point = found.point(first)
+        if point is not None and _begins_whole(path, found):
+            for last, frame in _from(path, found, point):
+                yield noted(last, frame)
+            if last == found.count:
+                return
+        yield from ((number, load) for number, load in frames() if number > last)
+
+    footage = Footage(
+        range(1, found.promised + 1), frames, frames_from, found.count, found.slack, found.about, found.fps
+    )
     return footage
 
 
-def _picked(container: InputContainer) -> VideoStream:
-    """Returns the stream to be shown: a cover picture is none, whatever the file's kind."""
-    from av.stream import Disposition
-
-    still = Disposition.attached_pic | Disposition.timed_thumbnails
-    moving = [stream for stream in container.streams.video if not stream.disposition & still]
-    if not moving:
-        covers = ", only a cover picture" if container.streams.video else ""
-        raise NoVideoError(f"no video stream{covers}")
-    best = container.streams.best("video")
-    return next((stream for stream in moving if stream is best), moving[0])
-
-
-@dataclass
-class _Scan:
-    """What the packets of a container say.
-
-    Attributes:
-        stamps: The time stamp of each packet that is to be shown; one that an edit list hides is decoded and never
-            shown.
-        hidden: How many packets are empty or hidden.
-        end: Where the last packet of the picture ends, in seconds.
-        last: Where the last packet of any stream ends.
-    """
-
-    stamps: list[int | None] = field(default_factory=list)
-    hidden: int = 0
-    end: float = 0.0
-    last: float = 0.0
-
-
-def _scan(container: InputContainer, stream: VideoStream) -> _Scan:
-    found = _Scan()
-    for packet in _demuxed(container, None, Trouble()):
-        ours = packet.stream_index == stream.index
-        if packet.size and packet.pts is not None:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            found.last = max(found.last, end)
-            found.end = max(found.end, end) if ours else found.end
-        if ours and packet.size and not packet.is_discard:
-            found.stamps.append(packet.pts)
-        elif ours and (packet.size or packet.dts is not None):
-            found.hidden += 1
-    return found
-
-
-def _demuxed(container: InputContainer, stream: VideoStream | None, trouble: Trouble) -> Iterator[Packet[Any]]:
-    """Yields the packets of one stream, or of all, and at their end the empty one that empties the decoder."""
+def _from(path: Path, found: Packets, point: Point) -> Iterator[tuple[int, VideoFrame]]:
+    """Yields the frames from a point on, up to the first that is not what an undamaged file gives at its place."""
     import av
 
-    packets: Iterator[Packet[Any]] = iter(container.demux(stream) if stream is not None else container.demux())
-    while True:
+    stopped: list[str] = []
+    try:
+        with opened(path) as (container, stream):
+            container.seek(point.at, stream=stream)
+            coded = demuxed(container, stream, stopped)
+            first = next((packet for packet in coded if packet.pts == point.pts), None)
+            last = point.number - 1
+            for packet in chain([] if first is None else [first], coded):
+                for frame in stream.decode(packet):
+                    number = found.number(frame.pts)
+                    if number is not None and number < point.number == last + 1:
+                        continue  # shown before the point, and perhaps coded with frames that were not decoded
+                    if number != last + 1 or frame.is_corrupt or stopped:
+                        return
+                    yield number, frame
+                    last = number
+    except (av.FFmpegError, UnreadableError):
+        return
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _begins_whole(path: Path, found: Packets) -> bool:
+    """Returns whether the first frame that can be decoded is number 1: if not, numbers are counted from it."""
+    import av
+
+    with opened(path) as (container, stream):
         try:
-            packet = next(packets, None)
-        except av.FFmpegError as error:
-            trouble.stopped = error.strerror or str(error)
-            if stream is not None:
-                yield av.Packet()
-            return
-        if packet is None:
-            return
-        yield packet
-
-
-def _promised(container: InputContainer, stream: VideoStream, found: _Scan) -> tuple[int, bool]:
-    """Returns how many frames the header promises, at least the number of packets, and whether it is an estimate.
-
-    A container without a count is held to the duration in its header; formats without a header promise nothing.
-    """
-    count = len(found.stamps)
-    frames = stream.frames
-    if "mov" in container.format.name.split(","):  # an edit list may hide frames before they become packets
-        frames = min(frames, len(getattr(stream, "index_entries", range(frames))))
-    if frames:
-        return max(count, frames - found.hidden), False
-    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
-    length, end = 0.0, found.last
-    if tag:
-        length, end = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]), found.end
-    elif container.duration and not _WITH_DURATION.isdisjoint(container.format.name.split(",")):
-        length = container.duration / 1e6
-    rate = float(stream.average_rate or 25)
-    if end <= 0 or length - end <= max(2 / rate, 0.02 * length):
-        return count, False
-    return max(count, round(count * length / end)), True
-
-
-def _ranks(stamps: Sequence[int | None]) -> dict[int, int] | None:
-    """Returns the frame number that each time stamp means, or None where one is missing or stands twice."""
-    times = sorted(stamp for stamp in stamps if stamp is not None)
-    found = {time: number for number, time in enumerate(times, start=1)}
-    return found if len(found) == len(stamps) else None
+            shown = (frame for packet in demuxed(container, stream, []) for frame in stream.decode(packet))
+            return found.number(next(shown).pts) == 1
+        except (av.FFmpegError, StopIteration):
+            return False
 
 
 def _rgb(frame: VideoFrame) -> Pixels:
@@ -280,7 +203,7 @@ def _capture(name: str) -> VideoCapture:
     with _opening:
         own = _OPENCV_VARIABLE not in os.environ
         if own:
-            os.environ[_OPENCV_VARIABLE] = "|".join(f"{name};{value}" for name, value in _OPTIONS.items())
+            os.environ[_OPENCV_VARIABLE] = "|".join(f"{name};{value}" for name, value in OPTIONS.items())
         try:
             return cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         finally:

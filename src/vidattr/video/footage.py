@@ -57,6 +57,8 @@ class Footage:
     Attributes:
         expected: The frame numbers that header and packets promise.
         frames: Yields every (number, load) in order; `load` gives the pixels and holds until the next one is asked for.
+        seeking: Yields the same for the numbers from `first` on, and perhaps for some before it, in less time; what is
+            damaged before them may stay unknown. None: there is no faster way.
         packets: How many frames there are packets of; fewer than `expected` where the file breaks off. None: they are
             not counted.
         slack: How many frames fewer than there are packets are no shortfall.
@@ -70,6 +72,7 @@ class Footage:
 
     expected: Sequence[int]
     frames: Callable[[], Iterator[tuple[int, Load]]]
+    seeking: Callable[[int], Iterator[tuple[int, Load]]] | None = None
     packets: int | None = None
     slack: int = 0
     about: bool = False
@@ -86,6 +89,10 @@ class Footage:
         if number in self.times:
             return self.times[number]
         return (number - 1) / self.fps if self.fps else None
+
+    def frames_from(self, first: int) -> Iterator[tuple[int, Load]]:
+        """Returns the frames from number `first` on, and perhaps some before it, in order."""
+        return self.frames() if self.seeking is None else self.seeking(first)
 
     def shortfall(self, decoded: int, promised: int) -> str:
         """Returns what is missing or damaged after a pass that gave `decoded` of `promised` frames, or ""."""
