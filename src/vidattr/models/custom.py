@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import inspect
 import re
-import traceback
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vidattr.config import importing
-from vidattr.config.fields import keyed_by_code, keyed_by_content
+from vidattr.config.fields import LATER, keyed_by_code, keyed_by_content
 from vidattr.errors import ConfigError, VidattrError
+from vidattr.models.network.adopt import Wording, adopt
+from vidattr.models.network.axes import Axes
 from vidattr.models.network.network import VideoModel
-from vidattr.models.network.output import Output, misstated
-from vidattr.models.network.unfold import frames_in_batch
+from vidattr.models.network.output import Output
 from vidattr.models.weights.checkpoint import read
 from vidattr.models.weights.class_names import class_names
 from vidattr.models.weights.filling import fill
@@ -39,16 +40,18 @@ class Custom:
 
     Attributes:
         target: "package.module:builder"; a function that returns an `nn.Module`, or a subclass of it, which maps
-            (N, C, T, H, W) float32 to (N, K) logits, or what `output` says. A module that is not installed is
-            imported from the current folder.
+            (N, C, T, H, W) float32, or what `axes` says, to (N, K) logits, or what `output` says. A module that is not
+            installed is imported from the current folder.
         arguments: Keyword arguments of the builder.
         weights: A checkpoint file; None: the builder loads what it needs.
         input: Preprocessing.
         layer: Name of the module whose output is the last convolutional feature volume, (N, c, t, h, w), or
-            (N·T, c, h, w) where frames are folded into the batch; None: there is none.
+            (N·T, c, h, w) where frames are folded into the batch; None: it is searched for
+            (`volumes.last_convolution`), and the network has none if that is ambiguous.
         classes: Names of the outputs (`weights.class_names`); None: the checkpoint's own, if any.
         output: What the outputs are: logits of classes that exclude each other (softmax) or do not (sigmoid), or
             probabilities (prob), or their logarithms (logprob).
+        axes: The order of the axes in which the network takes its frames.
     """
 
     version: ClassVar[int] = 1
@@ -60,6 +63,7 @@ class Custom:
     layer: str | None = None
     classes: str | None = keyed_by_content(None)
     output: Output = Output.softmax
+    axes: Axes = field(default=Axes.NCTHW, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.target is not None and not _TARGET.fullmatch(self.target):
@@ -85,14 +89,30 @@ class Custom:
             checkpoint = read(path)
             fill(module, checkpoint)
             own = checkpoint.class_names
-        count = self._outputs(module.eval())
-        return VideoModel(
+        return self._adopted(module, Wording(str(self.target)), partial(class_names, self.classes, own=own))
+
+    def adopt(self, module: nn.Module, classes: Sequence[str] | None = None) -> VideoModel:
+        """Returns a network that the caller has built, with the same checks as `load`.
+
+        Args:
+            module: The network; it is changed (eval mode, frozen parameters, no in-place operations).
+            classes: The names of its outputs; None: as the field `classes` says.
+
+        Raises:
+            ConfigError: As `load`, or `classes` are not K names.
+        """
+        names = partial(class_names, self.classes) if classes is None else partial(_given, tuple(classes))
+        return self._adopted(module, Wording.of_python(type(module).__name__), names)
+
+    def _adopted(self, module: nn.Module, wording: Wording, names: Callable[[int], tuple[str, ...]]) -> VideoModel:
+        return adopt(
             module,
             self.input,
-            class_names(self.classes, count, own),
+            names,
+            wording=wording,
             layer=self.layer,
-            unfold=frames_in_batch,
             output=self.output,
+            axes=self.axes,
         )
 
     def _built(self) -> Any:
@@ -112,41 +132,11 @@ class Custom:
             except (Exception, SystemExit) as error:
                 raise importing.failed(f"{self.target} fails", error) from error
 
-    def _outputs(self, module: nn.Module) -> int:
-        """Returns K, from the answer to a blank clip; the answer to a clip of noise has to agree with `output`."""
-        shape = (1, 3, self.input.frames, *self.input.size)
-        with torch.no_grad():
-            returned = self._answer(module, torch.zeros(shape))
-        if not isinstance(returned, Tensor) or returned.ndim != 2 or len(returned) != 1 or returned.shape[1] == 0:
-            found = (
-                f"a tensor of shape {tuple(returned.shape)}"
-                if isinstance(returned, Tensor)
-                else f"a {type(returned).__name__}"
-            )
-            raise ConfigError(
-                f"{self.target} returned {found} for one clip",
-                expected="a tensor of shape (N, K), the logits",
-                remedy="wrap it in a module that returns them",
-            )
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        with torch.enable_grad():  # the last node of the graph is named after its operation
-            answer = self._answer(module, noise.requires_grad_())
-        last = type(answer.grad_fn).__name__.partition("Backward")[0]
-        complaint = misstated([returned.detach(), answer.detach()], last, self.output)
-        if complaint is not None:
-            found, right = complaint
-            raise ConfigError(f"{self.target} {found}, and model.output={self.output}", remedy=f"model.output={right}")
-        return returned.shape[1]
 
-    def _answer(self, module: nn.Module, clip: Tensor) -> Any:
-        try:
-            return module(clip)
-        except Exception as error:  # the user's code may raise anything
-            raise ConfigError(
-                f"{self.target} refused a clip of shape {tuple(clip.shape)}: {_told(error)}",
-                expected="a network that takes (N, C, T, H, W)",
-                remedy="set model.input.frames and model.input.size, or wrap it in a module that takes such clips",
-            ) from error
+def _given(names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"classes={list(names)[:10]} of a network with {count} outputs", expected=f"{count} names")
+    return names
 
 
 def _builder(target: str | None) -> tuple[ModuleType, Any]:
@@ -160,15 +150,3 @@ def _builder(target: str | None) -> tuple[ModuleType, Any]:
             f"{name} ({module.__file__}) has no function or class {attribute!r}", remedy="check model.target"
         )
     return module, builder
-
-
-def _told(error: BaseException) -> str:
-    """Returns the type, message and line of an error in the user's code."""
-    text = str(error).strip() or type(error).__name__
-    text = (
-        text
-        if isinstance(error, RuntimeError | ValueError | ImportError) and str(error)
-        else f"{type(error).__name__}: {text}"
-    )
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{text[:1000]} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text[:1000]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import torch
@@ -15,8 +15,11 @@ from vidattr.models.network.attention import Attention, Fuse
 from vidattr.models.network.output import Output, logits_of, probabilities_of, sound
 from vidattr.models.network.passes import Passes
 from vidattr.models.network.unfold import Unfold
+from vidattr.models.network.volumes import Volume, listed, volumes
 from vidattr.models.speed.prefix import Prefix
 from vidattr.video.preprocessing import Preprocessing
+
+_SHOWN = 8  # classes that a description of the network lists
 
 
 class VideoModel(Passes):
@@ -37,6 +40,7 @@ class VideoModel(Passes):
             logarithms of) probabilities.
 
     Attributes:
+        name: What the user calls it: the name of its config, or of the class of the module.
         places: Index of each class by its name as names are compared (`labels.plain`).
 
     Raises:
@@ -66,6 +70,30 @@ class VideoModel(Passes):
         self.view, self.classes, self.layer, self.output = view, classes, layer, output
         self.places = places(classes, "the network", "give its outputs other names: model.classes=FILE")
         self._unfold, self._attention = unfold, attention
+        self.name = type(module).__name__
+
+    def __repr__(self) -> str:
+        """Returns the name, size, input, classes and last convolution of the network, in a few lines."""
+        view, shown = self.view, ", ".join(self.classes[:_SHOWN])
+        parameters = sum(parameter.numel() for parameter in self.module.parameters()) / 1e6
+        kind = "" if type(self.module).__name__ == self.name else f" ({type(self.module).__name__})"
+        more = f", … ({len(self.classes)} in all)" if len(self.classes) > _SHOWN else ""
+        return "\n".join(
+            [
+                f"{self.name}{kind}: {parameters:.3g} M parameters on {self.device}",
+                f"  input: {view.taken}, {view.size[0]} × {view.size[1]} pixels ({view.geometry}), "
+                f"mean {list(view.mean)}, std {list(view.std)}",
+                f"  classes: {shown}{more}; output: {self.output}",
+                f"  last convolution: {self.layer or 'none is named'}",
+            ]
+        )
+
+    def volumes(self) -> list[Volume]:
+        """Returns the feature volumes of a clip of the network's size (`volumes.volumes`); none if it takes none."""
+        view = self.view
+        with suppress(Exception):  # called to explain another error
+            return volumes(self.module, torch.zeros(1, len(view.mean), view.frames, *view.size, device=self.device))
+        return []
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) logits of (N, C, T, H, W) frames, in one pass, differentiable; ln p of probabilities p."""
@@ -176,10 +204,17 @@ class VideoModel(Passes):
         modules = dict(self.module.named_modules())
         if layer is None:
             raise MethodUndefinedError(
-                "this network names no convolutional feature layer", remedy="say method.layer=<module name>"
+                "this network names no layer of convolutional features",
+                expected=f"one of {listed(found)} (channels × frames × rows × columns)"
+                if (found := self.volumes())
+                else "a network with convolutions",
+                remedy="name it: method.layer=<module>, or layer='<module>' in Python" if found else None,
             )
         if layer not in modules:
-            raise unknown("layer", layer, [name for name in modules if name])
+            error = unknown("layer", layer, [name for name in modules if name])
+            found = self.volumes()
+            shapes = f"a module; those of features, as channels × frames × rows × columns: {listed(found)}"
+            raise ConfigError(error.found, expected=shapes if found else error.expected, remedy=error.remedy)
         handle = modules[layer].register_forward_hook(hook)
         try:
             yield
