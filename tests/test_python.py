@@ -408,7 +408,7 @@ def test_a_run_is_read_as_arrays_and_tables(vidattr: Command, tmp_path: Path) ->
     assert len(run.clip(clip).numbers) == 16
     assert set(run.scores) == {"s_pt", "flicker"}
     assert set(run.scores["s_pt"]["clip"]) == set(run.maps)
-    assert list(run.to_dataframe()) == ["clip", "frame", "mean", "max"]
+    assert list(run.to_dataframe()) == ["clip", "frame", "seconds", "mean", "max"]
     assert len(run.to_dataframe()) == 32
     assert len(run.errors) == 0
     assert "2 maps, 0 failures; scores: flicker (2), s_pt (2)" in repr(run)

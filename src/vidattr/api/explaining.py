@@ -156,7 +156,6 @@ def _read(videos: Any, network: VideoModel) -> tuple[Tensor, dict[str, Any]]:
         "clips": tuple(clip.id for clip, _ in read),
         "frames": numbers,
         "seconds": np.array([sample.seconds or [np.nan] * numbers.shape[1] for sample in samples]),
-        "origins": tuple(sample.origin for sample in samples),
         "pixels": np.stack([sample.pixels for sample in samples]),
     }
     return upload(network.view, network.device, samples), about

@@ -7,7 +7,7 @@ import html
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +21,8 @@ from vidattr.config.building import made
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
-from vidattr.render import encoding
 from vidattr.render.options import Render, Scene
-from vidattr.render.sheets import animation, grid
+from vidattr.render.pictures import PICTURES, DrawnMap
 from vidattr.types import Explanation, Pixels, Query
 from vidattr.writing import write_bytes
 
@@ -41,8 +40,8 @@ class ClipExplanation(Explanation):
         extras: Further results of the method by name, each with a leading axis of N clips.
         clips: N names: of the files without their suffix, or "clip 0" and so on.
         frames: (N, T) numbers of the frames in their source, from 1.
-        seconds: (N, T) times of the frames from the start of their source, (number − 1) / frames a second; NaN where
-            the source tells no rate.
+        seconds: (N, T) times of the frames, in seconds after the first frame of their source; NaN where the source does
+            not tell.
         pixels: (N, T, H, W, 3) uint8 RGB, the frames as the network saw them.
         targets: N names of the explained classes.
         probabilities: (N,) class probabilities of the targets.
@@ -173,7 +172,7 @@ class ClipExplanation(Explanation):
         written = []
         for n, clip in enumerate(self.clips):
             place = path if len(self.clips) == 1 else path.with_name(f"{path.stem}-{_file_name(clip, n)}{path.suffix}")
-            write_bytes(place, _PICTURES[path.suffix](self, n, options))
+            write_bytes(place, _PICTURES[path.suffix](self._drawn(n, options)))
             written.append(place)
         return written
 
@@ -203,7 +202,7 @@ class ClipExplanation(Explanation):
         options = self._render(render)
         parts = [f"<pre>{html.escape(repr(self))}</pre>"]
         for n, clip in enumerate(self.clips):
-            data = base64.b64encode(_mp4(self, n, options)).decode()
+            data = base64.b64encode(_PICTURES[".mp4"](self._drawn(n, options))).decode()
             parts.append(
                 f'<video controls autoplay loop muted playsinline title="{html.escape(clip)}" '
                 f'src="data:video/mp4;base64,{data}"></video>'
@@ -219,9 +218,9 @@ class ClipExplanation(Explanation):
     def _render(self, given: Mapping[str, Any]) -> Render:
         return cast(Render, made(Render, given, "render"))
 
-    def _scene(self, n: int) -> Scene:
+    def _drawn(self, n: int, render: Render) -> DrawnMap:
         name, p = self.top[n][0]
-        return Scene(
+        scene = Scene(
             clip=self.clips[n],
             pixels=self.pixels[n],
             numbers=tuple(self.frames[n].tolist()),
@@ -230,7 +229,9 @@ class ClipExplanation(Explanation):
             probability=float(self.probabilities[n]),
             predicted=name,
             predicted_probability=p,
+            seconds=None if np.isnan(self.seconds[n]).any() else tuple(self.seconds[n].tolist()),
         )
+        return DrawnMap(scene, self._maps()[n], self.method_name, render)
 
 
 def _instead(target: str, top: tuple[tuple[str, float], ...]) -> str:
@@ -238,19 +239,7 @@ def _instead(target: str, top: tuple[tuple[str, float], ...]) -> str:
     return "" if name == target else f"; predicted {name} (p = {p:.3f})"
 
 
-def _mp4(one: ClipExplanation, n: int, render: Render) -> bytes:
-    return encoding.mp4(animation(one._scene(n), one._maps()[n], one.method_name, render), render.fps)
-
-
-def _gif(one: ClipExplanation, n: int, render: Render) -> bytes:
-    return encoding.gif(animation(one._scene(n), one._maps()[n], one.method_name, render), render.fps)
-
-
-def _png(one: ClipExplanation, n: int, render: Render) -> bytes:
-    return encoding.png(grid(one._scene(n), one._maps()[n], one.method_name, render))
-
-
-_PICTURES: Mapping[str, Callable[[ClipExplanation, int, Render], bytes]] = {".png": _png, ".gif": _gif, ".mp4": _mp4}
+_PICTURES = {picture.suffix: picture.make for picture in PICTURES if not picture.of_masks}
 
 
 def _file_name(clip: str, n: int) -> str:

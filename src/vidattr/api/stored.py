@@ -127,7 +127,9 @@ class StoredRun:
         return _lines(self.path, "warnings*.jsonl", ["clip"])
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Returns a row per frame of each clip: clip, frame (its number in the source, from 1), mean, max of its map.
+        """Returns a row per frame of each clip: clip, frame (from 1), seconds, and mean and max of the frame's map.
+
+        Seconds are NaN where the source does not tell the times of its frames, and in maps of earlier versions.
 
         Raises:
             ClipError: A file is damaged.
@@ -137,11 +139,15 @@ class StoredRun:
         for clip in self.maps:
             found = folder.load(clip)
             per_frame = found.map.flatten(1).double()
-            columns = {"clip": clip, "frame": found.numbers, "mean": per_frame.mean(1), "max": per_frame.amax(1)}
+            columns = {
+                "clip": clip,
+                "frame": found.numbers,
+                "seconds": np.nan if found.seconds is None else found.seconds,
+                "mean": per_frame.mean(1),
+                "max": per_frame.amax(1),
+            }
             tables.append(pd.DataFrame(columns))
-        return (
-            pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["clip", "frame", "mean", "max"])
-        )
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     def _tables(self) -> list[Path]:
         return sorted((self.path / "scores").glob("[!.]*.csv"))
