@@ -37,8 +37,8 @@ def clip(label: str) -> Clip:
 def test_numeric_names_win_over_indices(name: str) -> None:
     numeric = network(*NUMERIC)
     assert class_index(numeric, name) == NUMERIC.index(name)
-    assert target_of(numeric, "label", clip(name), 0) == NUMERIC.index(name)
-    assert target_of(numeric, name, clip(""), 0) == NUMERIC.index(name)
+    assert target_of(numeric, "label", clip(name), [0]) == NUMERIC.index(name)
+    assert target_of(numeric, name, clip(""), [0]) == NUMERIC.index(name)
 
 
 def test_an_index_is_written_with_a_number_sign_and_is_a_number_in_python() -> None:
@@ -60,9 +60,9 @@ def test_a_label_is_never_an_index() -> None:
     letters = network("a", "b", "c")
     for label in ("2", "#2"):
         with pytest.raises(ClipError, match=r"none of the network's 3 classes\n.*a, b, c"):
-            target_of(letters, "label", clip(label), 0)
+            target_of(letters, "label", clip(label), [0])
     with pytest.raises(ClipError, match="it has no label"):
-        target_of(letters, "label", clip(""), 0)
+        target_of(letters, "label", clip(""), [0])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_two_spellings_of_one_name_are_one_everywhere_and_never_two_classes(
 ) -> None:
     assert plain(one) == plain(other)
     assert class_index(network("else", one), other) == 1
-    assert target_of(network("else", one), "label", clip(other), 0) == 1
+    assert target_of(network("else", one), "label", clip(other), [0]) == 1
     with pytest.raises(
         ConfigError, match=r"the network has the names .*#0.* and .*#1.*one name(.|\n)*model\.classes=FILE"
     ):

@@ -312,7 +312,7 @@ def test_a_kill_between_picture_and_record_costs_one_more_drawing_and_nothing_st
     clip, map = scene(2)
     write(tmp_path, clip, map, Render())
     with monkeypatch.context() as patch:
-        patch.setattr("vidattr.render.pictures.write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("vidattr.render.picture_files.write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path, clip, map, Render(colormap="turbo"))
     assert len(write(tmp_path, clip, map, Render())) == 3  # as after the first command, whatever the second one did

@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         seed: Of everything drawn, 0 or more; each clip gets its own seed from this one and its id.
-        target: The class to explain: "label", "predicted", or the name or index of a class.
+        target: The class to explain: "label", "predicted", "second" (most probable), or the name or index of a class.
         limit: Only the first so many clips, 1 or more; None: all.
         save_label: Name of the run's folder, one part of a path; None: <dataset>-<key>.
     """
@@ -51,7 +51,9 @@ class Settings:
         if self.seed < 0:
             raise ConfigError(f"seed={self.seed}", expected="0 or more")
         if not self.target.strip():
-            raise ConfigError(f"target={self.target!r}", expected="label, predicted, or the name or index of a class")
+            raise ConfigError(
+                f"target={self.target!r}", expected="label, predicted, second, or the name or index of a class"
+            )
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit={self.limit}", expected="a number of clips, 1 or more; null: all")
         if (label := self.save_label) is not None:

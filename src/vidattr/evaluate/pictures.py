@@ -15,7 +15,7 @@ from vidattr.errors import ClipError, Failure
 from vidattr.evaluate.plots import plot_curves
 from vidattr.evaluate.scores import ScoreSheet
 from vidattr.render.options import Scene
-from vidattr.render.pictures import SHEET, of_strips
+from vidattr.render.pictures import STRIPS, of_strips
 from vidattr.render.strips import StoredStrip
 from vidattr.render.strips import png as strips_to_png
 
@@ -64,7 +64,7 @@ def draw_strips(sheets: Sequence[ScoreSheet], folder: Path) -> bool:
         elif files.lacks():
             first = next(sheet for sheet in runs if clip in sheet.judged())
             try:
-                files.write({SHEET: partial(_picture, first, clip, rows)})
+                files.write({STRIPS: partial(_picture, first, clip, rows)})
             except ClipError as error:
                 first.failures.append(Failure.of(clip, "draw", error))
         shown |= bool(files.current())

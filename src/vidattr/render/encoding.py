@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from fractions import Fraction
 
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vidattr.render.options import StillFormat
 from vidattr.types import Pixels
 
+_INCH = 150  # pixels
 _BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.uint8)
 # Channel value to 8 times its cell in the colour cube; 0 and 255 fall on the first and the last cell, undithered.
 _TO_CELLS = np.round(np.linspace(0, 31 * 8, 256)).astype(np.uint8)
@@ -21,6 +24,27 @@ def png(picture: Pixels) -> bytes:
     """Returns an (h, w, 3) uint8 RGB picture as PNG, with a fast filter and level: a run writes thousands."""
     flags = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     return bytes(cv2.imencode(".png", picture[:, :, ::-1], flags)[1])
+
+
+def still(picture: Pixels, format: StillFormat) -> bytes:
+    """Returns an (h, w, 3) uint8 RGB picture in a format; in pdf and svg as an image of 150 pixels per inch."""
+    if format is StillFormat.png:
+        return png(picture)
+    file = io.BytesIO()
+    if format is StillFormat.webp:
+        Image.fromarray(picture).save(file, "WEBP", quality=92, method=4)
+        return file.getvalue()
+    if format is StillFormat.pdf:
+        # The dates of a PDF would make two files of one picture differ.
+        Image.fromarray(picture).save(file, "PDF", resolution=_INCH, quality=95, creationDate=None, modDate=None)
+        return file.getvalue()
+    height, width = picture.shape[:2]
+    data = base64.b64encode(png(picture)).decode()
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width / _INCH:.3f}in" height="{height / _INCH:.3f}in" '
+        f'viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
+        f'href="data:image/png;base64,{data}"/></svg>\n'
+    ).encode()
 
 
 def gif(frames: Pixels, fps: float) -> bytes:

@@ -13,6 +13,7 @@ from vidattr.types import Pixels
 
 Map = NDArray[np.floating]
 
+_RED, _BLUE = (214, 28, 36), (24, 84, 204)
 _FLAT = 1e-6  # relative range below which a map is flat: 1e-12 can be a contrast, rounding errors of 0.3 are none
 
 
@@ -42,6 +43,8 @@ class Scale:
         lowest, highest = float(map.min()), float(map.max())
         if highest - lowest <= _FLAT * max(abs(lowest), abs(highest)):
             return cls(lowest, highest, "flat map")
+        if render.signed is Signed.both:
+            return cls._symmetric(map, render)
         if highest <= 0 and render.signed is Signed.positive:
             return cls(lowest, highest, "no positive evidence")
         low, high = (float(v) for v in np.percentile(map, (100 - render.percentile, render.percentile)))
@@ -49,6 +52,14 @@ class Scale:
             low = lowest = 0.0
         # All contrast may lie in fewer voxels than the percentile leaves out, for example in one.
         return cls(low, high) if high - low > _FLAT * (highest - lowest) else cls(lowest, highest)
+
+    @classmethod
+    def _symmetric(cls, map: Map, render: Render) -> Scale:
+        """Returns the scale from −high to high, high being a percentile of the map's absolute values."""
+        size = np.abs(map)
+        high, most = float(np.percentile(size, render.percentile)), float(size.max())
+        high = high if high > _FLAT * most else most
+        return cls(-high, high)
 
     def apply(self, map: Map) -> NDArray[np.float32]:
         """Returns the map in 0…1; all 0 where it cannot be drawn."""
@@ -65,7 +76,7 @@ class Scale:
         return self.flaw or " to ".join(self.ends())
 
 
-def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
+def overlay(frames: Pixels, map: Map, render: Render, scale: Scale | None = None) -> Pixels:
     """Draws a map over its frames.
 
     With w = opacity·m^γ, heat is out = (1 − w)·frame + w·colour(m), as in the demo of Li et al. (WACV 2021), where the
@@ -75,6 +86,7 @@ def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
         frames: (T, H, W, 3) uint8 RGB.
         map: (T, H, W) raw.
         render: How to draw.
+        scale: The colour scale; None: that of the map.
 
     Returns:
         (T, H, W, 3) uint8 RGB; `frames` themselves where the map is flat or not finite.
@@ -84,21 +96,33 @@ def overlay(frames: Pixels, map: Map, render: Render) -> Pixels:
     """
     if map.shape != frames.shape[:3]:
         raise ValueError(f"map {map.shape} does not lie on frames {frames.shape}")
-    scale = Scale.of(map, render)
+    scale = scale or Scale.of(map, render)
     return frames if scale.flaw else blend(frames, scale.apply(map), render)
 
 
 def blend(frames: Pixels, m: NDArray[np.float32], render: Render) -> Pixels:
     """Blends (T, H, W, 3) uint8 frames with importance m, (T, H, W) in 0…1, in the style of `render`."""
+    strength = np.abs(2 * m - 1) if render.signed is Signed.both else m
     if render.style is Style.cutout:
-        kept = 1 - render.opacity * (1 - m * m) ** 2.4
+        kept = 1 - render.opacity * (1 - strength * strength) ** 2.4
         return (frames * kept[..., None] + 0.5).astype(np.uint8)
-    weight = (render.opacity * m**render.gamma)[..., None]
+    weight = (render.opacity * strength**render.gamma)[..., None]
     heat = _colours(render)[(m * 255 + 0.5).astype(np.uint8)]
-    return (frames + weight * (heat - frames) + 0.5).astype(np.uint8)
+    base = _desaturated(frames, render.desaturate)
+    return (base + weight * (heat - base) + 0.5).astype(np.uint8)
+
+
+def _desaturated(frames: Pixels, share: float) -> NDArray[np.float32] | Pixels:
+    """Returns the frames moved towards their luma (ITU-R BT.601) by a share of the way."""
+    if not share:
+        return frames
+    luma = frames @ np.array([0.299, 0.587, 0.114], np.float32)
+    return frames + np.float32(share) * (luma[..., None] - frames)
 
 
 def _colours(render: Render) -> NDArray[np.float32]:
-    """Returns the (256, 3) RGB colours of the colour map."""
+    """Returns the (256, 3) RGB colours of the colour map; of both signs blue below the middle and red above it."""
+    if render.signed is Signed.both:
+        return np.where(np.arange(256)[:, None] < 128, _BLUE, _RED).astype(np.float32)
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     return cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{render.colormap.upper()}"))[:, 0, ::-1].astype(np.float32)

@@ -11,6 +11,8 @@ from vidattr.errors import ConfigError, unknown
 from vidattr.types import Box, Pixels
 
 _RANGES = {
+    "largest": (16, 16384),
+    "desaturate": (0, 1),
     "opacity": (0, 1),
     "gamma": (0.01, 10),
     "percentile": (50, 100),
@@ -31,10 +33,31 @@ class Style(StrEnum):
 
 
 class Signed(StrEnum):
-    """Which values of a map with negative values are shown: from 0 upwards, or from the lowest value upwards."""
+    """Which values of a map with negative values are shown.
+
+    From 0 upwards; from the lowest value upwards; or both signs, positive values in red and negative ones in blue on a
+    scale that is symmetric around 0.
+    """
 
     positive = auto()
     range = auto()
+    both = auto()
+
+
+class Surface(StrEnum):
+    """On what a map is drawn: the network's input, or the source's own frames, to which the map is resized back."""
+
+    network = auto()
+    original = auto()
+
+
+class StillFormat(StrEnum):
+    """The file format of the pictures that stand still. In pdf and svg a sheet is an image at its own resolution."""
+
+    png = auto()
+    webp = auto()
+    pdf = auto()
+    svg = auto()
 
 
 @dataclass(frozen=True)
@@ -45,18 +68,25 @@ class Render:
         grid: Write a PNG of all frames over their heat maps.
         gif: Write an animated GIF.
         mp4: Write the same animation as MP4, which is a tenth of the size.
-        comparison: Write a sheet that compares all methods of a run on one clip.
+        comparison: Write a sheet that compares all methods of a run on one clip, and one that compares the explained
+            classes if there are several.
+        format: File format of the pictures that stand still: png, webp, pdf or svg.
+        frames: network: maps are drawn on the network's input. original: they are drawn on the source's own frames, in
+            their aspect and resolution; what the network does not see of them is dark.
+        largest: Original frames whose longer side has more pixels are reduced to it; None: none are.
         style: heat, or cutout.
         colormap: Name of an OpenCV colour map. jet: as in the papers; turbo, viridis, inferno, cividis: even steps.
+        desaturate: 0…1, how far the frames below a heat map lose their colours, which can look like heat; 1: grey.
         opacity: 0…1, the share of its colour in the most important pixel; cutout: of black in the least important one.
         gamma: Exponent of the heat map's blending; smaller shows weaker heat.
-        signed: positive: a map with negative values is shown from 0 upwards; range: from its lowest value.
+        signed: positive: a map with negative values is shown from 0 upwards; range: from its lowest value; both: red
+            for positive and blue for negative values, whatever `colormap` says.
         percentile: Values above this percentile of the clip, and below its complement, are clipped, so that a few
             extreme voxels of a gradient do not darken all others; 100: no clipping.
-        columns: Frames in a row of a sheet.
+        columns: Surface in a row of a sheet.
         tile: Smallest length in pixels of the longer side of a frame in a sheet.
         animation_tile: The same for an animation.
-        fps: Frames per second of an animation; None: as fast as the clip itself, or 5 where its times are unknown.
+        fps: Surface per second of an animation; None: as fast as the clip itself, or 5 where its times are unknown.
         boxes: Draw the annotated boxes.
     """
 
@@ -64,8 +94,12 @@ class Render:
     gif: bool = True
     mp4: bool = True
     comparison: bool = True
+    format: StillFormat = StillFormat.png
+    frames: Surface = Surface.network
+    largest: int | None = None
     style: Style = Style.heat
     colormap: str = "jet"
+    desaturate: float = 0.0
     opacity: float = 0.8
     gamma: float = 0.8
     signed: Signed = Signed.positive
@@ -111,6 +145,7 @@ class Scene:
         label: Name of the clip's own class, "" where it is not known.
         boxes: The boxes on each of the T frames, in pixels of `pixels`; empty: the clip has no boxes.
         seconds: When each of the T frames is shown, in seconds after the source's first frame; None if unknown.
+        unseen: Whether `pixels` shows, darkened, parts of the frames that the network does not see.
     """
 
     clip: str
@@ -124,6 +159,7 @@ class Scene:
     label: str = ""
     boxes: tuple[tuple[Box, ...], ...] = ()
     seconds: tuple[float, ...] | None = None
+    unseen: bool = False
 
     def caption(self, t: int) -> str:
         """Returns the number of the t-th frame, and its time if that is known."""

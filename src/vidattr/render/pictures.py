@@ -2,11 +2,7 @@
 
 A map is raw. What makes it visible (one scale per clip, colours, blending) happens here and never reaches a metric.
 
-Beside the pictures of a folder lies a hidden folder `.drawn` with one JSON file per clip. It records what each picture
-shows: the maps, and the options that decide how it looks. A picture is current if its record is equal to what it would
-show if it were drawn now. Any other one is stale: it is drawn again where it is asked for, and removed where it is not.
-A picture without a record is stale. A record that is not true any more is removed before the picture is replaced, and
-the new one is written after it, so that a killed command leaves at worst a picture that is drawn once more.
+`picture_files` says which of those on disk are current.
 """
 
 from __future__ import annotations
@@ -20,16 +16,14 @@ from pathlib import Path
 
 from vidattr.render import encoding as encode
 from vidattr.render.heat import Map
-from vidattr.render.options import Render, Scene
+from vidattr.render.options import Render, Scene, StillFormat
+from vidattr.render.picture_files import PictureFiles, Shown, recorded
 from vidattr.render.sheets import animation, comparison, cutouts, grid
 from vidattr.types import MaskRow, Pixels
-from vidattr.writing import remove, write_bytes, write_text
+from vidattr.writing import remove
 
 _DRAWING_VERSION = 2
 """Raised when a picture of the same map and options looks different, so that stored pictures are drawn again."""
-
-Shown = Mapping[str, str]
-"""What a picture shows: a hash of its options under "look", and under the key of each run a hash of the run's map."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class DrawnMap:
 
     @property
     def rate(self) -> float:
-        """Frames per second of the animations."""
+        """Surface per second of the animations."""
         return self.render.rate(self.scene.seconds)
 
 
@@ -71,6 +65,7 @@ class Picture:
         make: Returns its bytes.
         animated: Whether it moves, so that `Render.fps` and `Render.animation_tile` decide how it looks.
         of_masks: Whether only a map with masks has it.
+        format: The `Render.format` that asks for it; None: any.
     """
 
     suffix: str
@@ -78,23 +73,37 @@ class Picture:
     make: Callable[[DrawnMap], bytes]
     animated: bool = False
     of_masks: bool = False
+    format: StillFormat | None = None
+
+    def asked(self, render: Render) -> bool:
+        """Returns whether the options ask for it."""
+        return bool(getattr(render, self.option)) and self.format in (None, render.format)
+
+
+def _still(name: str, page: Callable[[DrawnMap], Pixels], *, of_masks: bool = False) -> list[Picture]:
+    """Returns a picture that stands still, in each format."""
+
+    def made(format: StillFormat) -> Callable[[DrawnMap], bytes]:
+        return lambda drawn: encode.still(page(drawn), format)
+
+    return [
+        Picture(f"{name}.{format}", "grid", made(format), of_masks=of_masks, format=format) for format in StillFormat
+    ]
 
 
 PICTURES = (
-    Picture(".png", "grid", lambda drawn: encode.png(grid(drawn.scene, drawn.map, drawn.method, drawn.render))),
+    *_still("", lambda drawn: grid(drawn.scene, drawn.map, drawn.method, drawn.render)),
     Picture(".gif", "gif", lambda drawn: encode.gif(drawn.animation, drawn.rate), animated=True),
     Picture(".mp4", "mp4", lambda drawn: encode.mp4(drawn.animation, drawn.rate), animated=True),
-    Picture(
-        ".masks.png",
-        "grid",
-        lambda drawn: encode.png(cutouts(drawn.scene, drawn.masks, drawn.method, drawn.render)),
-        of_masks=True,
-    ),
+    *_still(".masks", lambda drawn: cutouts(drawn.scene, drawn.masks, drawn.method, drawn.render), of_masks=True),
 )
 """All kinds of pictures that a map can have. Writing, `--force`, resuming and `vidattr explain` know no other list."""
 
-SHEET = ".png"
-"""Suffix of a picture that shows several maps of a clip: the sheet that compares methods, and a metric's strips."""
+SHEETS = {format: f".{format}" for format in StillFormat}
+"""Suffixes of the pictures that show several maps of a clip, by format: sheets of several methods or classes."""
+
+STRIPS = SHEETS[StillFormat.png]
+"""Suffix of the picture of a metric's strips."""
 
 
 def of_map(folder: Path, clip: str, render: Render, map: Shown, *, masks: bool) -> PictureFiles:
@@ -116,14 +125,15 @@ def of_map(folder: Path, clip: str, render: Render, map: Shown, *, masks: bool) 
             for picture in PICTURES
             if masks or not picture.of_masks
         },
-        wanted=frozenset(picture.suffix for picture in PICTURES if getattr(render, picture.option)),
+        wanted=frozenset(picture.suffix for picture in PICTURES if picture.asked(render)),
     )
 
 
 def of_sheet(folder: Path, clip: str, render: Render, maps: Shown) -> PictureFiles:
     """Returns the sheet that compares the maps of several runs of one clip; arguments as in `of_map`."""
-    shows = {SHEET: {"look": _look(render, animated=False), **maps}}
-    return PictureFiles(folder, clip, (SHEET,), shows, frozenset({SHEET} if render.comparison else ()))
+    shows = {suffix: {"look": _look(render, animated=False), **maps} for suffix in SHEETS.values()}
+    wanted = frozenset({SHEETS[render.format]} if render.comparison else ())
+    return PictureFiles(folder, clip, tuple(SHEETS.values()), shows, wanted)
 
 
 def of_strips(folder: Path, clip: str, render: Render, maps: Shown) -> PictureFiles:
@@ -135,7 +145,7 @@ def of_strips(folder: Path, clip: str, render: Render, maps: Shown) -> PictureFi
         render: Whether it is asked for, and how it looks.
         maps: What stands for each of its rows, and where each is; empty: the clip has no picture.
     """
-    files = of_sheet(folder, clip, render, maps)
+    files = of_sheet(folder, clip, replace(render, format=StillFormat.png), maps)
     return files if maps else replace(files, shows={})
 
 
@@ -148,123 +158,20 @@ def discard_sheet(folder: Path, clip: str, run: str, map: str) -> None:
         run: The run.
         map: What stands for the run's map of the clip.
     """
-    shown = _recorded(folder, clip).get(SHEET)
-    if shown is None or shown.get(run, map) != map:
-        remove(folder / f"{clip}{SHEET}")
+    record = recorded(folder, clip)
+    for suffix in SHEETS.values():
+        shown = record.get(suffix)
+        if shown is None or shown.get(run, map) != map:
+            remove(folder / f"{clip}{suffix}")
 
 
 def _look(render: Render, animated: bool) -> str:
     """Returns what stands for the options that decide how a picture looks."""
-    switches = {picture.option for picture in PICTURES} | {"comparison"}
+    switches = {picture.option for picture in PICTURES} | {"comparison", "format"}
     others = set() if animated else {"fps", "animation_tile"}
     options = {name: value for name, value in asdict(render).items() if name not in switches | others}
     text = json.dumps([_DRAWING_VERSION, options], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class PictureFiles:
-    """The pictures of one clip in one folder.
-
-    Attributes:
-        folder: Where they are, or will be.
-        clip: Id of the clip.
-        suffixes: Of all pictures that a clip can have there, `<clip><suffix>`.
-        shows: Suffix of each picture that this clip can have to what it would show if it were drawn now.
-        wanted: Suffixes of the pictures that are asked for; those that the clip cannot have do not count.
-    """
-
-    folder: Path
-    clip: str
-    suffixes: tuple[str, ...]
-    shows: Mapping[str, Shown]
-    wanted: frozenset[str]
-
-    def path(self, suffix: str) -> Path:
-        """Returns where a picture is, or will be."""
-        return self.folder / f"{self.clip}{suffix}"
-
-    def current(self) -> list[Path]:
-        """Returns the pictures on disk that show what they would show if they were drawn now."""
-        record = _recorded(self.folder, self.clip)
-        return [self.path(suffix) for suffix in self.suffixes if self._is_current(suffix, record)]
-
-    def lacks(self) -> bool:
-        """Returns whether a picture that is asked for is missing or stale, or another one stale."""
-        record = _recorded(self.folder, self.clip)
-        return any(
-            not self._is_current(suffix, record) and (suffix in self._asked() or self.path(suffix).exists())
-            for suffix in self.suffixes
-        )
-
-    def discard(self) -> None:
-        """Removes the stale pictures, and their records first.
-
-        Raises:
-            OutputError: A file cannot be removed.
-        """
-        record = _recorded(self.folder, self.clip)
-        true = {suffix: shown for suffix, shown in record.items() if shown == self.shows.get(suffix)}
-        self._record(true)
-        for suffix in self.suffixes:
-            if suffix not in true:
-                remove(self.path(suffix))
-
-    def write(self, make: Mapping[str, Callable[[], bytes]], *, overwrite: bool = False) -> list[Path]:
-        """Removes the stale pictures and writes those that are asked for and missing, each whole or not at all.
-
-        Args:
-            make: Suffix to what returns the bytes of the picture.
-            overwrite: Write all that are asked for.
-
-        Returns:
-            The files written.
-
-        Raises:
-            OutputError: A file cannot be written.
-        """
-        self.discard()
-        record = _recorded(self.folder, self.clip)
-        asked = [suffix for suffix in self.suffixes if suffix in self._asked()]
-        todo = [suffix for suffix in asked if overwrite or not self._is_current(suffix, record)]
-        written = []
-        try:
-            for suffix in todo:
-                write_bytes(self.path(suffix), make[suffix]())
-                written.append(suffix)
-        finally:
-            self._record(record | {suffix: self.shows[suffix] for suffix in written})
-        return [self.path(suffix) for suffix in written]
-
-    def _asked(self) -> frozenset[str]:
-        return self.wanted & self.shows.keys()
-
-    def _is_current(self, suffix: str, record: Mapping[str, Shown]) -> bool:
-        return suffix in record and record[suffix] == self.shows.get(suffix) and self.path(suffix).exists()
-
-    def _record(self, shown: Mapping[str, Shown]) -> None:
-        if shown == _recorded(self.folder, self.clip):
-            return
-        path = _record_path(self.folder, self.clip)
-        if shown:
-            write_text(path, json.dumps({suffix: shown[suffix] for suffix in sorted(shown)}, sort_keys=True) + "\n")
-        else:
-            remove(path)
-
-
-def _recorded(folder: Path, clip: str) -> dict[str, Shown]:
-    """Returns the record of the pictures of a clip, by suffix; a damaged record counts as none."""
-    try:
-        found = json.loads(_record_path(folder, clip).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return (
-        {suffix: shown for suffix, shown in found.items() if isinstance(shown, dict)} if isinstance(found, dict) else {}
-    )
-
-
-def _record_path(folder: Path, clip: str) -> Path:
-    return folder / ".drawn" / f"{clip}.json"
 
 
 def write_map(files: PictureFiles, drawn: DrawnMap, *, overwrite: bool = False) -> list[Path]:
@@ -280,4 +187,13 @@ def write_sheet(
     files: PictureFiles, scene: Scene, maps: Mapping[str, Map], render: Render, *, overwrite: bool = False
 ) -> list[Path]:
     """Writes the sheet that compares the maps (T, H, W) of several methods, as `PictureFiles.write` does."""
-    return files.write({SHEET: lambda: encode.png(comparison(scene, maps, render))}, overwrite=overwrite)
+    return write_page(files, lambda: comparison(scene, maps, render), overwrite=overwrite)
+
+
+def write_page(files: PictureFiles, page: Callable[[], Pixels], *, overwrite: bool = False) -> list[Path]:
+    """Writes a sheet of several maps, as `PictureFiles.write` does."""
+
+    def made(format: StillFormat) -> Callable[[], bytes]:
+        return lambda: encode.still(page(), format)
+
+    return files.write({suffix: made(format) for format, suffix in SHEETS.items()}, overwrite=overwrite)

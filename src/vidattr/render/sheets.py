@@ -20,7 +20,7 @@ _CHART = 40
 
 def grid(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
     """Draws all frames in rows of `columns`, each row above its heat maps; names and probabilities are at the top."""
-    frames, heat = (_tiles(scene, x, render.tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render)))
+    frames, heat = (tiles_of(scene, x, render.tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render)))
     T, h, w = frames.shape[:3]
     columns = min(render.columns, T)
     width = max(columns * (w + draw.GAP) - draw.GAP, _NARROWEST)
@@ -46,11 +46,11 @@ def comparison(scene: Scene, maps: Mapping[str, Map], render: Render) -> Pixels:
     """
     picked = pick(len(scene.pixels), render.columns, [map.max((1, 2)) for map in maps.values()])
     few = only(scene, picked)
-    rows = [_Row("frames", "", _tiles(few, few.pixels, render.tile, render))]
+    rows = [Row("frames", "", tiles_of(few, few.pixels, render.tile, render))]
     for name, map in maps.items():
         heat = overlay(scene.pixels, map, render)[picked]
-        rows.append(_Row(name, str(Scale.of(map, render)), _tiles(few, heat, render.tile, render)))
-    return _matrix(scene, [scene.caption(t) for t in picked], rows, render, "row", note(scene, picked))
+        rows.append(Row(name, str(Scale.of(map, render)), tiles_of(few, heat, render.tile, render)))
+    return matrix(scene, [scene.caption(t) for t in picked], rows, render, "row", note(scene, picked))
 
 
 def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render) -> Pixels:
@@ -66,11 +66,11 @@ def cutouts(scene: Scene, masks: Sequence[MaskRow], method: str, render: Render)
     picked = pick(len(scene.pixels), render.columns, curves)
     few = only(scene, picked)
     black = replace(render, style=Style.cutout, opacity=1.0)
-    rows = [_Row("frames", method, _tiles(few, few.pixels, render.tile, render))]
+    rows = [Row("frames", method, tiles_of(few, few.pixels, render.tile, render))]
     for row in masks:
         shown = blend(few.pixels, np.asarray(row.mask, np.float32)[picked], black)
-        rows.append(_Row(row.name, row.note, _tiles(few, shown, render.tile, render)))
-    return _matrix(scene, [scene.caption(t) for t in picked], rows, black, "", note(scene, picked))
+        rows.append(Row(row.name, row.note, tiles_of(few, shown, render.tile, render)))
+    return matrix(scene, [scene.caption(t) for t in picked], rows, black, "", note(scene, picked))
 
 
 def strip(
@@ -88,16 +88,16 @@ def strip(
     rows = []
     for name, states in maps.items():
         tiles = np.concatenate(
-            [_tiles(scene, overlay(scene.pixels, state[None], render), render.tile, render) for state in states]
+            [tiles_of(scene, overlay(scene.pixels, state[None], render), render.tile, render) for state in states]
         )
         flaws = [Scale.of(state, render).flaw for state in states]
         under = tuple(", ".join(filter(None, pair)) for pair in zip(words[name], flaws, strict=True))
-        rows.append(_Row(name, f"frame {scene.numbers[0]}", tiles, under))
-    return _matrix(scene, points, rows, render, "map")
+        rows.append(Row(name, f"frame {scene.numbers[0]}", tiles, under))
+    return matrix(scene, points, rows, render, "map")
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """A row of a sheet: its name, a note in small print, its tiles, and the text below each tile."""
 
     name: str
@@ -106,8 +106,8 @@ class _Row:
     under: tuple[str, ...] = ()
 
 
-def _matrix(
-    scene: Scene, titles: Sequence[str], rows: Sequence[_Row], render: Render, scaled: str, notes: Sequence[str] = ()
+def matrix(
+    scene: Scene, titles: Sequence[str], rows: Sequence[Row], render: Render, scaled: str, notes: Sequence[str] = ()
 ) -> Pixels:
     """Draws named rows of tiles below the titles of their columns.
 
@@ -157,7 +157,7 @@ def _matrix(
 def animation(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
     """Draws the frames of an animation, (T, h, w, 3): frame and heat map side by side above the mean of each frame."""
     frames, heat = (
-        _tiles(scene, x, render.animation_tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render))
+        tiles_of(scene, x, render.animation_tile, render) for x in (scene.pixels, overlay(scene.pixels, map, render))
     )
     T, h, w = frames.shape[:3]
     scale = Scale.of(map, render)
@@ -182,7 +182,7 @@ def animation(scene: Scene, map: Map, method: str, render: Render) -> Pixels:
     return pages
 
 
-def _tiles(scene: Scene, frames: Pixels, size: int, render: Render) -> Pixels:
+def tiles_of(scene: Scene, frames: Pixels, size: int, render: Render) -> Pixels:
     """Returns the frames enlarged, with their boxes."""
     tiles = draw.enlarge(frames, size)
     if render.boxes and any(scene.boxes):
@@ -244,6 +244,10 @@ def _foot(page: Pixels, scene: Scene, render: Render, scale: Scale | None, scale
         x += 140 + draw.GAP
         draw.text(page, x, y, f"high{high}", draw.SMALL, draw.GREY)
         x += draw.text_width(f"high{high}", draw.SMALL) + 2 * draw.MARGIN
+    if scene.unseen:
+        words = "dark: not seen by the network"
+        draw.text(page, x, y, words, draw.SMALL, draw.GREY)
+        x += draw.text_width(words, draw.SMALL) + 2 * draw.MARGIN
     if render.boxes and any(scene.boxes):
         key = np.full((12, 18, 3), 150, np.uint8)
         draw.outline(key, [(2, 2, 16, 10)], 12, 18)

@@ -185,7 +185,8 @@ def prepare(
                 failures.append(Failure.of(clip.id, "network", error))
             continue
         try:
-            targets.append(target_of(network, experiment.settings.target, clip, int(shares[row].argmax())))
+            likeliest = shares[row].topk(min(2, shares.shape[1])).indices.tolist()
+            targets.append(target_of(network, experiment.settings.target, clip, likeliest))
             keep.append(row)
         except ClipError as error:
             if row in readable:
@@ -196,7 +197,7 @@ def prepare(
         return None, failures
     samples = stood_in(decoded)
     mine = [keep[n] for n in rows]
-    likeliest = shares[mine].topk(min(5, shares.shape[1]), dim=1)
+    highest = shares[mine].topk(min(5, shares.shape[1]), dim=1)
     ready = PreparedBatch(
         clips=[decoded[row][0] for row in mine],
         rows=rows,
@@ -210,7 +211,7 @@ def prepare(
         probability=[float(shares[keep[n], targets[n]]) for n in rows],
         top=[
             tuple((network.classes[k], float(p)) for k, p in zip(ks, ps, strict=True))
-            for ks, ps in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+            for ks, ps in zip(highest.indices.tolist(), highest.values.tolist(), strict=True)
         ],
     )
     return ready, failures

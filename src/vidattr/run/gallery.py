@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
+
+import torch
 
 from vidattr.config.identity import key
 from vidattr.errors import CONCERNS_ALL, Failure
 from vidattr.protocols import MaskDrawing
 from vidattr.render.options import Scene
-from vidattr.render.pictures import DrawnMap, PictureFiles, discard_sheet, of_map, of_sheet, write_map, write_sheet
+from vidattr.render.picture_files import PictureFiles
+from vidattr.render.pictures import DrawnMap, discard_sheet, of_map, of_sheet, write_map, write_sheet
+from vidattr.run.canvas import Canvas, canvas
 from vidattr.run.job import Job
 from vidattr.run.sources import Facts, mark_of, truth_of
 from vidattr.run.store import StoredMap
@@ -46,20 +51,21 @@ def pictures_of(job: Job, clip: Clip, facts: Facts, extras: frozenset[str] | Non
     method, masks = job.experiment.method, False
     if isinstance(method, MaskDrawing):
         masks = method.mask_extras <= (job.folder.extras(clip.id) if extras is None else extras)
-    shown = {_name(job): _mark(facts, clip)}
+    shown = {run_name(job): mark(facts, clip)}
     return of_map(job.folder.path / "visual", clip.id, job.experiment.render, shown, masks=masks)
 
 
 def _sheet_of(stored: Sequence[tuple[Job, Facts]], clip: Clip, sheets: Path) -> PictureFiles:
-    maps = {_name(job): _mark(facts, clip) for job, facts in stored}
+    maps = {run_name(job): mark(facts, clip) for job, facts in stored}
     return of_sheet(sheets, clip.id, stored[0][0].experiment.render, maps)
 
 
-def _name(job: Job) -> str:
+def run_name(job: Job) -> str:
+    """Returns what stands for a run in the record of a picture."""
     return key(job.folder.identity)
 
 
-def _mark(facts: Facts, clip: Clip) -> str:
+def mark(facts: Facts, clip: Clip) -> str:
     """Returns what stands for a map and the annotation that its pictures show."""
     return f"{mark_of(facts)}-{truth_of(clip)}"
 
@@ -92,31 +98,43 @@ def draw(
         except Exception as error:
             failed.append((job, Failure.of(clip.id, "draw", error)))
 
+    @cache
+    def surface() -> Canvas:
+        experiment = found[0][0].experiment
+        return canvas(clip, sample, experiment.model.input, experiment.render)
+
     for job, stored in found:
-        attempt(job, partial(_draw_map, job, stored, clip, sample, overwrite))
+        attempt(job, partial(_draw_map, job, stored, clip, surface, overwrite))
     if len(found) > 1:
-        attempt(found[0][0], partial(_draw_sheet, found, clip, sample, sheets, overwrite))
+        attempt(found[0][0], partial(_draw_sheet, found, clip, surface, sheets, overwrite))
     return failed
 
 
-def _draw_map(job: Job, stored: StoredMap, clip: Clip, sample: Sample, overwrite: bool) -> None:
+def _draw_map(job: Job, stored: StoredMap, clip: Clip, surface: Callable[[], Canvas], overwrite: bool) -> None:
     experiment, method = job.experiment, job.experiment.method
     files = pictures_of(job, clip, stored.facts(), frozenset(stored.extras))
+    if not overwrite and not files.lacks():
+        return
     masks: Sequence[MaskRow] = ()
     if isinstance(method, MaskDrawing) and method.mask_extras <= stored.extras.keys():
         masks = method.mask_rows(stored.extras)
-    scene = _scene(job, stored, clip, sample)
-    drawn = DrawnMap(scene, stored.map.numpy(), experiment.title, experiment.render, masks)
+    on = surface()
+    masks = [replace(row, mask=torch.from_numpy(on.place(row.mask.numpy()))) for row in masks]
+    scene = scene_of(job, stored, clip, on)
+    drawn = DrawnMap(scene, on.place(stored.map.numpy()), experiment.title, experiment.render, masks)
     write_map(files, drawn, overwrite=overwrite)
 
 
 def _draw_sheet(
-    found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, sheets: Path, overwrite: bool
+    found: Sequence[tuple[Job, StoredMap]], clip: Clip, surface: Callable[[], Canvas], sheets: Path, overwrite: bool
 ) -> None:
     job, stored = found[0]
     files = _sheet_of([(other, map.facts()) for other, map in found], clip, sheets)
-    maps = {other.experiment.title: map.map.numpy() for other, map in found}
-    write_sheet(files, _scene(job, stored, clip, sample), maps, job.experiment.render, overwrite=overwrite)
+    if not overwrite and not files.lacks():
+        return
+    on = surface()
+    maps = {other.experiment.title: on.place(map.map.numpy()) for other, map in found}
+    write_sheet(files, scene_of(job, stored, clip, on), maps, job.experiment.render, overwrite=overwrite)
 
 
 def discard(job: Job, clip: Clip, new: StoredMap) -> None:
@@ -126,7 +144,7 @@ def discard(job: Job, clip: Clip, new: StoredMap) -> None:
     """
     pictures_of(job, clip, new.facts(), frozenset(new.extras)).discard()
     for folder in _sheet_folders(job):
-        discard_sheet(folder, clip.id, _name(job), _mark(new.facts(), clip))
+        discard_sheet(folder, clip.id, run_name(job), mark(new.facts(), clip))
 
 
 def _sheet_folders(job: Job) -> list[Path]:
@@ -138,15 +156,16 @@ def _sheet_folders(job: Job) -> list[Path]:
 def sheets(jobs: Sequence[Job]) -> Path:
     """Returns the folder of the sheets that compare exactly these runs."""
     experiment = jobs[0].experiment
-    runs = key({"runs": sorted(_name(job) for job in jobs)})
+    runs = key({"runs": sorted(run_name(job) for job in jobs)})
     parent = Path(experiment.paths.out) / "comparison" / experiment.names["model"]
     return parent / f"{experiment.label or experiment.names['dataset']}-{runs}"
 
 
-def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:
+def scene_of(job: Job, stored: StoredMap, clip: Clip, on: Canvas) -> Scene:
+    """Returns the scene of a stored map, on these frames."""
     return Scene(
         clip=clip.id,
-        pixels=sample.pixels,
+        pixels=on.sample.pixels,
         numbers=stored.numbers,
         model=job.experiment.names["model"],
         target=stored.name,
@@ -154,6 +173,7 @@ def _scene(job: Job, stored: StoredMap, clip: Clip, sample: Sample) -> Scene:
         predicted=stored.top[0][0],
         predicted_probability=stored.top[0][1],
         label=clip.label,
-        boxes=sample.boxes,
+        boxes=on.sample.boxes,
         seconds=stored.seconds,
+        unseen=on.unseen,
     )

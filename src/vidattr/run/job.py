@@ -19,6 +19,7 @@ from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.run.doubts import Doubts
 from vidattr.run.sources import Again, Facts
 from vidattr.run.store import RunFolder
+from vidattr.types import Clip
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Job:
     Attributes:
         experiment: The experiment.
         folder: Where its results are stored.
+        clips: The clips of the experiment, or of its shard.
         missing: Ids of clips whose map has to be computed.
         facts: Clip to what is stored with its map, for the maps that need not be computed.
         failures: What went wrong.
@@ -42,6 +44,7 @@ class Job:
 
     experiment: Experiment
     folder: RunFolder
+    clips: Sequence[Clip] = ()
     missing: set[str] = field(default_factory=set)
     facts: dict[str, Facts] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)

@@ -20,6 +20,7 @@ from vidattr.models.speed.memory import submitted
 from vidattr.protocols import JointMethod
 from vidattr.run import gallery
 from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_batch, prepare, read_ahead, split_batches
+from vidattr.run.class_sheets import draw_class_sheets
 from vidattr.run.company import Decoded
 from vidattr.run.doubts import Doubts
 from vidattr.run.job import Job, check_folders, made_by, run_folder
@@ -71,6 +72,7 @@ def run(
             refused = survey.good.keys() if afresh else job.doubts.refused()
             job.facts = {clip: facts for clip, facts in survey.good.items() if clip not in refused}
             job.missing = {clip.id for clip in clips} - job.facts.keys()
+            job.clips = clips
             job.present = len(clips) - len(job.missing)
             job.again, job.stale = survey.counts(), {*survey.bad, *(survey.good if afresh else ())}
         try:
@@ -79,6 +81,8 @@ def run(
             for job in jobs:
                 job.doubts.write()
                 job.errors_file = job.folder.write_errors(job.failures, shard, {clip.id for clip in clips})
+    for job in draw_class_sheets(done, quiet=quiet):
+        job.errors_file = job.folder.write_errors(job.failures, shard, {clip.id for clip in job.clips})
     return done
 
 
@@ -258,10 +262,11 @@ def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Jo
         clips, _, notes = clips_of(group[0])
         sources = Sources(clips, group[0].settings.target)
         for job in jobs:
-            job.doubts = Doubts(job.folder.path, clips, notes)
+            job.doubts, job.clips = Doubts(job.folder.path, clips, notes), clips
             for clip, why in sources.survey(job.folder).bad.items():
                 job.fail(clip, "source", why.error)
                 job.stale.add(clip)
         _run_group(jobs, clips, Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True)
         done += jobs
+    draw_class_sheets(done, overwrite=True, quiet=quiet)
     return done

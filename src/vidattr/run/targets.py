@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vidattr.errors import ClipError
 from vidattr.labels import index_of, plain
 from vidattr.models.network.network import VideoModel
@@ -23,21 +25,26 @@ def class_index(network: VideoModel, name: str | int) -> int:
     return index_of(name, network.classes, network.places)
 
 
-def target_of(network: VideoModel, target: str, clip: Clip, predicted: int) -> int:
+def target_of(network: VideoModel, target: str, clip: Clip, likeliest: Sequence[int]) -> int:
     """Returns the index of the class to explain in one clip.
 
     Args:
         network: The network.
-        target: "predicted", "label", or a class as in `class_index`.
+        target: "predicted", "second" (the class with the second highest probability), "label", or a class as in
+            `class_index`.
         clip: The clip.
-        predicted: The class with the highest probability.
+        likeliest: The classes with the highest and the second highest probability; of a network with one output, one.
 
     Raises:
-        ClipError: The clip's label is no class of the network.
+        ClipError: The clip's label is no class of the network, or the network has no second class.
         ConfigError: `target` is no class of the network.
     """
     if target == "predicted":
-        return predicted
+        return likeliest[0]
+    if target == "second":
+        if len(likeliest) > 1:
+            return likeliest[1]
+        raise ClipError("the network has one output, and no second class", remedy="target=predicted")
     if target != "label":
         return class_index(network, target)
     # A label is a name, never an index, whatever it looks like.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidattr.types import Box, Pixels
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Resample
@@ -80,6 +81,16 @@ class Placement:
         )
         canvas[to_y, to_x] = frame[from_y, from_x]
         return canvas
+
+    def lifted(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Takes maps (T, H, W) of the canvas back to the resized frame: (T, h, w), 0 where the frame was cut off."""
+        whole = np.zeros((len(maps), *self.resized), np.float32)
+        (to_y, from_y), (to_x, from_x) = (
+            (slice(max(-o, 0), min(s - o, r)), slice(max(o, 0), min(o + r, s)))
+            for o, r, s in zip(self.offset, self.resized, self.size, strict=True)
+        )
+        whole[:, to_y, to_x] = maps[:, from_y, from_x]
+        return whole
 
     def boxes(self, boxes: Iterable[Box], drawn_on: tuple[int, int] | None = None) -> tuple[Box, ...]:
         """Takes boxes where `pixels` takes their pixels, clips them to the canvas and drops those that are then empty.
