@@ -83,10 +83,10 @@ class Render:
             for positive and blue for negative values, whatever `colormap` says.
         percentile: Values above this percentile of the clip, and below its complement, are clipped, so that a few
             extreme voxels of a gradient do not darken all others; 100: no clipping.
-        columns: Surface in a row of a sheet.
+        columns: Frames in a row of a sheet.
         tile: Smallest length in pixels of the longer side of a frame in a sheet.
         animation_tile: The same for an animation.
-        fps: Surface per second of an animation; None: as fast as the clip itself, or 5 where its times are unknown.
+        fps: Frames per second of an animation; None: as fast as the clip itself, or 5 where its times are unknown.
         boxes: Draw the annotated boxes.
     """
 
