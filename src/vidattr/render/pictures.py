@@ -51,7 +51,7 @@ class DrawnMap:
 
     @property
     def rate(self) -> float:
-        """Surface per second of the animations."""
+        """Frames per second of the animations."""
         return self.render.rate(self.scene.seconds)
 
 
