@@ -864,7 +864,7 @@ COMMANDS: list[list[str]] = [
     ["table", "dataset.clips=2", "metric=s_pt", "--format", "latex", "--baseline", "random"],
     ["evaluate", "dataset.clips=2", "metric=t_pt", "limit=1"],
     ["render", "dataset.clips=2", "render.opacity=0.5", "render.fps=4"],
-    ["explain", "a.mp4", "method=grad_cam", "target=predicted"],
+    ["explain", "a.mp4", "model=tiny_r2plus1d", "method=grad_cam", "target=predicted"],
     ["list", "methods", "--json"],
     ["train", "recipe.epochs=0", "recipe.lr=-1", "--out", "nowhere"],
 ]

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "explain": (
         "explain",
         str(VIDEO),
+        "model=tiny_r2plus1d",
         "method=gradient",
         "model.weights=random",
         "runtime.device=cpu",

@@ -95,7 +95,7 @@ def test_explain_takes_odd_videos(
     vidattr: Command, tmp_path: Path, name: str, count: int, height: int, width: int, channels: int
 ) -> None:
     path = frames(tmp_path / "a folder, with 'signs' = here" / name, count, height, width, channels)
-    found = vidattr("explain", str(path), "method=grad_cam,gradient", "--quiet", "--json")
+    found = vidattr("explain", str(path), "model=tiny_r2plus1d", "method=grad_cam,gradient", "--quiet", "--json")
     assert found.code == 0, found.err
     rows = json.loads(found.out)
     assert [row["method"] for row in rows] == ["grad_cam", "gradient"]
@@ -107,10 +107,10 @@ def test_explain_takes_odd_videos(
 
 def test_explain_looks_again_when_a_video_of_the_same_name_changed(vidattr: Command, tmp_path: Path) -> None:
     path = frames(tmp_path / "clip", 4, 64, 64)
-    first = json.loads(vidattr("explain", str(path), "--quiet", "--json").out)
+    first = json.loads(vidattr("explain", str(path), "model=tiny_r2plus1d", "--quiet", "--json").out)
     for image in path.iterdir():
         cv2.imwrite(str(image), np.full((64, 64, 3), 200, np.uint8))
-    second = json.loads(vidattr("explain", str(path), "--quiet", "--json").out)
+    second = json.loads(vidattr("explain", str(path), "model=tiny_r2plus1d", "--quiet", "--json").out)
     assert first[0]["map"] == second[0]["map"]
     assert first[0]["top"] != second[0]["top"]
 
@@ -119,7 +119,7 @@ def test_explain_says_which_video_is_bad_and_explains_the_others(vidattr: Comman
     good = frames(tmp_path / "good", 4, 64, 64)
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"nothing")
-    found = vidattr("explain", str(good), str(bad), "target=disc", "--quiet")
+    found = vidattr("explain", str(good), str(bad), "model=tiny_r2plus1d", "target=disc", "--quiet")
     assert found.code == 1
     assert "bad" in found.err
     assert "grad_cam explains 'disc'" in found.out

@@ -389,7 +389,8 @@ def test_where_no_file_can_be_made_nothing_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [["run"], ["run", "--dry-run"], ["evaluate"], ["table"], ["render"], ["explain", "clip"]]
+    "verb",
+    [["run"], ["run", "--dry-run"], ["evaluate"], ["table"], ["render"], ["explain", "clip", "model=tiny_r2plus1d"]],
 )
 @pytest.mark.parametrize("out", ["file", "loop"])
 def test_every_verb_that_writes_looks_at_the_folder_first(
@@ -542,11 +543,12 @@ def test_explain_takes_files_of_any_name(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(own, "run", lambda found, quiet: seen.extend(found) or [])
     monkeypatch.setattr(own, "run_folder", lambda experiment: pytest.skip("not asked"), raising=True)
     with pytest.raises(pytest.skip.Exception):
-        own.explain_videos([*names, "method=gradient"])
+        own.explain_videos([*names, "model=tiny_r2plus1d", "method=gradient"])
     (experiment,) = experiments(
         ["dataset=clips", f"dataset.files=[{','.join(quoted(str(tmp_path / name)) for name in names)}]"]
     )
     assert experiment.dataset.files == [str(tmp_path / name) for name in names]  # type: ignore[attr-defined]
+    (tmp_path / "x.mp4").touch()
     for wrong_one in ("\0", "", "\ud800.mp4"):
         with pytest.raises(ConfigError, match="no path of a video"):
             own.explain_videos([wrong_one])

@@ -378,7 +378,7 @@ def test_explained_videos_of_one_name_keep_apart_and_their_pictures_are_their_ow
     one, other = video(tmp_path / "clip.mp4", 1), video(tmp_path / "other" / "clip.mp4", 2)
     (tmp_path / "same").mkdir()
     same = Path(shutil.copy(one, tmp_path / "same" / "clip.mp4"))
-    options = ("method=gradient,grad_x_input", *FAST[1:3], *FAST[4:], "--json")
+    options = ("model=tiny_r2plus1d", "method=gradient,grad_x_input", *FAST[1:3], *FAST[4:], "--json")
 
     def explained(*videos: Path) -> list[str]:
         rows = json.loads(vidattr("explain", *map(str, videos), *options).out)
@@ -402,7 +402,7 @@ def test_explained_videos_of_one_name_keep_apart_and_their_pictures_are_their_ow
 
 def test_every_picture_of_a_video_that_was_replaced_is_another(vidattr: Command, tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", 1)
-    options = ("method=ep3d", "method.areas=[0.2]", "method.iterations=2", *FAST[1:3])
+    options = ("model=tiny_r2plus1d", "method=ep3d", "method.areas=[0.2]", "method.iterations=2", *FAST[1:3])
     seen = []
     for seed in (1, 2):
         video(path, seed)

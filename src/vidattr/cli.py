@@ -1,6 +1,7 @@
 """The command line: verbs, options and exit codes. Hydra parses every key=value.
 
-A verb imports torch only when it needs it, so that `--help` and a mistyped verb answer at once.
+A verb imports torch only when it needs it: `--help` and a mistyped verb, choice, option or path answer at once. Hence
+the imports below `compose.chosen`, which checks names and paths and imports no class.
 """
 
 from __future__ import annotations
@@ -70,11 +71,14 @@ def run(
     again. Exit code 0: all done; 1: some clips failed, each a line of errors.jsonl; 2: the command is wrong.
     """
     from vidattr.config import compose
+
+    part = _shard(shard)
+    compose.chosen(overrides or [], folder=config_dir, add=add_configs or [])
+    found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
+
     from vidattr.run import dry_run as plan
     from vidattr.run import outcome, runner
 
-    part = _shard(shard)
-    found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
     if dry_run:
         rows = plan.plan(found, part)
         typer.echo(json.dumps(rows, indent=2) if as_json else plan.text(rows))
@@ -102,10 +106,13 @@ def evaluate(
     the methods again.
     """
     from vidattr.config import compose
+
+    compose.chosen(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+    found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+
     from vidattr.evaluate import evaluator, report
     from vidattr.run import outcome
 
-    found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     groups = evaluator.evaluate(found, quiet=quiet or as_json)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
     outcome.tell_doubts(job.doubts for group in groups for job in group)
@@ -124,9 +131,11 @@ def table(
 ) -> None:
     """Print the table of scores that `evaluate` stored."""
     from vidattr.config import compose
-    from vidattr.evaluate import evaluator, report
 
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+
+    from vidattr.evaluate import evaluator, report
+
     groups = evaluator.stored_tables(found)
     typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
 
@@ -144,9 +153,13 @@ def explain(
 ) -> None:
     """Explain video files of your own.
 
-    Uses the model and the methods that you choose. Prints the five most probable classes and the files of map and
-    pictures.
+    Uses the model that you choose (model=NAME; without it the command lists those at hand) and the methods (grad_cam if
+    none is named). Prints the five most probable classes and the files of map and pictures.
     """
+    from vidattr.run.named import named
+
+    named(arguments, folder=config_dir, add=add_configs or [])
+
     from vidattr.run import explain as own
     from vidattr.run import outcome
 
@@ -168,11 +181,12 @@ def render(
     For example with another render.colormap. Takes the same choices as the run; no map is computed.
     """
     from vidattr.config import compose
+
+    found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
+
     from vidattr.run import outcome, runner
 
-    jobs = runner.redraw(
-        compose.experiments(overrides or [], folder=config_dir, add=add_configs or []), quiet=quiet or as_json
-    )
+    jobs = runner.redraw(found, quiet=quiet or as_json)
     outcome.report(jobs, as_json)
 
 
@@ -195,6 +209,10 @@ def train(
     Writes weights, a log and its curves after each epoch; started again, it goes on after the last whole epoch. With
     several GPUs: torchrun --nproc-per-node=N -m vidattr train ...
     """
+    from vidattr.config import compose
+
+    compose.chosen(overrides or [], primary="train", folder=config_dir, add=add_configs or [])
+
     from vidattr.config.settings import check_out
     from vidattr.training.composed import composed
     from vidattr.training.train import train as start
@@ -231,9 +249,11 @@ def config_show(
 ) -> None:
     """Print the configuration of every experiment."""
     from vidattr.config import compose
-    from vidattr.run import dry_run as plan
 
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
+
+    from vidattr.run import dry_run as plan
+
     typer.echo(plan.configuration(found, as_json))
 
 

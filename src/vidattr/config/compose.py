@@ -22,12 +22,13 @@ from vidattr.config.building import build, made, unknown_key
 from vidattr.config.choices import Choices
 from vidattr.config.combine import TOP, Combiner, Made, NotCombinedError
 from vidattr.config.experiment import Experiment
-from vidattr.config.folders import added_folders, config_dir, hydra, open_added_folders, options
+from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.hydra_errors import composed, resolved
 from vidattr.config.overrides import Setting
 from vidattr.config.quoting import escaped
 from vidattr.config.settings import Paths, Settings
 from vidattr.config.sweep import points
+from vidattr.config.typed import check_options, check_paths, check_whole
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.models.weights.trained import as_trained
 
@@ -62,21 +63,37 @@ def experiments(
     with hydra(config_dir(folder), added_folders(add)):
         sweep = list(points(overrides, GROUPS[primary], options, primary))
         combiner = Combiner(primary, GROUPS[primary], _TOP, _made)
-        _check_options(sweep, combiner)
+        check_options(sweep, combiner)
         return [_experiment(primary, point, combiner) for point in sweep]
 
 
-def _check_options(sweep: Sequence[Sequence[Setting]], combiner: Combiner) -> None:
-    """Raises ConfigError for the first option of a sweep that is no key in the YAML of its choice; imports no class."""
-    for point in sweep:
-        for role, name, key, known in combiner.unknown_options(point):
-            if any((folder / role / f"{name}.yaml").is_file() for folder in open_added_folders()):
-                continue  # a file of the user's may leave out a field of its class, which `build` reports
-            error = unknown_key(f"{role}={name}", key.partition(".")[0], known)
-            having = combiner.choices_with(sweep, role, key)
-            if having and error.remedy is None:
-                error = error.with_remedy(f"{role}.{having[0]}.{key}=… sets it for {role}={having[0]} alone")
-            raise error
+def chosen(
+    overrides: Sequence[str], *, primary: str = "run", folder: Path | None = None, add: Sequence[Path] = ()
+) -> dict[str, str]:
+    """Checks the names of choices and options, and the paths that were typed; no class is imported.
+
+    Args:
+        overrides: As in `experiments`.
+        primary: As in `experiments`.
+        folder: As in `experiments`.
+        add: As in `experiments`.
+
+    Returns:
+        Role to the choice of the first point, without roles whose default is taken.
+
+    Raises:
+        ConfigError: An unknown choice or option, or a path that leads nowhere.
+    """
+    with hydra(config_dir(folder), added_folders(add)):
+        sweep = list(points(overrides, GROUPS[primary], options, primary))
+        check_options(sweep, Combiner(primary, GROUPS[primary], _TOP, _made))
+        check_paths(setting for point in sweep for setting in point)
+        names = {setting.key: str(setting.value) for setting in sweep[0] if setting.chooses}
+        if names.keys() - GROUPS[primary]:  # a group of the user's own may choose for several roles
+            default = composed(primary, [])[1]
+            named = composed(primary, [setting.override for setting in sweep[0] if setting.chooses])[1]
+            names |= {role: name for role, name in named.items() if name != default.get(role)}
+        return {role: name for role, name in names.items() if role in GROUPS[primary]}
 
 
 def _experiment(primary: str, point: Sequence[Setting], combiner: Combiner) -> Experiment:
@@ -170,26 +187,11 @@ def _made(role: str, values: Any, name: str | None, settings: Sequence[Setting])
         part = made(Paths if role else Settings, values or {}, role, typed=typed, deleted=deleted)
         return Made(asdict(part), part)
     part = build(values, f"{role}={name}", typed=typed, deleted=deleted)
-    _check_whole(role, str(name), part, values)
+    check_whole(role, str(name), part, values)
     if role == "model":
         part, values, notes = as_trained(part, values, [setting.key[start:] for setting in settings], typed)
         return Made(values, part, notes)
     return Made(values, part)
-
-
-def _check_whole(role: str, name: str, part: Any, values: Mapping[str, Any]) -> None:
-    """Raises ConfigError where a config leaves out fields of its class: a default would decide numbers unseen."""
-    left_out = [field.name for field in fields(part) if field.init and field.name not in values]
-    if not left_out:
-        return
-    target, choices = values["_target_"], Choices()
-    alike = [one for one in options(role) if one != name and (choices.node(role, one) or {}).get("_target_") == target]
-    base = f", or take them from another config: `defaults: [{alike[0]}, _self_]`" if alike else ""
-    raise ConfigError(
-        f"{role}={name}: its YAML leaves out {', '.join(left_out)}",
-        expected=f"every field of {target}",
-        remedy=f"name each with its value{base}",
-    )
 
 
 def part(
@@ -225,7 +227,7 @@ def part(
             values = cast(dict[str, Any], OmegaConf.to_container(config[role], resolve=True))
         except OmegaConfBaseException as error:
             raise ConfigError(f"{where}: {' '.join(str(error).split())[:300]}") from error
-        _check_whole(role, name, plugin, values)
+        check_whole(role, name, plugin, values)
     if role != "model":
         return plugin
     asked = [name for name in fields if not isinstance(fields[name], Mapping)]

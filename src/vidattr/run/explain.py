@@ -9,13 +9,12 @@ from typing import Any
 
 from vidattr.config import compose
 from vidattr.config.experiment import Experiment
-from vidattr.config.overrides import is_override
-from vidattr.config.quoting import exists, is_text, quoted
 from vidattr.config.settings import check_out
-from vidattr.errors import ClipError, ConfigError
+from vidattr.errors import ClipError
 from vidattr.run.evidence import Evidence
 from vidattr.run.gallery import pictures_of
 from vidattr.run.job import Job, run_folder
+from vidattr.run.named import named
 from vidattr.run.runner import run
 from vidattr.run.sources import Again, Sources
 from vidattr.types import Clip
@@ -30,8 +29,7 @@ def explain_videos(
     that name was named before it, a few digits of a hash of its path are appended.
 
     Args:
-        arguments: Paths of videos and frame folders, and overrides, in any order. An argument with a `=` that is no
-            existing file is an override.
+        arguments: Paths of videos and frame folders, and overrides, in any order; a network has to be chosen.
         folder: Config folder.
         add: Further config folders.
         quiet: Whether to show no progress bar.
@@ -40,26 +38,13 @@ def explain_videos(
         The jobs, and a row per job and video: five most probable classes, explained class, files.
 
     Raises:
-        ConfigError: No video was named, or an override is wrong.
+        ConfigError: As `named`.
     """
-    videos = [one for one in arguments if not is_override(one) or exists(one)]
-    overrides = [one for one in arguments if one not in videos]
-    if not videos:
-        raise ConfigError("no video was named", expected="vidattr explain VIDEO... [KEY=VALUE]...")
-    for one in overrides:
-        if one.partition("=")[0].lstrip("+~") in ("dataset", "dataset.files"):
-            raise ConfigError(
-                f"{one[:200]}: `vidattr explain` takes the videos that you name", remedy="`vidattr run` takes data sets"
-            )
-    ours = ["dataset=clips", f"dataset.files=[{','.join(quoted(_absolute(one)) for one in videos)}]"]
-    if not any(one.partition("=")[0].lstrip("+") == "target" for one in overrides):
-        ours.append("target=predicted")
-    experiments = compose.experiments([*ours, *overrides], folder=folder, add=add)
+    asked = named(arguments, folder=folder, add=add)
+    experiments = compose.experiments(asked.whole(), folder=folder, add=add)
     check_out(experiments[0].paths.out)
     if taken := _taken(experiments):
-        experiments = compose.experiments(
-            [*ours, f"dataset.taken=[{','.join(map(quoted, taken))}]", *overrides], folder=folder, add=add
-        )
+        experiments = compose.experiments(asked.whole(taken), folder=folder, add=add)
     clips = experiments[0].dataset.index().clips
     jobs = run(experiments, afresh=True, quiet=quiet)
     return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
@@ -78,14 +63,6 @@ def _taken(experiments: Sequence[Experiment]) -> list[str]:
             if why is not Again.damaged and facts.get("source", {}).get("path") != places[clip]:
                 found.add(clip)
     return sorted(found)
-
-
-def _absolute(path: str) -> str:
-    """Returns an absolute path; the last part is not resolved, since the name of a link is the id of the clip."""
-    if not path or not is_text(path):
-        raise ConfigError(f"{path!r} is no path of a video", expected="vidattr explain VIDEO... [KEY=VALUE]...")
-    folder, name = os.path.split(path.rstrip("/") or "/")
-    return os.path.realpath(path) if name in ("", ".", "..") else os.path.join(os.path.realpath(folder), name)
 
 
 def _row(job: Job, clip: Clip) -> dict[str, Any] | None:
