@@ -26,7 +26,6 @@ from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor
 
 import vidattr
-from vidattr.config import compose
 from vidattr.config.combine import Combiner, NotCombinedError
 from vidattr.config.runtime import Runtime
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
@@ -35,7 +34,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
 from vidattr.process import prepare
 from vidattr.protocols import MapBatch
-from vidattr.run import dry_run, runner
+from vidattr.run import compose, dry_run, runner
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]

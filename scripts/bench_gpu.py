@@ -38,7 +38,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import vidattr
-from vidattr.config import compose
 from vidattr.config.folders import config_dir
 from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.errors import ConfigError
@@ -49,6 +48,7 @@ from vidattr.models.speed.memory import within_memory
 from vidattr.models.timesformer import TimeSformer, network_of
 from vidattr.process import prepare
 from vidattr.protocols import MapBatch, Method
+from vidattr.run import compose
 from vidattr.types import Query, Truth
 
 Row = dict[str, Any]

@@ -23,7 +23,7 @@ Graph = Mapping[str, frozenset[str]]
 def graph(source: Path = SOURCE) -> dict[str, frozenset[str]]:
     """Returns each module of a package, and the modules of the package that it imports.
 
-    Names are dotted and without the package's own: "config.compose"; the package itself is "".
+    Names are dotted and without the package's own: "run.compose"; the package itself is "".
     """
     files = {_name(path, source): path for path in sorted(source.rglob("*.py"))}
     return {name: frozenset(_imported(name, path, source.name, files)) for name, path in files.items()}

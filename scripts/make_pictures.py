@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 import vidattr
-from vidattr.config import compose
 from vidattr.methods.occlusion.tubes import TubeOptions, tubes
 from vidattr.protocols import Dataset
 from vidattr.render import drawing as draw
 from vidattr.render.heat import overlay
 from vidattr.render.options import Render
+from vidattr.run import compose
 from vidattr.run.batches import clip_seed, upload
 from vidattr.types import Pixels, Query
 from vidattr.video.decode import read

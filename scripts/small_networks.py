@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import MethodUndefinedError
 from vidattr.models import huggingface, timesformer
 from vidattr.models.network.network import VideoModel
@@ -23,6 +22,7 @@ from vidattr.models.torchvision_video import unfold_mvit
 from vidattr.models.weights.class_names import anonymous
 from vidattr.models.weights.filling import untrained
 from vidattr.protocols import Method
+from vidattr.run.compose import choice
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from conftest import Command
-from vidattr.config.compose import part
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.metrics.accuracy import Accuracy
 from vidattr.models.network.network import VideoModel
+from vidattr.run.compose import part
 from vidattr.types import Query, Scores, Truth
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import Preprocessing

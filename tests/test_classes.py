@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torchvision.models.video import S3D_Weights, r3d_18
 
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.resnet3d import Hara3DResNet
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
 from vidattr.models.weights.class_names import class_names, shipped
+from vidattr.run.compose import choice
 from vidattr.run.targets import class_index
 from vidattr.video.preprocessing import Preprocessing
 

@@ -20,16 +20,17 @@ from omegaconf import OmegaConf
 
 import vidattr as package
 from conftest import ROOT, Command
-from vidattr.config import doctor, importing
+from vidattr.config import importing
 from vidattr.config.building import _hint, build, made
-from vidattr.config.compose import choice, experiments, part
 from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.quoting import escaped, quoted
 from vidattr.config.settings import Settings, check_out
 from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
 from vidattr.methods.gradients.gradient import Gradient
+from vidattr.run import doctor
 from vidattr.run import explain as own
+from vidattr.run.compose import choice, experiments, part
 from vidattr.training.composed import composed
 
 GRADIENT = "# Mine\n# Source: me\n_target_: vidattr.methods.gradients.gradient.Gradient\n" + "".join(

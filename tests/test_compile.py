@@ -12,13 +12,13 @@ from torch import Tensor
 import toys
 import vidattr as api
 from conftest import Command
-from vidattr.config.compose import experiments
-from vidattr.config.experiment import run_identity
 from vidattr.config.identity import key
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import ConfigError
 from vidattr.metrics.rerun.timing import Timing
 from vidattr.models.network.network import VideoModel
+from vidattr.run.compose import experiments
+from vidattr.run.experiment import run_identity
 from vidattr.types import Query
 
 

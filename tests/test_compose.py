@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from vidattr.config.building import build
-from vidattr.config.compose import choice, experiments, part
 from vidattr.config.folders import config_dir
 from vidattr.errors import ConfigError
 from vidattr.methods.cam.grad_cam import GradCAM
+from vidattr.run.compose import choice, experiments, part
 from vidattr.training.composed import composed
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,6 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from vidattr.config.compose import choice
 from vidattr.datasets.clips import Clips
 from vidattr.datasets.kinetics import Kinetics
 from vidattr.datasets.shared import tubes as _tubes
@@ -21,6 +20,7 @@ from vidattr.datasets.shared.files import safe
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.datasets.ucf101_24 import CLASSES, UCF24
 from vidattr.errors import ClipError, ConfigError
+from vidattr.run.compose import choice
 from vidattr.types import Index
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import Geometry, Preprocessing, Sampling

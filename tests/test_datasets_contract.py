@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 import test_epic
 from conftest import ROOT
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.config.identity import describe
 from vidattr.datasets.shared.files import safe
 from vidattr.errors import ConfigError
 from vidattr.protocols import Dataset
+from vidattr.run.compose import choice
 from vidattr.types import Clip
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import Preprocessing

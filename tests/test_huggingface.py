@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from conftest import Command
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.config.identity import describe
 from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.models.huggingface import Clips, HuggingFace, network_of
 from vidattr.models.network.attention import DividedAttention, JointAttention
 from vidattr.models.network.network import VideoModel
 from vidattr.models.weights.processors import processor_view
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import Geometry, Preprocessing
 
 PLAIN = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_center_crop": True}

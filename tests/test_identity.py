@@ -9,12 +9,12 @@ from typing import ClassVar
 import pytest
 
 from conftest import Command
-from vidattr.config.compose import choice, experiments
-from vidattr.config.experiment import run_identity
 from vidattr.config.fields import keyed_by_content, not_in_key
 from vidattr.config.folders import config_dir
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key
 from vidattr.evaluate.scores import scores_identity
+from vidattr.run.compose import choice, experiments
+from vidattr.run.experiment import run_identity
 from vidattr.video.preprocessing import Preprocessing
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from conftest import Command
-from vidattr.config.compose import experiments
 from vidattr.metrics.flicker import Flicker
 from vidattr.metrics.rerun.timing import Timing
 from vidattr.metrics.spatial_pointing import SpatialPointing
+from vidattr.run.compose import experiments
 from vidattr.run.job import run_folder
 
 BASE = ("method=gradient", "dataset=clips", "dataset.root=clips", "target=predicted")

@@ -18,10 +18,10 @@ from torch import Tensor
 import toys
 from conftest import ROOT
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
+from vidattr.run.compose import choice
 from vidattr.types import Explanation, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))

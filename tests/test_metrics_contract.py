@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 import toys
 from conftest import ROOT
-from vidattr.config.compose import build, choice
 from vidattr.evaluate.noise import map_scores
 from vidattr.methods.baselines.center import Center
 from vidattr.methods.gradients.gradient import Gradient
@@ -37,6 +36,7 @@ from vidattr.protocols import (
     NetworkMetric,
     RerunMetric,
 )
+from vidattr.run.compose import build, choice
 from vidattr.types import Explanation, Query, Scores, Truth
 
 NAMES = [path.stem for path in sorted((ROOT / "configs/metric").glob("*.yaml"))]

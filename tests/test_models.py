@@ -16,13 +16,13 @@ from torch.nn.functional import conv3d, linear, max_pool3d
 from torchvision.models.video import R2Plus1D_18_Weights
 
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.c3d_light import C3DLight, UCF101C3DLight
 from vidattr.models.custom import Custom
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.r2plus1d_light import R2Plus1DLight, UCF101R2Plus1DLight
 from vidattr.models.torchvision_resnet import Architecture, TorchvisionResNet
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Sampling
 
 State = dict[str, Tensor]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from vidattr.api import load_method
-from vidattr.config.compose import experiments
-from vidattr.config.experiment import Experiment, metric_identity, run_identity
 from vidattr.config.identity import key
 from vidattr.config.overrides import MOST_EXPERIMENTS
 from vidattr.errors import ConfigError
+from vidattr.run.compose import experiments
+from vidattr.run.experiment import Experiment, metric_identity, run_identity
 
 
 def key_of(experiment: Experiment) -> tuple[str, str | None]:

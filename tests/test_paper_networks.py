@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from paper_shapes import Shapes, hara_shapes, i3d_shapes, li_i3d_shapes, mfnet_shapes, tsm_shapes
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.i3d import I3D, InceptionI3D
 from vidattr.models.mfnet import MFNet, MFNet3D
 from vidattr.models.resnet3d import Convolution, Hara3DResNet, ResNet3D
 from vidattr.models.tsm import TSM, Head, ShiftedResNet50
 from vidattr.models.weights.class_names import anonymous, shipped
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import Preprocessing
 
 State = dict[str, Tensor]

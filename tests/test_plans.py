@@ -12,16 +12,16 @@ import pytest
 from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
-from vidattr.config import combine, compose, identity
-from vidattr.config.compose import choice, experiments, part
-from vidattr.config.experiment import run_identity
+from vidattr.config import combine, identity
 from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.identity import described_once, key
 from vidattr.config.quoting import escaped
 from vidattr.config.settings import Paths, Settings
 from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
-from vidattr.run import dry_run
+from vidattr.run import compose, dry_run
+from vidattr.run.compose import choice, experiments, part
+from vidattr.run.experiment import run_identity
 
 TOP = ("seed", "target", "limit", "save_label")
 

@@ -17,10 +17,10 @@ from torchvision import transforms
 from conftest import ROOT
 from preprocessing_twins import IMAGENET, KINETICS, TWINS, Frame, Twin, normalised, transformers_processor
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.huggingface import HuggingFace
 from vidattr.models.weights.processors import processor_view
+from vidattr.run.compose import choice
 from vidattr.video.geometry import Placement
 from vidattr.video.preprocessing import Channels, CropAt, Geometry, LongSide, Preprocessing, Resample
 

@@ -10,13 +10,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError, OutputError
 from vidattr.render import drawing as draw
 from vidattr.render.heat import overlay
 from vidattr.render.options import Render, Scene
 from vidattr.render.pictures import DrawnMap, of_map, of_sheet, write_map, write_sheet
 from vidattr.render.sheets import animation, comparison, cutouts, grid
+from vidattr.run.compose import choice
 from vidattr.types import MaskRow
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "render"

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import Command
-from vidattr.config.compose import experiments
 from vidattr.run.batches import clip_seed
+from vidattr.run.compose import experiments
 from vidattr.run.job import run_folder
 
 SMALL = ("dataset.clips=6", "dataset.frames=16", "dataset.size=64", "render.gif=false", "render.mp4=false")

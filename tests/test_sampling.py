@@ -16,10 +16,10 @@ from torchvision.datasets.video_utils import VideoClips
 from conftest import Command
 from test_video import LEVELS, encode, grey
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.config.identity import describe, key
 from vidattr.errors import ClipError, ConfigError
 from vidattr.models.custom import Custom
+from vidattr.run.compose import choice
 from vidattr.types import Clip
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import PLACED, Preprocessing, Sampling, Short

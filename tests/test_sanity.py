@@ -21,7 +21,6 @@ from torchvision.models import video
 
 import toys
 from conftest import Command
-from vidattr.config.compose import experiments
 from vidattr.datasets.synthetic import Synthetic
 from vidattr.errors import ConfigError
 from vidattr.evaluate.evaluator import stored_tables
@@ -41,6 +40,7 @@ from vidattr.models.tiny_r2plus1d import R2Plus1D, TinyR2Plus1D
 from vidattr.protocols import MapBatch
 from vidattr.render.options import Render
 from vidattr.render.strips import StoredStrip
+from vidattr.run.compose import experiments
 from vidattr.types import Explanation, Query
 from vidattr.video.decode import read
 

@@ -16,10 +16,10 @@ from torch.nn.functional import batch_norm, conv3d, linear, max_pool3d
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.slowfast import Release, SlowFast, SlowFastR50, Variant
 from vidattr.models.weights.slowfast_names import from_pyslowfast
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import Preprocessing
 
 State = dict[str, Tensor]

@@ -433,10 +433,10 @@ def test_a_strip_of_a_video_that_was_replaced_goes(vidattr: Command, tmp_path: P
 def test_a_network_whose_file_changed_is_not_the_resident_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import load_file, save_file
 
-    from vidattr.config.compose import experiments
     from vidattr.errors import ConfigError
     from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
     from vidattr.models.weights.loading import WeightsOrigin
+    from vidattr.run.compose import experiments
     from vidattr.run.resident import Resident
 
     shipped = WeightsOrigin(package="tiny_r2plus1d").file("package")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, Command
-from vidattr.config.compose import part
 from vidattr.config.identity import describe, key
 from vidattr.datasets.spliced import Partner, Spliced
 from vidattr.errors import ClipError, ConfigError
+from vidattr.run.compose import part
 from vidattr.run.sources import Source, mark_of
 from vidattr.types import Clip, Joined
 from vidattr.video.decode import available, read

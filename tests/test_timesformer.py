@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from toys import reset
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.unfold import divided_tokens
 from vidattr.models.timesformer import Release, TimeSformer, TimeSformerB16, network_of
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import CropAt, LongSide, Preprocessing, Sampling, Short
 
 Shapes = dict[str, tuple[int, ...]]

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import WeightsEnum
 
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.torchvision_video import Architecture, TorchvisionVideo, unfold_mvit, unfold_swin
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import Geometry, Preprocessing
 
 WEIGHTS: dict[Architecture, WeightsEnum] = {

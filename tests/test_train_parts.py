@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from conftest import ROOT, Command
 from test_train import VIEW, recipe, run
 from vidattr.api import load_model
-from vidattr.config.compose import experiments
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
@@ -26,6 +25,7 @@ from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
 from vidattr.models.tiny_cnn_lstm import TinyCNNLSTM
 from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
 from vidattr.models.tsm import TSM
+from vidattr.run.compose import experiments
 from vidattr.training.composed import composed
 from vidattr.training.frames import random_frames
 from vidattr.training.head import last_layer, prepared

@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
 from vidattr.config.building import build
-from vidattr.config.compose import choice
 from vidattr.errors import ConfigError
 from vidattr.models.network.lstm import Activation
 from vidattr.models.vgg16lstm import BPTT, Average, Backbone, LSTMCell, RecurrentCNN
 from vidattr.models.weights.checkpoint import Checkpoint
+from vidattr.run.compose import choice
 from vidattr.video.preprocessing import Channels, Geometry, Preprocessing, Resample, Sampling
 
 VGG = RecurrentCNN()

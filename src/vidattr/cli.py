@@ -70,7 +70,7 @@ def run(
     Writes maps and pictures below paths.out (visual_res by default). Maps that are stored already are not computed
     again. Exit code 0: all done; 1: some clips failed, each a line of errors.jsonl; 2: the command is wrong.
     """
-    from vidattr.config import compose
+    from vidattr.run import compose
 
     part = _shard(shard)
     compose.chosen(overrides or [], folder=config_dir, add=add_configs or [])
@@ -105,7 +105,7 @@ def evaluate(
     Writes scores per clip, curves and a table, and prints the table. Only the metrics sanity, timing and min_ratio run
     the methods again.
     """
-    from vidattr.config import compose
+    from vidattr.run import compose
 
     compose.chosen(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
@@ -130,7 +130,7 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Print the table of scores that `evaluate` stored."""
-    from vidattr.config import compose
+    from vidattr.run import compose
 
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
 
@@ -180,7 +180,7 @@ def render(
 
     For example with another render.colormap. Takes the same choices as the run; no map is computed.
     """
-    from vidattr.config import compose
+    from vidattr.run import compose
 
     found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
 
@@ -209,7 +209,7 @@ def train(
     Writes weights, a log and its curves after each epoch; started again, it goes on after the last whole epoch. With
     several GPUs: torchrun --nproc-per-node=N -m vidattr train ...
     """
-    from vidattr.config import compose
+    from vidattr.run import compose
 
     compose.chosen(overrides or [], primary="train", folder=config_dir, add=add_configs or [])
 
@@ -248,7 +248,7 @@ def config_show(
     as_json: Json = False,
 ) -> None:
     """Print the configuration of every experiment."""
-    from vidattr.config import compose
+    from vidattr.run import compose
 
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
 
@@ -263,7 +263,7 @@ def doctor(config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json
 
     Prints the versions of packages, the devices, and which data sets and weights are found where.
     """
-    from vidattr.config import doctor as checks
+    from vidattr.run import doctor as checks
 
     rows = checks.diagnosis(config_dir, add_configs or [])
     typer.echo(json.dumps(rows, indent=2) if as_json else checks.text(rows))

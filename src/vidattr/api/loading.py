@@ -13,13 +13,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from vidattr.config.building import made
-from vidattr.config.compose import part
 from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.models.custom import Custom
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method, Metric, ModelConfig
 from vidattr.run.batches import upload
+from vidattr.run.compose import part
 from vidattr.types import Clip, Pixels, Sample
 from vidattr.video.decode import read as read_video
 from vidattr.video.preprocessing import Preprocessing

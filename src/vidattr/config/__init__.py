@@ -1,1 +1,1 @@
-"""From what the user types to checked experiments: configs, overrides, identity, run-time options."""
+"""Overrides and YAML files, options and their fields, building of plug-ins, run keys."""

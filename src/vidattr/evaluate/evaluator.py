@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from vidattr.config.compose import part
-from vidattr.config.experiment import Experiment
 from vidattr.config.identity import key
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
@@ -21,7 +19,9 @@ from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
 from vidattr.evaluate.table import BASELINES
 from vidattr.protocols import MapMetric, Metric, NetworkMetric, RerunMetric
 from vidattr.run.batches import by_network, clips_of
+from vidattr.run.compose import part
 from vidattr.run.doubts import Doubts
+from vidattr.run.experiment import Experiment
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.types import Clip

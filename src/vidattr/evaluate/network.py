@@ -17,7 +17,6 @@ from typing import Any, cast
 import torch
 from tqdm import tqdm
 
-from vidattr.config.experiment import Experiment, run_identity
 from vidattr.config.identity import describe, key
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.judge import SAVE_AFTER, truths
@@ -29,6 +28,7 @@ from vidattr.protocols import NetworkMetric
 from vidattr.run.batches import clip_seed, clips_of, read_ahead, split_batches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.doubts import Doubts
+from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.job import made_by
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pandas as pd
 
-from vidattr.config.experiment import Experiment
 from vidattr.config.identity import describe, key
 from vidattr.errors import common_traceback, failure_lines
 from vidattr.evaluate import table as tables
@@ -17,6 +16,7 @@ from vidattr.evaluate.noise import draws_of
 from vidattr.evaluate.pictures import draw_curves, draw_strips
 from vidattr.evaluate.scores import ScoreSheet, scores_identity
 from vidattr.protocols import ExtraFiles, FittedReference, Metric, NetworkMetric
+from vidattr.run.experiment import Experiment
 from vidattr.writing import set_durable, sweep, write_bytes, write_text
 
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vidattr.config.experiment import Experiment, metric_identity
 from vidattr.config.identity import KEY_VERSION, key
 from vidattr.errors import ConfigError, Failure
 from vidattr.evaluate.noise import draws_of
@@ -21,6 +20,7 @@ from vidattr.metrics.shared import matched_noise
 from vidattr.protocols import MachineDependent
 from vidattr.render.strips import StoredStrip
 from vidattr.run.doubts import Doubts
+from vidattr.run.experiment import Experiment, metric_identity
 from vidattr.run.job import run_folder
 from vidattr.run.store import RunFolder, write_lines
 from vidattr.types import Clip, Sample, Scores

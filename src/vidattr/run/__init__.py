@@ -1,1 +1,1 @@
-"""From experiments to stored maps: one folder a run, resumable at any moment."""
+"""From overrides to experiments, and from experiments to stored maps: a folder per run, resumable at any moment."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidattr.config.experiment import Experiment
 from vidattr.config.identity import describe, described_once, key
 from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.models.network.finite import complaint
@@ -20,6 +19,7 @@ from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.protocols import JointMethod
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
+from vidattr.run.experiment import Experiment
 from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
 from vidattr.run.targets import target_of

@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vidattr.config.experiment import Experiment
 from vidattr.config.identity import described_once, key
 from vidattr.config.quoting import escaped
 from vidattr.run.batches import clips_of
 from vidattr.run.doubts import told
+from vidattr.run.experiment import Experiment
 from vidattr.run.job import check_folders, run_folder
 from vidattr.run.sources import Again, Sources
 from vidattr.run.store import free_bytes

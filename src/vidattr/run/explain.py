@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidattr.config import compose
-from vidattr.config.experiment import Experiment
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError
+from vidattr.run import compose
 from vidattr.run.evidence import Evidence
+from vidattr.run.experiment import Experiment
 from vidattr.run.gallery import pictures_of
 from vidattr.run.job import Job, run_folder
 from vidattr.run.named import named

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from vidattr import __version__
-from vidattr.config.experiment import Experiment, run_identity
 from vidattr.config.identity import EARLIER, described_once, key
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.run.doubts import Doubts
+from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.sources import Again, Facts
 from vidattr.run.store import RunFolder
 from vidattr.types import Clip

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidattr.config import at_hand, compose
+from vidattr.config import at_hand
 from vidattr.config.overrides import is_override
 from vidattr.config.quoting import exists, is_text, quoted
 from vidattr.errors import ConfigError
+from vidattr.run import compose
 
 _USAGE = "vidattr explain VIDEO... model=NAME [KEY=VALUE]..."
 

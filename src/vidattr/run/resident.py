@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from vidattr.config.experiment import Experiment
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.run.batches import network_key
+from vidattr.run.experiment import Experiment
 
 
 class Resident:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vidattr.config.experiment import Experiment
 from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
 from vidattr.protocols import JointMethod
@@ -23,6 +22,7 @@ from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_bat
 from vidattr.run.class_sheets import draw_class_sheets
 from vidattr.run.company import Decoded
 from vidattr.run.doubts import Doubts
+from vidattr.run.experiment import Experiment
 from vidattr.run.job import Job, check_folders, made_by, run_folder
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from vidattr.config.building import build
-from vidattr.config.compose import GROUPS, compose_whole
 from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.runtime import Runtime
 from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
 from vidattr.protocols import Dataset, ModelConfig
+from vidattr.run.compose import GROUPS, compose_whole
 from vidattr.training.recipes import Recipe, Start
 from vidattr.training.sets import check
 

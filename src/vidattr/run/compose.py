@@ -21,7 +21,6 @@ from omegaconf.errors import OmegaConfBaseException
 from vidattr.config.building import build, made, unknown_key
 from vidattr.config.choices import Choices
 from vidattr.config.combine import TOP, Combiner, Made, NotCombinedError
-from vidattr.config.experiment import Experiment
 from vidattr.config.folders import added_folders, config_dir, hydra, options
 from vidattr.config.hydra_errors import composed, resolved
 from vidattr.config.overrides import Setting
@@ -31,6 +30,7 @@ from vidattr.config.sweep import points
 from vidattr.config.typed import check_options, check_paths, check_whole
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.models.weights.trained import as_trained
+from vidattr.run.experiment import Experiment
 
 GROUPS = {
     "run": ("dataset", "model", "method", "render", "paths", "runtime"),

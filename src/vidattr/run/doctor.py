@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vidattr.config.catalogue import listing
-from vidattr.config.compose import part
 from vidattr.config.folders import search_order
 from vidattr.errors import ConfigError, VidattrError
+from vidattr.run.compose import part
 
 _PACKAGES = (
     "torch",
