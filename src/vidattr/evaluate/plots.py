@@ -24,7 +24,16 @@ _COLOURS = (
     "#8c564b",
     "#7f7f7f",
 )  # Okabe and Ito's, and two
-_STYLES = ("-", "--", ":", "-.")
+_DASHES = (
+    "-",
+    (0, (6, 2)),
+    (0, (1, 1.5)),
+    (0, (6, 2, 1, 2)),
+    (0, (3, 1.5)),
+    (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+    (0, (10, 3)),
+)
+# Nine colours and seven dashes: the first 63 rows look different, and neighbours in grey print too.
 _IN_A_LINE = 3
 
 
@@ -56,7 +65,7 @@ def plot_curves(
     from matplotlib.figure import Figure
 
     lines, columns = -(-len(panels) // _IN_A_LINE), min(len(panels), _IN_A_LINE)
-    figure = Figure(figsize=(1.0 + 4.4 * columns, 4.0 * lines), layout="constrained", dpi=150)
+    figure = Figure(figsize=(1.0 + 6.2 * columns, 4.0 * lines), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axis in grid.flat[len(panels) :]:
@@ -69,10 +78,11 @@ def plot_curves(
                 continue
             x = np.arange(len(points)) if points else np.linspace(0, 1, curves.shape[1])
             colour = _COLOURS[number % len(_COLOURS)]
-            style = _STYLES[number // len(_COLOURS) % len(_STYLES)]
+            dashes = _DASHES[number % len(_DASHES)]
             mean = finite.mean(0)
             summary = mean[-1] if points else np.trapezoid(mean, x)
-            axis.plot(x, mean, style, color=colour, linewidth=1.6, label=f"{row} ({summary:.3f}, n = {len(finite)})")
+            label = f"{row} ({summary:.3f}, n = {len(finite)})"
+            axis.plot(x, mean, linestyle=dashes, color=colour, linewidth=1.6, label=label)
             axis.fill_between(x, *cluster_band(curves, videos[row], seed=seed), color=colour, alpha=0.15, linewidth=0)
         if points:
             axis.set_xticks(range(len(points)), points, rotation=30, ha="right", fontsize="x-small")
@@ -82,7 +92,15 @@ def plot_curves(
         axis.grid(alpha=0.3, linewidth=0.5)
         if axis.has_data():
             heading = "mean at the end" if points else "mean area"
-            axis.legend(fontsize="x-small", title=heading, title_fontsize="x-small", framealpha=0.7)
+            axis.legend(
+                fontsize="x-small",
+                title=heading,
+                title_fontsize="x-small",
+                frameon=False,
+                loc="upper left",
+                bbox_to_anchor=(1.0, 1.0),
+                handlelength=3.5,
+            )
     if not points:
         grid[0, 0].set_ylabel("probability of the class")
     figure.suptitle(f"{title}\nmean over clips, 95 % band over whole videos", fontsize="medium")
