@@ -29,6 +29,8 @@ def test_the_wheel_brings_configs_and_weights_and_runs_alone(tmp_path: Path) -> 
         "vidattr/models/weights/data/tiny_cnn_lstm.csv",
         "vidattr/py.typed",
     } <= inside
+    pages = [path for folder in ("templates", "assets") for path in (ROOT / "src/vidattr/report" / folder).iterdir()]
+    assert {f"vidattr/report/{path.parent.name}/{path.name}" for path in pages} <= inside
     code = (
         "import sys, vidattr, vidattr.configs, vidattr.cli; "
         "print(vidattr.__file__, vidattr.configs.__file__); vidattr.cli.main()"

@@ -29,7 +29,8 @@ LAYERS: list[list[str]] = [
     ["training"],
     ["evaluate"],
     ["cluster"],
-    ["api", "cli", "cli_options"],
+    ["report"],
+    ["api", "cli", "cli_options", "report.command"],
     ["__main__"],
 ]
 """The order of the story, lowest first: a module imports from its own layer and from those below it.

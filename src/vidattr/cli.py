@@ -18,6 +18,7 @@ import typer
 from vidattr.cli_options import AddConfigs, Baseline, ConfigDir, Format, Json, Overrides, Quiet, Role
 from vidattr.errors import ConfigError, VidattrError, out_of_memory
 from vidattr.process import prepare
+from vidattr.report.command import report
 
 app = typer.Typer(
     name="vidattr",
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.command()(report)
 
 
 def _shard(text: str) -> tuple[int, int]:

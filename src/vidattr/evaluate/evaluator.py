@@ -63,11 +63,18 @@ def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[
     return tables + network_tables(of_networks, resident, quiet=quiet)
 
 
-def stored_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
+def stored_tables(
+    experiments: Sequence[Experiment], *, left_out: list[ConfigError] | None = None
+) -> list[list[ScoreSheet]]:
     """Returns the finished scores of the experiments, grouped as tables, without judging anything.
 
     Rows of maps that were computed again since are left out. So are, where the dataset is at hand, rows of clips that
     the experiment does not ask for, and rows whose annotation changed.
+
+    Args:
+        experiments: What was judged.
+        left_out: Takes an error for each experiment without scores, and the tables are those of the others; None: such
+            an experiment is an error.
 
     Raises:
         ConfigError: A metric is of no known kind, or an experiment was never evaluated; the message says what to do.
@@ -83,11 +90,17 @@ def stored_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
             _keep_current(sheet, asked, truths)
             if not sheet.baseline and not len(sheet.rows):
                 changed = f"{len(sheet.outdated)} scores of maps or annotations that changed since"
-                raise ConfigError(
+                error = ConfigError(
                     f"{changed if sheet.outdated else 'no scores yet'}: {sheet.path}",
                     remedy="`vidattr evaluate` with the same overrides first",
                 )
+                if left_out is None:
+                    raise error
+                left_out.append(error)
             sheet.clips = len(sheet.rows)
+    if left_out:
+        tables = [[sheet for sheet in table if sheet.baseline or len(sheet.rows)] for table in tables]
+        tables = [table for table in tables if not all(sheet.baseline for sheet in table)]
     return tables + stored_network_tables(of_networks)
 
 

@@ -107,7 +107,7 @@ def blend(frames: Pixels, m: NDArray[np.float32], render: Render) -> Pixels:
         kept = 1 - render.opacity * (1 - strength * strength) ** 2.4
         return (frames * kept[..., None] + 0.5).astype(np.uint8)
     weight = (render.opacity * strength**render.gamma)[..., None]
-    heat = _colours(render)[(m * 255 + 0.5).astype(np.uint8)]
+    heat = colours(render)[(m * 255 + 0.5).astype(np.uint8)]
     base = _desaturated(frames, render.desaturate)
     return (base + weight * (heat - base) + 0.5).astype(np.uint8)
 
@@ -120,7 +120,7 @@ def _desaturated(frames: Pixels, share: float) -> NDArray[np.float32] | Pixels:
     return frames + np.float32(share) * (luma[..., None] - frames)
 
 
-def _colours(render: Render) -> NDArray[np.float32]:
+def colours(render: Render) -> NDArray[np.float32]:
     """Returns the (256, 3) RGB colours of the colour map; of both signs blue below the middle and red above it."""
     if render.signed is Signed.both:
         return np.where(np.arange(256)[:, None] < 128, _BLUE, _RED).astype(np.float32)

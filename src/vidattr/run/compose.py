@@ -116,6 +116,7 @@ def _experiment(primary: str, point: Sequence[Setting], combiner: Combiner) -> E
         settings=parts[TOP].part,
         metric=parts["metric"].part if "metric" in parts else None,
         notes=parts["model"].notes,
+        overrides=tuple(setting.override for setting in point),
         **objects,
     )
 

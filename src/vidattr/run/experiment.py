@@ -29,6 +29,7 @@ class Experiment:
         paths: Where data are read and results are written.
         metric: None where no metric is computed.
         notes: What the model takes from its file of weights, and where it differs from what they were trained with.
+        overrides: The overrides that give exactly this experiment, without the lists of a sweep.
     """
 
     values: Mapping[str, Any]
@@ -43,6 +44,7 @@ class Experiment:
     render: Render
     runtime: Runtime
     notes: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def label(self) -> str | None:
