@@ -20,10 +20,14 @@ from vidattr.datasets.epic_object import EpicObject
 from vidattr.datasets.shared import epic_segments as segments_of
 from vidattr.datasets.shared.epic_annotations import Action, VideoInfo
 from vidattr.datasets.shared.epic_frames import FrameSource, in_cut_out, in_video, near
-from vidattr.datasets.shared.epic_lists import Naming, Rule, Split, by_rule, windows
+from vidattr.datasets.shared.epic_lists import Naming, Rule, Split, by_rule, valid_rows, windows
 from vidattr.datasets.shared.epic_segments import Segment, boxes_by_frame, boxes_of
+from vidattr.datasets.spliced import Spliced
 from vidattr.errors import ConfigError
+from vidattr.models.tiny_r2plus1d import TinyR2Plus1D
 from vidattr.run.sources import Source
+from vidattr.training.recipes import Recipe, Select
+from vidattr.training.train import train
 from vidattr.types import Clip, Index
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import Preprocessing, Sampling
@@ -339,7 +343,11 @@ def listed(actions: Sequence[Action], boxed: dict[int, Sequence[int]], rule: Rul
     """Applies a rule to actions whose boxes lie on these frames, counted from the first of each action."""
     rows = [(a.noun, a.first + at) for a in actions for at in boxed.get(int(a.id), ())]
     boxes = {("P01_01", noun): [(frame, "[(0, 0, 1, 1)]") for name, frame in rows if name == noun] for noun, _ in rows}
-    return by_rule(actions, rule, lambda a: a.noun, lambda a: (a.video, a.noun), boxes)
+    return chosen(actions, rule, boxes)
+
+
+def chosen(actions: Sequence[Action], rule: Rule, boxes: dict[tuple[str, str], list[tuple[int, str]]]) -> list[Segment]:
+    return by_rule(valid_rows(actions, rule, lambda a: a.noun, lambda a: (a.video, a.noun), boxes), rule)
 
 
 def test_a_valid_segment_is_long_enough_and_has_a_box_of_its_own_noun() -> None:
@@ -383,9 +391,7 @@ def test_several_boxes_on_a_frame_keep_a_segment_out_of_the_test_split() -> None
     }
     for single, count in ((True, 0), (False, 1)):
         rule = Rule(test_single_box=single)
-        assert (
-            len(by_rule([action(1, "tap", 105)], rule, lambda a: a.noun, lambda a: (a.video, a.noun), boxes)) == count
-        )
+        assert len(chosen([action(1, "tap", 105)], rule, boxes)) == count
 
 
 def test_the_draw_is_seeded_nested_and_does_not_depend_on_other_segments() -> None:
@@ -419,6 +425,52 @@ def test_official_names_merge_words_and_order_classes(world: Path) -> None:
         str(world / "frames"), annotations=str(world / "annotations"), naming=Naming.official, top=0
     )
     assert everything.class_names() == ("tap", "plate", "knife", "spoon")
+
+
+def test_classes_have_the_order_of_the_published_lists(world: Path, tmp_path: Path) -> None:
+    """The most frequent first; a list's own indices; the official order; the alphabet where nothing else is said."""
+    for split in Split:  # one valid segment each; all of the test split, which leaves nothing to the training split
+        assert objects(world, split=split, boxed=False, min_frames=121).class_names() == ("knife", "plate", "tap")
+    assert objects(world).class_names() == ("plate", "knife", "tap")
+    assert objects(world, classes=["Tap"]).class_names() == ("tap",)
+    rows = [("1", "P01_01", "tap", 0, "open", 7, 40, 160), ("2", "P01_01", "plate", 1, "wash", 3, 171, 290)]
+    heading = "seg_id,video_id,noun,noun_label,verb,verb_label,start_frame,stop_frame"
+    table(tmp_path / "a.csv", heading, rows)
+    assert objects(world, list=str(tmp_path / "a.csv")).class_names() == ("tap", "plate")
+    action = EpicAction(str(world / "frames"), annotations=str(world / "annotations"), list=str(tmp_path / "a.csv"))
+    assert action.class_names() == ("wash", "open")
+    table(tmp_path / "b.csv", heading.replace("noun_label", "number"), rows)
+    assert objects(world, list=str(tmp_path / "b.csv")).class_names() == ("plate", "tap")
+    (tmp_path / "c.csv").write_text(objects(world, list=str(tmp_path / "a.csv"), naming=Naming.official).listing())
+    assert objects(world, list=str(tmp_path / "c.csv")).class_names() == ("tap", "plate")
+    official = objects(world, list=str(tmp_path / "a.csv"), naming=Naming.official)
+    assert official.class_names() == ("tap", "plate", "knife", "spoon")
+
+
+@pytest.mark.parametrize("labels", [(0, 0), (0, 1, 2)])
+def test_a_list_that_numbers_its_classes_twice_is_refused(world: Path, tmp_path: Path, labels: tuple[int, ...]) -> None:
+    segments = [("1", "tap", 40, 160), ("2", "plate", 171, 290), ("4", "tap", 330, 350)]
+    rows = [
+        (uid, "P01_01", noun, n, "open", *frames) for (uid, noun, *frames), n in zip(segments, labels, strict=False)
+    ]
+    table(tmp_path / "a.csv", "seg_id,video_id,noun,noun_label,verb,start_frame,stop_frame", rows)
+    with pytest.raises(ConfigError, match="noun_label does not number the nouns: 0 is"):
+        objects(world, list=str(tmp_path / "a.csv")).class_names()
+
+
+@pytest.mark.parametrize("kind", ["epic", "spliced"])
+def test_training_keeps_the_order_of_the_classes_and_stores_it(world: Path, tmp_path: Path, kind: str) -> None:
+    rows = [("1", "P01_01", "tap", 2, "open", 40, 160), ("2", "P01_01", "plate", 7, "wash", 171, 290)]
+    rows.append(("9", "P09_09", "knife", 5, "cut", 1, 90))  # on no disk: a class all the same
+    table(tmp_path / "a.csv", "seg_id,video_id,noun,noun_label,verb,start_frame,stop_frame", rows)
+    dataset: Any = objects(world, list=str(tmp_path / "a.csv"))
+    if kind == "spliced":
+        fields = {name: getattr(dataset, name) for name in ("root", "annotations", "list")}
+        dataset = Spliced(of={"_target_": "vidattr.datasets.epic_object.EpicObject", **fields})
+    recipe = Recipe(select=Select.last, share=0.0, epochs=1, batch=2, patience=None, mixed_precision=False)
+    model = TinyR2Plus1D("package", input=Preprocessing(frames=8, size=[32, 32]))
+    weights = train(recipe, model, dataset, out=tmp_path / "out", quiet=True).weights
+    assert TinyR2Plus1D(str(weights)).load().classes == ("tap", "knife", "plate")
 
 
 def test_a_list_that_a_run_wrote_gives_the_same_clips(world: Path, tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ class Dataset(Protocol):
         """Returns the clips on disk, sorted by id, and the problems; raises ConfigError if the root is missing."""
 
 
+@runtime_checkable
+class OrderedClasses(Dataset, Protocol):
+    """A dataset whose classes have an order of their own: a network that is trained on it has its outputs in it."""
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names of all classes, also of those without a clip; empty: they have no order of their own."""
+
+
 class ModelConfig(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/model/*.yaml`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from vidattr.datasets.shared import epic_annotations as labels
@@ -72,7 +72,7 @@ class EpicAction(Epic):
         spliced, problems = lists.windows(
             found.segments, self._actions().actions, ends, self.seed, self.splice.avoid_same_verb
         )
-        return Resolved(tuple(spliced), (*found.problems, *problems), found.notes)
+        return replace(found, segments=tuple(spliced), problems=(*found.problems, *problems))
 
     def _published_windows(self) -> Resolved:
         if self.list:
@@ -81,4 +81,5 @@ class EpicAction(Epic):
             )
         found = self._from_file(self.splice.list, "dataset.splice.list")
         segments, problems, note = lists.by_labels(found.segments, self._actions().actions, "dataset.splice.list")
-        return Resolved(tuple(segments), (*found.problems, *problems), (*found.notes, note))
+        notes = (*found.notes, note)
+        return replace(found, segments=tuple(segments), problems=(*found.problems, *problems), notes=notes)

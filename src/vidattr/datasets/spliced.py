@@ -16,7 +16,7 @@ from vidattr.config.identity import describe
 from vidattr.datasets.shared.draws import draw
 from vidattr.errors import ClipError, ConfigError
 from vidattr.labels import plain
-from vidattr.protocols import Dataset
+from vidattr.protocols import Dataset, OrderedClasses
 from vidattr.types import Box, Clip, Index, Joined, Problem
 from vidattr.video.decode import available
 
@@ -118,6 +118,10 @@ class Spliced:
             else []
         )
         return Index(tuple(clips), tuple(problems), (*found.notes, *notes))
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the classes in the order of the dataset that the clips are taken from; empty: it has none."""
+        return self.base.class_names() if isinstance(self.base, OrderedClasses) else ()
 
     def listing(self) -> str:
         """Returns what is joined to what as a CSV text."""

@@ -18,8 +18,13 @@ from vidattr.types import Clip
 _Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def classes_of(clips: Sequence[Clip]) -> tuple[str, ...]:
-    """Returns the names of the clips' classes, each once (`labels.plain`), in alphabetical order.
+def classes_of(clips: Sequence[Clip], order: Sequence[str] = ()) -> tuple[str, ...]:
+    """Returns the names of the classes, each once (`labels.plain`): those of the datasets' own order, then the others.
+
+    Args:
+        clips: The clips, of two classes at least.
+        order: Names of classes in the order of a dataset, also of those without a clip; other classes of the clips
+            follow in the order of the alphabet.
 
     Raises:
         ConfigError: A clip has no label, or all have the same.
@@ -36,16 +41,18 @@ def classes_of(clips: Sequence[Clip]) -> tuple[str, ...]:
     if len(found) < 2:
         named = next(iter(found.values()), "none")
         raise ConfigError(f"all {len(clips)} clips are of one class: {named}", expected="clips of two classes or more")
-    return tuple(sorted(found.values()))
+    ordered = {plain(name) for name in order}
+    return (*order, *sorted(label for name, label in found.items() if name not in ordered))
 
 
-def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip]) -> None:
+def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip], order: Sequence[str] = ()) -> None:
     """Gives a network the classes that are to be trained, and marks the parameters that are.
 
     Args:
         network: A network that was just loaded; it is changed.
         recipe: Says whether the last layer is replaced, and what is trained.
         clips: All clips, those for training and those for measuring.
+        order: Names of classes in the order of the dataset (`classes_of`).
 
     Raises:
         ConfigError: The network has no parameters or no last layer that can be replaced, or it does not know a clip's
@@ -53,7 +60,7 @@ def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip]) -> None
     """
     if not any(True for _ in network.module.parameters()):
         raise ConfigError("the network has no parameters", expected="a network that can be trained")
-    classes = classes_of(clips)
+    classes = classes_of(clips, order)
     if recipe.head is Head.keep:
         for clip in clips:
             if plain(clip.label) not in network.places:

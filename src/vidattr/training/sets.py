@@ -8,8 +8,9 @@ from typing import Any
 
 from vidattr.config.building import build, made
 from vidattr.errors import ConfigError
+from vidattr.labels import plain
 from vidattr.models.weights.trained import plain_fields
-from vidattr.protocols import Dataset
+from vidattr.protocols import Dataset, OrderedClasses
 from vidattr.training.recipes import Recipe, Select
 from vidattr.training.split import held_out, without
 from vidattr.types import Clip, Problem
@@ -27,12 +28,14 @@ class Sets:
         measured: Name to those that are measured after each epoch: held_out, test, and the sets that the recipe names.
         problems: Clips that a dataset names but cannot offer.
         notes: What lies beside the clips and is not read.
+        classes: Names of the classes in the order of the datasets that have one; others follow by the alphabet.
     """
 
     training: list[Clip]
     measured: dict[str, list[Clip]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
     def all(self) -> list[Clip]:
         """Returns every clip."""
@@ -132,6 +135,9 @@ def sets_of(recipe: Recipe, dataset: Dataset | None) -> Sets:
 
 def _index(dataset: Dataset, where: str, found: Sets) -> list[Clip]:
     index = dataset.index()
+    if isinstance(dataset, OrderedClasses):
+        there = {plain(name) for name in found.classes}
+        found.classes += [name for name in dataset.class_names() if plain(name) not in there]
     found.problems += [problem for problem in index.problems if problem not in found.problems]
     found.notes += [note for note in (f"{where}: {note}" for note in index.notes) if note not in found.notes]
     return list(index.clips)

@@ -88,7 +88,7 @@ def train(
         found = sets_of(recipe, dataset)
         found.notes += notes
         network = model.load()
-        prepared(network, recipe, found.all())
+        prepared(network, recipe, found.all(), found.classes)
         network.run_with(runtime, device, fold=False)
         if recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported():
             network.precision = Precision.bfloat16
@@ -104,6 +104,7 @@ def train(
             "model": describe(model),
             "dataset": None if dataset is None else describe(dataset),
             "clips": material.identity(),
+            "classes": list(network.classes),
             "precision": runtime.precision.value,
             "processes": processes.count,
         }

@@ -20,6 +20,7 @@ from vidattr.datasets.shared.epic_lists import Naming, Rule, Split
 from vidattr.datasets.shared.epic_segments import Segment
 from vidattr.datasets.shared.files import Damaged, chosen, indexed
 from vidattr.errors import ConfigError
+from vidattr.labels import plain
 from vidattr.types import Clip, Index, Problem
 from vidattr.video.footage import UnreadableError
 from vidattr.video.frame_folder import frame_files
@@ -31,11 +32,12 @@ Numbers = list[int]
 
 @dataclass(frozen=True)
 class Resolved:
-    """The list of segments that is used, problems of its rows, and what must be said about it."""
+    """The list of segments that is used, problems of its rows, what must be said about it, its classes in order."""
 
     segments: tuple[Segment, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,15 @@ class Epic:
     def class_names(self) -> tuple[str, ...]:
         """Returns the names of the classes in the order of their indices in a network that is trained on them.
 
-        Of a list by rule: the classes with the most valid segments first, as in the published lists; with `top=0` and
-        `naming=official` the official order. Of a list in a file: in the order of the official file, or of the
-        alphabet.
+        Of a list by rule: the classes with the most valid segments first, as in the published lists, whatever the
+        split; with `top=0` and `naming=official` all official classes in the official order. Of a list in a file: as
+        its own indices say (`epic_segments.class_order`), with `naming=official` all official classes.
+
+        Raises:
+            ConfigError: A file of annotations or the list is missing or cannot be read.
         """
-        names = {segment.label for segment in self._resolved.segments}
-        official = self._official if self.naming is Naming.official else {}
-        if not self.list and self.top:
-            return tuple(dict.fromkeys(segment.label for segment in self._resolved.segments))
-        return tuple(official[number] for number in sorted(official)) if official else tuple(sorted(names))
+        wanted = {plain(name) for name in self.classes}
+        return tuple(name for name in self._resolved.names if not wanted or plain(name) in wanted)
 
     def index(self) -> Index:
         """Returns the segments of the list whose frames are on disk.
@@ -222,7 +224,12 @@ class Epic:
                 problems.append(
                     Problem(segment.name, f"the class of segment {segment.id} is not known", "take it out of the list")
                 )
-        return Resolved(tuple(found), tuple(problems), ())
+        official = self.naming is Naming.official
+        names = self._all_official() if official else segments_of.class_order(segments, path, verbs=self.verbs)
+        return Resolved(tuple(found), tuple(problems), (), names)
+
+    def _all_official(self) -> tuple[str, ...]:
+        return tuple(name for _, name in sorted(self._official.items()))
 
     def _by_rule(self) -> Resolved:
         read = self._actions()
@@ -244,14 +251,17 @@ class Epic:
         column = "noun_class" if self.naming is Naming.official else "noun"
         has_boxes = self.boxed or (Path(self.annotations) / labels.OBJECTS).is_file()
         boxes = labels.objects(self.annotations, column) if has_boxes else {}
-        found = lists.by_rule(
+        valid = lists.valid_rows(
             known, rule, self._label, lambda action: (action.video, str(getattr(action, column))), boxes
         )
+        found = lists.by_rule(valid, rule)
+        every = self.naming is Naming.official and not self.top
+        names = self._all_official() if every else tuple(lists.ranked_classes(valid, rule))
         asked = min(self.test_per_class, self.per_class or self.test_per_class)
         counts = Counter(segment.label for segment in found)
         short = [f"{label} {count}" for label, count in counts.items() if self.split is Split.test and count < asked]
         notes = [f"fewer than {asked} segments can be drawn for the test split of {', '.join(short)}"] if short else []
-        return Resolved(tuple(found), (*read.problems, *problems), tuple(notes))
+        return Resolved(tuple(found), (*read.problems, *problems), tuple(notes), names)
 
     def _actions(self) -> labels.Read:
         return labels.actions(self.annotations)

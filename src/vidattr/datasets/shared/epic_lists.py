@@ -70,17 +70,17 @@ class Rule:
 
 
 Rows = Sequence[tuple[int, str]]  # frame number and text of its boxes
-_Valid = dict[str, list[tuple[Action, Rows]]]
+Valid = dict[str, list[tuple[Action, Rows]]]
 
 
-def by_rule(
+def valid_rows(
     actions: Sequence[Action],
     rule: Rule,
     label: Callable[[Action], str],
     own: Callable[[Action], tuple[str, str]],
     boxes: Mapping[tuple[str, str], Rows],
-) -> list[Segment]:
-    """Returns the segments that a rule chooses, class by class, the class with the most valid segments first.
+) -> Valid:
+    """Returns the valid segments of each class, each with its annotated frames.
 
     Args:
         actions: The action labels.
@@ -89,14 +89,19 @@ def by_rule(
         own: Returns the key of a segment's own boxes in `boxes`.
         boxes: (video, object) to its annotated frames.
     """
-    valid: _Valid = defaultdict(list)
+    valid: Valid = defaultdict(list)
     for action in actions:
         if action.length >= rule.min_frames:
             inside = [row for row in boxes.get(own(action), ()) if action.first <= row[0] <= action.last]
             if inside or not rule.boxed:
                 valid[label(action)].append((action, inside))
+    return valid
+
+
+def by_rule(valid: Valid, rule: Rule) -> list[Segment]:
+    """Returns the segments that a rule chooses of the valid ones, class by class, in the order of `ranked_classes`."""
     chosen = []
-    for name in ranked({name: len(rows) for name, rows in valid.items()}, rule.top):
+    for name in ranked_classes(valid, rule):
         ordered = sorted(valid[name], key=lambda row: draw(rule.seed, row[0].id))
         test = [row for row in ordered if _testable(*row, rule)][: rule.test_per_class]
         drawn = {action.id for action, _ in test}
@@ -106,10 +111,10 @@ def by_rule(
     return chosen
 
 
-def ranked(counts: Mapping[str, int], top: int) -> list[str]:
-    """Returns names by count, the largest first and equal ones by name; the first `top` of them, 0: all."""
-    names = sorted(counts, key=lambda name: (-counts[name], name))
-    return names[:top] if top else names
+def ranked_classes(valid: Valid, rule: Rule) -> list[str]:
+    """Returns the names of the classes that a rule takes: the most valid segments first, equal numbers by name."""
+    names = sorted(valid, key=lambda name: (-len(valid[name]), name))
+    return names[: rule.top] if rule.top else names
 
 
 def _testable(action: Action, inside: Rows, rule: Rule) -> bool:

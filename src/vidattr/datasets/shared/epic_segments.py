@@ -10,6 +10,7 @@ import ast
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ class Segment:
         boxes: Frame number to the boxes (x0, y0, x1, y1) of its noun, in pixels of a frame of `FRAME_SIZE`.
         window: First and last frame that are shown, where that is not the segment itself.
         ground: The word of a published list for the side of the window, "" where there is none.
+        noun_label: Index of the noun among the classes of a published list, None where the list does not say it.
+        verb_label: The same of the verb.
     """
 
     id: str
@@ -51,6 +54,8 @@ class Segment:
     boxes: Boxes = field(default_factory=dict)
     window: tuple[int, int] | None = None
     ground: str = ""
+    noun_label: int | None = None
+    verb_label: int | None = None
 
     @property
     def name(self) -> str:
@@ -98,18 +103,18 @@ def published(path: str, option: str) -> tuple[list[Segment], list[Problem]]:
         raise ConfigError(
             f"no such file: {option}={path!r}", expected="a list such as Valid_seg_top20_100_val.csv", remedy=remedy
         )
-    optional = ("label", "bounding_boxes", "ground", "window_start", "window_stop")
+    optional = ("noun_label", "verb_label", "label", "bounding_boxes", "ground", "window_start", "window_stop")
     found: dict[str, Segment] = {}
     problems = []
-    for line, (uid, video, noun, verb, start, stop, label, text, ground, *window) in rows_of(
-        path, _LIST_COLUMNS, remedy, optional
-    ):
+    for line, row in rows_of(path, _LIST_COLUMNS, remedy, optional):
+        uid, video, noun, verb, start, stop, noun_label, verb_label, label, text, ground, *window = row
         try:
             check_names(uid, video)
             frames = frames_of(start, stop)
             shown = frames_of(*window) if all(window) else frames if ground else None
             boxes = boxes_by_frame(text) if text else {}
-            segment = Segment(uid, video, noun, verb, label, *frames, boxes, shown, ground)
+            numbers = (_class_index(noun_label), _class_index(verb_label))
+            segment = Segment(uid, video, noun, verb, label, *frames, boxes, shown, ground, *numbers)
         except ValueError as error:
             problems.append(unreadable(uid or f"line-{line}", path, line, error))
             continue
@@ -120,6 +125,44 @@ def published(path: str, option: str) -> tuple[list[Segment], list[Problem]]:
     if not found and not problems:
         raise ConfigError(f"{path} lists no segment", remedy=remedy)
     return list(found.values()), problems
+
+
+def _class_index(text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text[:40]!r} is no index of a class")
+    return int(text) if text else None
+
+
+def class_order(segments: Sequence[Segment], path: str, *, verbs: bool) -> tuple[str, ...]:
+    """Returns the names of the classes of a list that was read from a file, in the order of their indices.
+
+    The index is the column `noun_label`, or `verb_label` where the classes are verbs. Without it, a list that a run
+    wrote is in the order of its classes, and those of other lists are in the order of the alphabet.
+
+    Args:
+        segments: The segments as `published` returns them.
+        path: The file, for messages.
+        verbs: Whether the classes are verbs, not nouns.
+
+    Raises:
+        ConfigError: A class has two indices, or two classes have the same.
+    """
+    if all(segment.label for segment in segments):
+        return tuple(dict.fromkeys(segment.label for segment in segments))
+    word = "verb" if verbs else "noun"
+    pairs = {(getattr(segment, f"{word}_label"), getattr(segment, word)) for segment in segments}
+    if any(index is None for index, _ in pairs):
+        return tuple(sorted({name for _, name in pairs}))
+    names = dict(sorted(pairs))
+    if len(names) < len(pairs) or len({*names.values()}) < len(pairs):
+        indices, name = Counter(index for index, _ in pairs), Counter(name for _, name in pairs)
+        wrong = next(f"{a} is {b}" for a, b in sorted(pairs) if indices[a] > 1 or name[b] > 1)
+        raise ConfigError(
+            f"{path}: the column {word}_label does not number the {word}s: {wrong} and something else",
+            expected=f"one {word}_label for each {word}",
+            remedy="correct the column, or remove it: the classes are then in the order of the alphabet",
+        )
+    return tuple(names.values())
 
 
 def boxes_by_frame(text: str) -> dict[int, tuple[Box, ...]]:
