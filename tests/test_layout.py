@@ -29,8 +29,9 @@ LAYERS: list[list[str]] = [
     ["training"],
     ["evaluate"],
     ["cluster"],
+    ["reproduce"],
     ["report"],
-    ["api", "cli", "cli_options", "report.command"],
+    ["api", "cli", "cli_options", "report.command", "reproduce.command"],
     ["__main__"],
 ]
 """The order of the story, lowest first: a module imports from its own layer and from those below it.

@@ -19,6 +19,7 @@ from vidattr.cli_options import AddConfigs, Baseline, ConfigDir, Format, Json, O
 from vidattr.errors import ConfigError, VidattrError, out_of_memory
 from vidattr.process import prepare
 from vidattr.report.command import report
+from vidattr.reproduce.command import reproduce
 
 app = typer.Typer(
     name="vidattr",
@@ -33,6 +34,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 app.command()(report)
+app.command()(reproduce)
 
 
 def _shard(text: str) -> tuple[int, int]:

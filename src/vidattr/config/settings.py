@@ -39,12 +39,15 @@ class Settings:
         seed: Of everything drawn, 0 or more; each clip gets its own seed from this one and its id.
         target: The class to explain: "label", "predicted", "second" (most probable), or the name or index of a class.
         limit: Only the first so many clips, 1 or more; None: all.
+        per_class: Only so many clips of each class, drawn by the seed, 1 or more; None: all. `limit` counts what is
+            left.
         save_label: Name of the run's folder, one part of a path; None: <dataset>-<key>.
     """
 
     seed: int = 0
     target: str = "label"
     limit: int | None = None
+    per_class: int | None = None
     save_label: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +59,8 @@ class Settings:
             )
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit={self.limit}", expected="a number of clips, 1 or more; null: all")
+        if self.per_class is not None and self.per_class < 1:
+            raise ConfigError(f"per_class={self.per_class}", expected="clips of each class, 1 or more; null: all")
         if (label := self.save_label) is not None:
             plain = (
                 label.isprintable()

@@ -108,10 +108,10 @@ def stored_network_tables(experiments: Sequence[Experiment]) -> list[list[ScoreS
 def _tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
     tables: dict[str, dict[Path, ScoreSheet]] = {}
     for experiment in experiments:
-        sheet = read_scores(experiment, folder=_folder(experiment))
+        sheet = read_scores(experiment, folder=network_folder(experiment))
         settings = experiment.settings
         shared = {name: repr(value) for name, value in (("runtime", experiment.runtime), ("paths", experiment.paths))}
-        shared |= {"seed": repr(settings.seed), "limit": repr(settings.limit)}
+        shared |= {name: repr(getattr(settings, name)) for name in ("seed", "limit", "per_class")}
         group = {"dataset": describe(experiment.dataset), "metric": scores_identity(experiment), **shared}
         tables.setdefault(key(group), {}).setdefault(sheet.path, sheet)
     for table in tables.values():
@@ -119,7 +119,8 @@ def _tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
     return [[*table.values()] for table in tables.values()]
 
 
-def _folder(experiment: Experiment) -> NetworkFolder:
+def network_folder(experiment: Experiment) -> NetworkFolder:
+    """Returns the folder of the scores of an experiment's network on its dataset."""
     identity = {k: v for k, v in run_identity(experiment).items() if k not in ("method", "target")}
     label = experiment.label or f"{experiment.names['dataset']}-{key(identity)}"
     return NetworkFolder(Path(experiment.paths.out) / "network" / experiment.names["model"] / label, identity)

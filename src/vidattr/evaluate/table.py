@@ -15,6 +15,7 @@ import pandas as pd
 
 from vidattr.errors import unknown
 from vidattr.evaluate import statistics
+from vidattr.evaluate.markup import LATEX, MARKDOWN
 from vidattr.evaluate.summary import Entry, compared, summed_up
 from vidattr.types import Column
 
@@ -24,12 +25,6 @@ _GROUPS = ("method", "matched", "baseline", "reference")
 _ARROWS = {"higher": "↑", "lower": "↓"}
 _NOTHING = "–"
 _WIDTH = 18  # of a column on the terminal, that of "0.567 [.512, .621]"
-_LATEX = str.maketrans(
-    {char: rf"\{char}" for char in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
-    | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "–": "--", "−": "$-$", "×": r"$\times$"}
-)
-_MARKDOWN = str.maketrans({char: rf"\{char}" for char in r"\|*_<>[]`"})
 
 
 @dataclass(frozen=True)
@@ -107,9 +102,9 @@ class Table:
 
     def markdown(self) -> str:
         """Returns a GitHub-flavoured Markdown table under its caption, notes below."""
-        titles = [title.translate(_MARKDOWN) for title in self._titles()]
+        titles = [title.translate(MARKDOWN) for title in self._titles()]
         lines = [
-            f"**{self.caption.translate(_MARKDOWN)}**",
+            f"**{self.caption.translate(MARKDOWN)}**",
             "",
             _piped(titles),
             _piped(["---", *["---:"] * (len(titles) - 1)]),
@@ -119,9 +114,9 @@ class Table:
             for row in block:
                 cells = zip_longest(*row.lines(), fillvalue="")
                 lines.append(
-                    _piped("<br>".join(filter(None, (text.translate(_MARKDOWN) for text in cell))) for cell in cells)
+                    _piped("<br>".join(filter(None, (text.translate(MARKDOWN) for text in cell))) for cell in cells)
                 )
-        return "\n".join([*lines, "", *(f"- {note.translate(_MARKDOWN)}" for note in self.notes()), ""])
+        return "\n".join([*lines, "", *(f"- {note.translate(MARKDOWN)}" for note in self.notes()), ""])
 
     def latex(self) -> str:
         """Returns a `table` for a document that loads booktabs."""
@@ -129,7 +124,7 @@ class Table:
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{' '.join([self.caption.rstrip('.') + '.', *self.notes()]).translate(_LATEX)}}}",
+            rf"\caption{{{' '.join([self.caption.rstrip('.') + '.', *self.notes()]).translate(LATEX)}}}",
         ]
         lines += [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", _ampersands(titles)]
         for block in self._blocks("*{}"):
@@ -294,4 +289,4 @@ def _piped(cells: Iterator[str] | Sequence[str]) -> str:
 
 
 def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+    return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"

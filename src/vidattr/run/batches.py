@@ -20,6 +20,7 @@ from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.protocols import JointMethod
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.experiment import Experiment
+from vidattr.run.selection import selected
 from vidattr.run.sources import Source
 from vidattr.run.store import StoredMap
 from vidattr.run.targets import target_of
@@ -68,7 +69,7 @@ def clips_of(
     clip's batch are the same in every shard.
     """
     index = experiment.dataset.index()
-    clips = list(index.clips[: experiment.settings.limit])
+    clips = selected(index.clips, experiment.settings)
     if not clips and not index.problems:
         raise ConfigError(
             f"dataset={experiment.names['dataset']} has no clip", remedy="see dataset.root, dataset.classes and limit"

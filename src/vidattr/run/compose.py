@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,11 +61,34 @@ def experiments(
     Raises:
         ConfigError: An unknown choice or option, or a value of the wrong type; that of the first wrong point.
     """
+    return several([overrides], primary=primary, folder=folder, add=add)[0]
+
+
+def several(
+    lists: Sequence[Sequence[str]],
+    *,
+    primary: str = "run",
+    folder: Path | None = None,
+    add: Sequence[Path] = (),
+) -> list[list[Experiment]]:
+    """Composes the experiments of several lists of overrides; parts that are the same are made once for all of them.
+
+    Args:
+        lists: Each as in `experiments`.
+        primary: As in `experiments`.
+        folder: As in `experiments`.
+        add: As in `experiments`.
+
+    Raises:
+        ConfigError: As `experiments`; that of the first wrong list.
+    """
     with hydra(config_dir(folder), added_folders(add)):
-        sweep = list(points(overrides, GROUPS[primary], options, primary))
         combiner = Combiner(primary, GROUPS[primary], _TOP, _made)
-        check_options(sweep, combiner)
-        return [_experiment(primary, point, combiner) for point in sweep]
+        choices = cache(options)  # Hydra lists a folder in some milliseconds, and is asked for every override
+        sweeps = [list(points(one, GROUPS[primary], choices, primary)) for one in lists]
+        for sweep in sweeps:
+            check_options(sweep, combiner)
+        return [[_experiment(primary, point, combiner) for point in sweep] for sweep in sweeps]
 
 
 def chosen(

@@ -45,7 +45,15 @@ class _Indexed:
 
     def _group(self, experiment: Experiment) -> tuple[object, ...]:
         # Experiments of one sweep share the object of a dataset that they have in common.
-        return id(experiment.dataset), experiment.settings.limit, experiment.runtime.clips, experiment.notes
+        asked = experiment.settings
+        return (
+            id(experiment.dataset),
+            asked.limit,
+            asked.per_class,
+            asked.seed,
+            experiment.runtime.clips,
+            experiment.notes,
+        )
 
 
 def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Published tables, computed again: what they hold, which cells can be computed here, how the values compare."""
