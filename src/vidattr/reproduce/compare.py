@@ -52,7 +52,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A row of a block.
 
     Attributes:
@@ -95,8 +95,8 @@ class Block:
     column: str
     measure: str
     title: str
-    lines: tuple[Line, ...]
-    baselines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
+    baselines: tuple[TableLine, ...]
     orders: Mapping[Protocol, Order]
 
 
@@ -190,7 +190,7 @@ def _block(plan: Plan, results: Results, cells: Sequence[Cell], notes: _Notes) -
         values = {cell.protocol: _value(results, cell, times, notes) for cell in mine}
         doubts = [table.doubts[place] for place in table.doubts_of(row, first.column)]
         marks = tuple(notes.number(doubt.says) for doubt in doubts if not _is_general(doubt.cells))
-        lines.append(Line(row, table.rows[row].title, mine[0].published, values, marks))
+        lines.append(TableLine(row, table.rows[row].title, mine[0].published, values, marks))
     others: dict[str, dict[Protocol, Value]] = {}
     for cell in cells:
         if cell.place in results.found:
@@ -202,7 +202,7 @@ def _block(plan: Plan, results: Results, cells: Sequence[Cell], notes: _Notes) -
         first.measure,
         f"{table.columns[first.column].title}: {table.measures[first.measure].title}",
         tuple(lines),
-        tuple(Line(name, name, math.nan, values) for name, values in others.items()),
+        tuple(TableLine(name, name, math.nan, values) for name, values in others.items()),
         {protocol: order for protocol, order in orders.items() if not math.isnan(order.tau)},
     )
 
@@ -220,7 +220,7 @@ def _scaled(entry: Entry, times: float, published: float = math.nan) -> Value:
     return Value(*values, entry.n, entry.n_nan, entry.n_videos, published)
 
 
-def _order(lines: Sequence[Line], protocol: Protocol, plan: Plan) -> Order:
+def _order(lines: Sequence[TableLine], protocol: Protocol, plan: Plan) -> Order:
     pairs = [
         (line.values[protocol].ours, line.published)
         for line in lines

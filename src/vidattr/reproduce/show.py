@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vidattr.evaluate.markup import LATEX, MARKDOWN
-from vidattr.reproduce.compare import WORDS, Block, Line, Order, Sheet, Value
+from vidattr.reproduce.compare import WORDS, Block, TableLine, Order, Sheet, Value
 
 _DECIMALS = {"percent": 1}
 _WIDTH = 110
@@ -30,7 +30,7 @@ def _heads(sheet: Sheet) -> list[str]:
     return [*heads, "n"]
 
 
-def _cells(sheet: Sheet, line: Line) -> list[str]:
+def _cells(sheet: Sheet, line: TableLine) -> list[str]:
     """Returns one line in words, as many as `_heads`."""
     marks = "".join(f" [{mark}]" for mark in line.marks)
     cells = [line.title + marks, "" if math.isnan(line.published) else _number(sheet, line.published)]
