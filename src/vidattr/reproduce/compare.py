@@ -194,7 +194,7 @@ def _block(plan: Plan, results: Results, cells: Sequence[Cell], notes: _Notes) -
     others: dict[str, dict[Protocol, Value]] = {}
     for cell in cells:
         if cell.place in results.found:
-            for entry in results.found[cell.place].others:
+            for entry in (one for one in results.found[cell.place].others if one.n):
                 others.setdefault(entry.row, {}).setdefault(cell.protocol, _scaled(entry, times))
     orders = {protocol: _order(lines, protocol, plan) for protocol in Protocol}
     return Block(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vidattr.evaluate.markup import LATEX, MARKDOWN
-from vidattr.reproduce.compare import WORDS, Block, TableLine, Order, Sheet, Value
+from vidattr.reproduce.compare import WORDS, Block, Order, Sheet, TableLine, Value
 
 _DECIMALS = {"percent": 1}
 _WIDTH = 110
