@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hydra import compose
 
+from vidattr.config import hydra_errors
 from vidattr.config.building import build
 from vidattr.config.folders import config_dir
 from vidattr.errors import ConfigError
@@ -94,6 +97,31 @@ def test_a_users_own_folder_adds_choices(tmp_path: Path) -> None:
 def test_a_config_folder_without_run_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no run\.yaml"):
         config_dir(tmp_path)
+
+
+def test_hydra_composes_the_defaults_once_until_a_file_of_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(hydra_errors, "compose", lambda *a, **k: made.append(k["overrides"]) or compose(*a, **k))
+    folder = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", folder)
+    (folder / "method" / "nowhere.txt").symlink_to(tmp_path / "nothing")
+
+    def seeds() -> list[int]:
+        asked: list[list[str]] = [[], ["method=gradient"], ["seed=7"]]
+        return [each.settings.seed for overrides in asked for each in experiments(overrides, folder=folder)]
+
+    assert (seeds(), seeds(), made) == ([0, 0, 7], [0, 0, 7], [[]])
+    run = folder / "run.yaml"
+    run.write_text(run.read_text().replace("seed: 0", "seed: 31"))
+    assert (seeds(), made) == ([31, 31, 7], [[], []])
+    experiments([], folder=folder, primary="evaluate")
+    (added := tmp_path / "added" / "method").mkdir(parents=True)
+    shutil.copy(folder / "method" / "gradient.yaml", added / "mine.yaml")
+    for _ in range(2):
+        experiments([], folder=folder, add=[added.parent])
+    assert made == [[]] * 5  # those of a user's own folders each time
 
 
 @pytest.mark.parametrize(

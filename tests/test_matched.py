@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -90,6 +91,27 @@ def test_noise_has_no_place(kind: str) -> None:
     halves = (mean[:16].mean(), mean[16:].mean(), mean[:, :16].mean(), mean[:, 16:].mean(), mean[8:24, 8:24].mean())
     spread = MAPS[kind]().std()
     assert all(abs(half - MAPS[kind]().mean()) < 0.12 * spread for half in halves)
+
+
+def test_the_inverse_is_linear_between_the_knots_and_leaves_what_is_not_positive() -> None:
+    half = 0.5 * matched_noise._pairs()[0]  # of each correlation half is left
+    correlations = torch.tensor([-0.3, 0.0, 0.01, 0.123, 0.2, 0.4, 0.49], dtype=torch.float64)
+    found = matched_noise._before(correlations, half.expand(len(correlations), -1).contiguous())
+    torch.testing.assert_close(found, torch.where(correlations > 0, 2 * correlations, correlations))
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_the_power_along_an_axis_is_damped_by_the_two_others_only(axis: int) -> None:
+    power = toys.seeded(2, 3, 4, 5).square()
+    damping = [toys.seeded(2, length, seed=length).exp() for length in (3, 4, 5)]
+    for n in range(2):
+        for k in range(power.shape[axis]):
+            expected = 0.0
+            for t, h, w in itertools.product(range(3), range(4), range(5)):
+                if (t, h, w)[axis - 1] == k:
+                    factors = [float(each[n, place]) for each, place in zip(damping, (t, h, w), strict=True)]
+                    expected += float(power[n, t, h, w]) * math.prod(factors) / factors[axis - 1]
+            assert float(matched_noise._line(power, damping, axis)[n, k]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_clip_s_noise_depends_on_its_seed_alone() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.evaluate.summary import summed_up
-from vidattr.metrics.spatial_pointing import Protocol, SpatialPointing, Ties, ToleranceMode
+from vidattr.metrics.spatial_pointing import Protocol, SpatialPointing, Ties, ToleranceMode, _worth
 from vidattr.protocols import MapBatch
 from vidattr.types import Box, Query, Truth
 
@@ -237,10 +237,9 @@ def judged_rows(metric: SpatialPointing, truth: list[Truth], maps: Tensor) -> li
 @pytest.mark.parametrize("unboxed", [False, True])
 def test_the_best_constant_point_is_the_best_of_all_pixels(unboxed: bool) -> None:
     truth, _ = random_case()
-    truth = [
-        dataclasses.replace(clip, label="ab"[n % 3 == 0])
-        for n, clip in enumerate([*truth, truth_of((), (), (), clip="none")])
-    ]
+    bare = truth_of((), (), (), clip="none")
+    truth = [dataclasses.replace(clip, label="ab"[n % 3 == 0]) for n, clip in enumerate([*truth, bare])]
+    truth.append(dataclasses.replace(bare, clip="also none", label="c"))  # a class without any box
     metric = SpatialPointing(tolerance=3, tolerance_mode=ToleranceMode.fixed, score_unboxed_clips=unboxed)
     points = torch.eye(H * W).view(H * W, 1, 1, H, W).expand(-1, len(truth), 3, -1, -1)
     constant = judged_rows(metric, truth, points)
@@ -257,6 +256,13 @@ def test_the_best_constant_point_is_the_best_of_all_pixels(unboxed: bool) -> Non
         rows = constant[int(place[1]) * W + int(place[0])]
         np.testing.assert_allclose(found.columns[protocol], rows[protocol], rtol=1e-12)
     assert "chosen on the very clips" in found.remark
+
+
+def test_a_hit_is_worth_its_share_of_the_frames_or_of_its_groups_frames_and_of_the_groups() -> None:
+    frames = torch.tensor([2, 3, 0, 5, 0])
+    assert _worth(frames, None).tolist() == [0.1] * 5
+    found = _worth(frames, np.array(["a", "b", "a", "b", "c"]))  # no frame of c is judged
+    assert found.tolist() == [1 / (2 * 2), 1 / (8 * 2), 1 / (2 * 2), 1 / (8 * 2), 0]
 
 
 def test_there_is_no_best_point_without_boxes() -> None:

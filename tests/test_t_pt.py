@@ -46,6 +46,11 @@ def test_released_polarity_inverts_the_truth_and_its_references() -> None:
         "always_first": [1.0],
         "always_last": [0.0],
     }
+    assert judge(TemporalPointing(), [(F, F, F, T)], frames(1, 0, 0, 0))[1] == {
+        "chance": [0.25],
+        "always_first": [0.0],
+        "always_last": [1.0],
+    }
 
 
 def test_sum_and_mean_differ_from_maximum() -> None:
@@ -100,6 +105,8 @@ def test_the_interval_is_wilsons_and_the_title_says_the_polarity() -> None:
     ]
     assert (column.score, column.interval, column.better) == ("t_pt", "wilson", "higher")
     assert "released" in column.title
+    assert graded[0].title == "positive mass outside the segment"
+    assert TemporalPointing(polarity="true").summary()[1].title == "positive mass in the segment"
     assert TemporalPointing(polarity="true").summary() == TemporalPointing().summary()
 
 

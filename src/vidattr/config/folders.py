@@ -19,6 +19,7 @@ from vidattr.errors import ConfigError
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
 """The parts of an experiment of which each is chosen by the name of a config."""
+_MAIN: ContextVar[Path] = ContextVar("main")
 _ADDED: ContextVar[tuple[Path, ...]] = ContextVar("added", default=())
 
 
@@ -89,13 +90,19 @@ def hydra(folder: Path, add: Sequence[Path] = ()) -> Iterator[None]:
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     Plugins.instance().register(_AddedFolders)
-    token = _ADDED.set(tuple(add))
+    main, token = _MAIN.set(folder), _ADDED.set(tuple(add))
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             yield
     finally:
+        _MAIN.reset(main)
         _ADDED.reset(token)
         GlobalHydra.instance().hydra = before
+
+
+def open_config_dir() -> Path:
+    """Returns the main config folder that `hydra` has open."""
+    return _MAIN.get()
 
 
 def open_added_folders() -> tuple[Path, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import yaml
@@ -13,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidattr.config.building import interpolation
-from vidattr.config.folders import open_added_folders, options
+from vidattr.config.folders import open_added_folders, open_config_dir, options
 from vidattr.errors import ConfigError, unknown
 
 
@@ -24,9 +27,34 @@ def composed(primary: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[s
         primary: Name of the config to start from: "run", "evaluate" or "train".
         overrides: In Hydra's grammar, without sweeps.
 
+    The configuration without overrides is kept as long as no file changes, because each sweep starts from it; with
+    folders of the user's own it is composed each time.
+
     Raises:
         ConfigError: An unknown choice, or a config that cannot be read or merged.
     """
+    kept = not overrides and not open_added_folders()
+    return _default(primary, _files()) if kept else _composed(primary, tuple(overrides))
+
+
+@functools.lru_cache(maxsize=8)
+def _default(primary: str, files: tuple[tuple[str, int, int], ...]) -> tuple[DictConfig, dict[str, str]]:
+    config, choices = _composed(primary, ())
+    OmegaConf.set_readonly(config, True)
+    return config, choices
+
+
+def _files() -> tuple[tuple[str, int, int], ...]:
+    """Returns path, time of the last change and size of each file of the main config folder."""
+    found = []
+    for folder, _, names in os.walk(open_config_dir(), followlinks=True):
+        for path in (os.path.join(folder, name) for name in names):
+            with suppress(FileNotFoundError):  # a link to nothing
+                found.append((path, (status := os.stat(path)).st_mtime_ns, status.st_size))
+    return tuple(sorted(found))
+
+
+def _composed(primary: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
     try:
         config = compose(primary, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
