@@ -44,7 +44,9 @@ def test_compiled_passes_change_no_more_than_rounding_does(monkeypatch: pytest.M
     from torch._inductor import config
 
     monkeypatch.setattr(config, "compile_threads", 1)  # no pool of processes, each of which imports torch
-    monkeypatch.setattr(config.cpp, "simdlen", 1)  # no vector instructions, whose headers the compiler reads for seconds
+    monkeypatch.setattr(
+        config.cpp, "simdlen", 1
+    )  # no vector instructions, whose headers the compiler reads for seconds
     plain = small().run_with(Runtime(device=Device.cpu))
     compiled = small().run_with(Runtime(device=Device.cpu, compile=True))
     for count in (2, 3):  # a second size makes it compile once more, for any size
