@@ -255,6 +255,9 @@ def test_what_is_missing_is_named_and_a_second_report_replaces_the_first(vidattr
     assert [line for line in told["missing"] if line.startswith("no scores are stored")]
     text = parsed(tmp_path / "pages/index.html").text
     assert all(line in text for line in told["missing"])
+    vidattr("evaluate", "method=grad_cam", *small, "limit=2", "metric=s_pt", "--quiet")
+    part = json.loads(vidattr("report", "method=grad_cam", *small, "--out", "pages", "--json").out)["missing"]
+    assert [line for line in part if line.startswith("grad_cam: 1 of 3 maps have no score of s_pt; vidattr evaluate ")]
     names = {path.name for path in (tmp_path / "pages/clips").iterdir()}
     next((tmp_path / "visual_res/grad_cam").rglob("*.safetensors")).unlink()
     second = vidattr("report", "method=grad_cam", *small, "--out", "pages", "--quiet")
@@ -467,7 +470,7 @@ def test_pages_fit_the_window_and_every_control_has_a_name(browser: Browser, rep
     clip = sorted((report / "clips").glob("*.html"))[0]
     for page in (report / "index.html", report / "gallery.html", clip):
         browser.open(page, ready=READY if page is clip else "document.readyState === 'complete'")
-        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.call("Page.getLayoutMetrics")["cssContentSize"]["width"] <= width
         nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
         controls = ("button", "link", "combobox", "slider", "checkbox", "image", "img", "spinbutton")
         nameless = [

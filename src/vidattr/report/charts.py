@@ -131,7 +131,7 @@ def _panel(group: Group, table: ScoreTable, name: str) -> Panel | None:
             found.append((sheet, numbers[keep], [str(videos[clip]) for clip in ordered["clip"][keep]]))
     if not found:
         return None
-    places, names = _axis(points, found[0][1].shape[1])
+    places, names, ends = _axis(points, found[0][1].shape[1])
     low = min(0.0, *(float(numbers.mean(0).min()) for _, numbers, _ in found))
     high = max(1.0, *(float(numbers.mean(0).max()) for _, numbers, _ in found))
     paint, lines = colours(group), []
@@ -147,21 +147,22 @@ def _panel(group: Group, table: ScoreTable, name: str) -> Panel | None:
                 values=tuple(mean.tolist()),
                 points=_path(places, mean, low, high),
                 band=_band(places, cluster_band(numbers, clusters, seed=seed), low, high),
-                summary=f"{mean[-1] if points else area:.3f}",
+                summary=f"{area if ends else mean[-1]:.3f}",
                 n=len(numbers),
             )
         )
-    step = max(1, -(-len(names) // 6)) if points else 0
-    ticks = [(place, word) for k, (place, word) in enumerate(zip(places, names, strict=True)) if step and not k % step]
-    quarters = [(float(place), f"{place / 100:g}") for place in (0, 25, 50, 75, 100)]
+    if ends:
+        ticks = [(100 * (tick - ends[0]) / (ends[1] - ends[0]), f"{tick:g}") for tick in _round_numbers(*ends)]
+    else:
+        ticks = list(zip(places, names, strict=True))[:: max(1, -(-len(names) // 6))]
     return Panel(
         id=f"{table.metric}-{name}-{group.number}-{group.tables.index(table)}",
         title=f"{name} ({table.metric})",
-        xlabel="ratio or state" if points else "share of the voxels",
-        summed="at the end" if points else "area",
+        xlabel="share of the voxels" if not points else "preserved ratio" if ends else "state of the network",
+        summed="area" if ends else "at the end",
         places=tuple(round(place, 3) for place in places),
         names=tuple(names),
-        xticks=tuple(ticks or quarters),
+        xticks=tuple(ticks),
         yticks=tuple(
             (quarter, f"{low + (high - low) * quarter / 100:.3g}") for quarter in (0.0, 25.0, 50.0, 75.0, 100.0)
         ),
@@ -169,17 +170,30 @@ def _panel(group: Group, table: ScoreTable, name: str) -> Panel | None:
     )
 
 
-def _axis(points: Sequence[str], count: int) -> tuple[list[float], list[str]]:
-    """Returns the places of the points in per cent, and their names: on a scale of numbers where all are numbers."""
+def _axis(points: Sequence[str], count: int) -> tuple[list[float], list[str], tuple[float, float] | None]:
+    """Returns the places of the points in per cent, their names, and the numbers at the ends of the axis.
+
+    The axis is a scale of numbers if all names are numbers; otherwise the points are evenly spaced, without numbers.
+    """
     if not points:
         shares = np.linspace(0, 1, count)
-        return [float(100 * share) for share in shares], [f"{share:.0%}" for share in shares]
+        return [float(100 * share) for share in shares], [f"{share:.0%}" for share in shares], (0.0, 1.0)
     try:
         numbers = [float(point) for point in points]
     except ValueError:
-        return [100 * k / max(len(points) - 1, 1) for k in range(len(points))], list(points)
+        return [100 * k / max(len(points) - 1, 1) for k in range(len(points))], list(points), None
     low, high = min(numbers), max(numbers)
-    return [100 * (number - low) / ((high - low) or 1) for number in numbers], list(points)
+    return [100 * (number - low) / ((high - low) or 1) for number in numbers], list(points), (low, high)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Returns up to seven round numbers between two, evenly spaced."""
+    if high <= low:
+        return []
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(one * power for one in (1, 2, 2.5, 5, 10) if one * power >= rough * (1 - 1e-9))
+    return [round(k * step, 12) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _path(places: Sequence[float], values: NDArray[np.float64], low: float, high: float) -> str:

@@ -36,6 +36,7 @@ class FilmStrip:
         target: Name of the explained class.
         probability: The network's probability of it.
         picture: WebP.
+        size: Its (width, height).
         tiles: Number of frames side by side.
         peak: Place of the frame with most of the positive mass among them.
         names: Name of each frame.
@@ -47,6 +48,7 @@ class FilmStrip:
     target: str
     probability: float
     picture: bytes
+    size: tuple[int, int]
     tiles: int
     peak: int
     names: tuple[str, ...]
@@ -221,6 +223,7 @@ def _strip(
         target=stored.name,
         probability=stored.probability,
         picture=webp(np.concatenate(list(shown), axis=1)),
+        size=(tile[0] * len(picked), tile[1]),
         tiles=len(picked),
         peak=picked.index(peak),
         names=tuple(names[place] for place in picked),

@@ -14,7 +14,7 @@ from vidattr.evaluate.report import build, missing
 from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
 from vidattr.evaluate.table import MATCHED
 from vidattr.protocols import Metric, NetworkMetric
-from vidattr.report.records import Group, Layer, ScoreOfClips, ScoreTable
+from vidattr.report.records import Group, Layer, ScoreOfClips, ScoreTable, command_line
 from vidattr.run.batches import clips_of, network_key
 from vidattr.run.compose import part
 from vidattr.run.doubts import Doubts, told
@@ -166,6 +166,11 @@ def _add_table(group: Group, sheets: Sequence[ScoreSheet]) -> None:
     group.missing += [line for line in missing(sheets) if line not in group.missing]
     if of_network:
         return
+    for sheet in sheets:
+        layer = next((one for one in group.layers if one.folder.path == sheet.folder.path), None)
+        if layer is not None and (lacking := len(layer.good.keys() - sheet.judged())):
+            again = command_line(sheet.experiment, "evaluate")
+            group.missing.append(f"{layer.title}: {lacking} of {len(layer.good)} maps have no score of {name}; {again}")
     judged = key(scores_identity(experiment))
     firsts = {column.score: column for column in reversed(table.columns)}
     for score_name in dict.fromkeys(column.score for column in table.columns):

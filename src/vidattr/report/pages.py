@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from vidattr import __version__
 from vidattr.config.identity import key
@@ -49,7 +50,15 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"number": _number, "signed": _signed, "short": _short, "url": _url, "json": _json}
+        self._environment.filters |= {
+            "number": _number,
+            "signed": _signed,
+            "two": _two,
+            "short": _short,
+            "url": _url,
+            "json": _json,
+            "breaks": _breaks,
+        }
         self._environment.globals |= {
             "groups": groups,
             "command": command,
@@ -97,7 +106,6 @@ class Pages:
                 rows=[layer.title for layer in group.layers],
                 scores=[score for score in group.scores if any(page.clip.id in v for v in score.values.values())],
                 colours=colours(group),
-                pairs=_pairs(group, page),
                 run_links={layer.number: relative(layer.folder.path, self.folder / "clips") for layer in group.layers},
                 **around,
             ),
@@ -210,19 +218,12 @@ def _agreement(shown: Sequence[ClipPage]) -> dict[str, Any] | None:
     return found
 
 
-def _pairs(group: Group, page: ClipPage) -> list[tuple[str, str, float, float]]:
-    """Returns both measures of agreement for each pair of layers that have a map of the clip."""
-    names = [layer.title for layer in group.layers]
-    return [
-        (names[i], names[j], float(page.rho[i, j]), float(page.overlap[i, j]))
-        for i in range(len(names))
-        for j in range(i + 1, len(names))
-        if _has(page, i) and _has(page, j)
-    ]
-
-
 def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}".replace("-", "−")
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def _signed(value: float) -> str:
@@ -231,6 +232,11 @@ def _signed(value: float) -> str:
 
 def _short(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
+
+
+def _breaks(name: str) -> Markup:
+    """Returns a name that may be broken after each underscore."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
 
 
 def _url(path: str) -> str:

@@ -42,15 +42,8 @@ class Layer:
         return self.experiment.title
 
     def command(self, verb: str = "run", *more: str) -> str:
-        """Returns the command line of this run alone, as it is typed into a shell.
-
-        Args:
-            verb: The command.
-            more: Further overrides.
-        """
-        asked = [one.removeprefix("++") for one in self.experiment.overrides]
-        kept = [one for one in asked if not one.startswith(("metric=", "metric.", "render=", "render."))]
-        return shlex.join(["vidattr", verb, *kept, *more])
+        """Returns the command line of this run alone; arguments as in `command_line`."""
+        return command_line(self.experiment, verb, *more)
 
     def command_of(self, clip: str) -> str:
         """Returns the command line that makes the map of one clip again: without its file, a run computes it."""
@@ -140,6 +133,22 @@ class Group:
             digest = sha256(clip.id.encode("utf-8", "surrogateescape")).hexdigest()[:8]
             plain = f"{plain[:_LONGEST].strip('-')}-{digest}"
         return plain if self.number == 0 else f"{self.number + 1}-{plain}"
+
+
+def command_line(experiment: Experiment, verb: str, *more: str) -> str:
+    """Returns the command line of one experiment, as it is typed into a shell.
+
+    Args:
+        experiment: The experiment.
+        verb: The command.
+        more: Further overrides; with none, `evaluate` has the experiment's own metric.
+    """
+    asked = [one.removeprefix("++") for one in experiment.overrides]
+    left_out = ["render"] if verb == "evaluate" and not more else ["render", "metric"]
+    kept = [one for one in asked if not one.startswith(tuple(f"{role}{end}" for role in left_out for end in "=."))]
+    if "metric" not in left_out and not any(one.startswith("metric=") for one in kept):
+        kept.append(f"metric={experiment.names['metric']}")
+    return shlex.join(["vidattr", verb, *kept, *more])
 
 
 def relative(path: Path, start: Path) -> str:

@@ -34,6 +34,13 @@
       cells.forEach((cell) => { cell.textContent = cell.dataset.rest; });
     }
 
+    // A row of the legend under the pointer brings its curve to the front.
+    figure.querySelectorAll(".legend tbody tr").forEach((row, k) => {
+      const marks = [...figure.querySelectorAll(`.area [data-row="${k}"]`)];
+      row.addEventListener("pointerenter", () => { figure.classList.add("chosen"); marks.forEach((mark) => mark.classList.add("chosen")); });
+      row.addEventListener("pointerleave", () => { figure.classList.remove("chosen"); marks.forEach((mark) => mark.classList.remove("chosen")); });
+    });
+
     area.addEventListener("pointermove", (event) => {
       const box = area.getBoundingClientRect();
       const x = 100 * (event.clientX - box.left) / box.width;

@@ -151,11 +151,12 @@
     const ticks = clip.seconds ? nice(at[0], at[count - 1]) : [...new Set(Array.from({ length: places }, (_, k) => at[Math.round(k * (count - 1) / Math.max(places - 1, 1))]))];
     field("time-x").replaceChildren(...ticks.map((tick) => label(clip.seconds ? tick.toFixed(gap < 0.1 ? 2 : 1) : tick, "left", percent(tick))));
     field("time-label").textContent = clip.seconds ? "seconds" : "frame number (the map does not tell its times)";
-    field("time-legend").replaceChildren(...shown().flatMap((view) => {
+    field("time-legend").replaceChildren(...shown().map((view) => {
       const map = mapOf(view), peak = map.shares.indexOf(Math.max(...map.shares));
-      const dot = document.createElement("span");
-      dot.className = "dot c" + (map.number % 9);
-      return [dot, map.title + ": most in " + clip.names[peak] + " (" + (100 * map.shares[peak]).toFixed(0) + " %)  "];
+      const line = document.createElement("span");
+      line.className = "named c" + (map.number % 9);
+      line.textContent = map.title + ": most in " + clip.names[peak] + " (" + (100 * map.shares[peak]).toFixed(0) + " %)";
+      return line;
     }));
   }
 
