@@ -419,7 +419,9 @@ def test_a_network_without_parameters_is_refused(tmp_path: Path) -> None:
         run(recipe(), Given(nn.Identity()), tmp_path)
 
 
-def test_a_model_that_would_not_take_its_weights_back_is_refused_before_training(tmp_path: Path) -> None:
+def test_a_model_that_would_not_take_its_weights_back_is_refused_before_a_clip_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -436,7 +438,8 @@ def test_a_model_that_would_not_take_its_weights_back_is_refused_before_training
                 fill(module, read(Path(self.weights)))
             return VideoModel(module, self.input, self.classes)
 
-    with pytest.raises(ConfigError, match="would not take the trained weights back"):
+    monkeypatch.setattr("vidattr.training.train.Material", lambda *_, **__: pytest.fail("clips are read"))
+    with pytest.raises(ConfigError, match=r"trained weights of 4 classes back(.|\n)*num_classes: 4"):
         run(recipe(head=Head.new), Stubborn(Fixed()), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from vidattr.api import load_model
 from vidattr.datasets.ucf101 import UCF101
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
+from vidattr.models import huggingface
 from vidattr.models.c3d_light import UCF101C3DLight
 from vidattr.models.lrcn import UCF50LRCN
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
@@ -315,6 +317,26 @@ def test_the_command_line_trains_says_where_and_goes_on(vidattr: Command) -> Non
     assert other.code == 2
     assert "recipe.lr: 0.1 now, 0.0003 stored" in other.err
     assert vidattr("list", "recipes").out.count("\n") >= 2 * len(RECIPES) - 1
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["model=hf", "model.weights=nobody/nothing"], "model=hf cannot be trained: its weights are a folder"),
+    (["model=hf"], "model=hf cannot be trained: its weights are a folder"),
+    (["model=weightless"], "model=weightless cannot be trained: Weightless has no field `weights`"),
+    (["model=tiny_r2plus1d,tiny_cnn_lstm"], "model names several values"),
+])  # fmt: skip
+def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weightless.yaml").write_text("_target_: weightless.Weightless\n")
+    (tmp_path / "weightless.py").write_text(
+        "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Weightless:\n    version = 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface, "_transformers", lambda: pytest.fail("the library is asked for the model"))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        composed(["dataset=clips", "dataset.root=nowhere", *overrides], add=[tmp_path])
 
 
 def test_a_split_that_cannot_be_had_keeps_the_datasets_advice_and_says_how_to_do_without(tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ class ModelConfig(Protocol):
         """Returns the network with its weights, on the CPU; raises ConfigError if the weights do not fit."""
 
 
+@runtime_checkable
+class UntrainableConfig(ModelConfig, Protocol):
+    """A model config whose networks cannot be trained here.
+
+    Attributes:
+        untrainable: The reason, as the end of the sentence "model=NAME cannot be trained: …".
+    """
+
+    untrainable: ClassVar[str]
+
+
 class Method(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/method/*.yaml`."""
 

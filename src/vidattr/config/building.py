@@ -22,6 +22,7 @@ _LARGEST = 2**63  # what an int64 holds; nothing can be counted further
 _HUGE = 1e30  # of a float: float32 still holds its square root many times over
 _UNCLEAR: Any = object()  # a value that OmegaConf has to convert
 _SHOWN = 120  # characters of a value in a message
+_TARGET = "_target_: package.module.Class, a frozen dataclass, and its fields"
 
 
 def build(node: Any, where: str, *, typed: Mapping[str, str] | None = None, deleted: Iterable[str] = ()) -> Any:
@@ -40,22 +41,30 @@ def build(node: Any, where: str, *, typed: Mapping[str, str] | None = None, dele
         values: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except OmegaConfBaseException as error:
         raise interpolation(error, where) from error
-    expected = "_target_: package.module.Class, a frozen dataclass, and its fields"
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: {_short(values)} is no mapping", expected=expected)
+        raise ConfigError(f"{where}: {_short(values)} is no mapping", expected=_TARGET)
     values = {str(name): value for name, value in values.items()}
-    target = values.pop("_target_", None)
+    cls = dataclass_named(values.pop("_target_", None), where)
+    return made(cls, values, where, typed=typed, deleted=deleted)
+
+
+def dataclass_named(target: object, where: str) -> type:
+    """Returns the dataclass that `_target_` names.
+
+    Raises:
+        ConfigError: It is no text, cannot be imported or is no dataclass.
+    """
     if not isinstance(target, str):
-        raise ConfigError(f"{where}: _target_ is {_short(target)}", expected=expected)
+        raise ConfigError(f"{where}: _target_ is {_short(target)}", expected=_TARGET)
     module, _, name = target.rpartition(".")
-    cls = getattr(importing.module(module, f"{where}: _target_={target}", expected), name, None)
+    cls = getattr(importing.module(module, f"{where}: _target_={target}", _TARGET), name, None)
     if cls is None:
-        raise ConfigError(f"{where}: cannot import _target_ {target!r}: {module} has no {name!r}", expected=expected)
+        raise ConfigError(f"{where}: cannot import _target_ {target!r}: {module} has no {name!r}", expected=_TARGET)
     if not (is_dataclass(cls) and isinstance(cls, type)):
         raise ConfigError(
             f"{where}: {target} is no dataclass", expected="a frozen dataclass whose fields are the YAML's keys"
         )
-    return made(cls, values, where, typed=typed, deleted=deleted)
+    return cls
 
 
 def made(

@@ -71,6 +71,9 @@ class HuggingFace:
     """
 
     version: ClassVar[int] = 2
+    untrainable: ClassVar[str] = (
+        "its weights are a folder of the transformers library, and a training here writes one file"
+    )
 
     weights: str | None = keyed_by_content(None)
     revision: str | None = None

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from vidattr.config.building import build
+from omegaconf import OmegaConf
+
+from vidattr.config.building import build, dataclass_named
 from vidattr.config.folders import added_folders, config_dir, hydra, options
+from vidattr.config.hydra_errors import composed as hydra_composed
+from vidattr.config.overrides import Setting
 from vidattr.config.runtime import Runtime
 from vidattr.config.sweep import points
 from vidattr.errors import ConfigError
@@ -16,6 +20,7 @@ from vidattr.protocols import Dataset, ModelConfig
 from vidattr.run.compose import GROUPS, compose_whole
 from vidattr.training.recipes import Recipe, Start
 from vidattr.training.sets import check
+from vidattr.training.trainable import check_class
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ def composed(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
     """Composes what `vidattr train` needs.
 
     Raises:
-        ConfigError: An unknown choice or option, a wrong type, or a sweep.
+        ConfigError: An unknown choice or option, a wrong type, a sweep, or a model that cannot be trained.
     """
     with hydra(config_dir(folder), added_folders(add)):
         first, *others = points(overrides, GROUPS["train"], options, "train")
@@ -52,6 +57,7 @@ def composed(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
                 expected="one: nothing is swept here",
                 remedy="quote it to mean a text",
             )
+        _check_model(first)
         values, names, parts = compose_whole("train", first)
     found: dict[str, Any] = {
         role: parts[role].part if role in parts else None for role in ("recipe", "dataset", "model", "runtime")
@@ -61,3 +67,10 @@ def composed(overrides: Sequence[str], *, folder: Path | None = None, add: Seque
         found["model"] = build({**values["model"], "weights": "random"}, f"model={names['model']}")
     check(recipe, found["dataset"])  # a typo there is found before anything is loaded
     return Training(names=dict(names), out=Path(str(values["paths"]["out"])), notes=parts["model"].notes, **found)
+
+
+def _check_model(point: Sequence[Setting]) -> None:
+    """Raises ConfigError where the chosen model config cannot be trained, before it looks for its weights."""
+    config, names = hydra_composed("train", [setting.override for setting in point])
+    target, name = OmegaConf.select(config, "model._target_"), f"model={names.get('model')}"
+    check_class(dataclass_named(target, name), name)

@@ -6,8 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from vidattr.training.material import Material
 from vidattr.training.processes import Processes
 from vidattr.training.recipes import Recipe, Select
 from vidattr.training.steps import Steps, measure, optimizer_of, set_rate
-from vidattr.writing import whole, write_bytes, write_text
+from vidattr.writing import write_bytes, write_text
 
 _BETWEEN_PICTURES = 10.0  # seconds
 
@@ -64,16 +62,15 @@ class Loop:
         self.steps = -(-len(material.training) // recipe.batch)  # in an epoch
 
     def resume(self) -> None:
-        """Goes on where this training stopped, if it did; else makes sure that its weights can be loaded again.
+        """Goes on where this training stopped, if it did.
 
         Raises:
-            ConfigError: The folder holds another training, or the model would not take the trained weights back.
+            ConfigError: The folder holds another training, or a damaged one.
         """
         found = checkpoint.read_state(
             self.out / "state.safetensors", self.state.identity, self.network.module, self.optimizer
         )
         if found is None:
-            self._check_loads()
             return
         self.state = found
         best, path = self.best(), self.out / "best.safetensors"
@@ -194,36 +191,6 @@ class Loop:
         if picture:
             title = f"{type(self.model).__name__}: {len(self.material.training.clips)} training clips"
             log.write_curves(self.out / "curves.png", self.state.rows, title=title, best=best)
-
-    def _check_loads(self) -> None:
-        """Raises ConfigError where the model would not take the weights that will be written.
-
-        The check comes before hours are spent on the weights.
-        """
-        if "weights" not in {item.name for item in fields(self.model)}:  # type: ignore[arg-type]
-            raise ConfigError(
-                f"{type(self.model).__name__} has no field `weights`", expected="a model that takes a file of weights"
-            )
-        problem: ConfigError | None = None
-        if self.processes.first:
-            with suppress(_Discard), whole(self.out / "check.safetensors") as part:
-                part.write_bytes(checkpoint.weights(self.network, self.model))
-                try:
-                    replace(self.model, weights=str(part)).load()  # type: ignore[type-var]
-                except ConfigError as error:
-                    problem = error
-                raise _Discard
-        (problem, *_) = self.processes.gathered(problem)
-        if problem is not None:
-            raise ConfigError(
-                f"this model would not take the trained weights back as model.weights: {problem.found}",
-                expected=problem.expected,
-                remedy=problem.remedy or "a model that takes a file of any number of classes, or recipe.head=keep",
-            )
-
-
-class _Discard(Exception):  # noqa: N818 - no error
-    """Ends the writing of a file that is not to be kept."""
 
 
 def epoch_batches(items: int, steps: int, seed: int, epoch: int) -> list[Tensor]:

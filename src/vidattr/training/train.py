@@ -18,6 +18,7 @@ from vidattr.training.material import Material
 from vidattr.training.processes import started
 from vidattr.training.recipes import Recipe
 from vidattr.training.sets import sets_of
+from vidattr.training.trainable import check_class, check_loads
 from vidattr.writing import explained, sweep
 
 
@@ -83,12 +84,14 @@ def train(
         OutputError: A file cannot be written.
     """
     runtime = runtime or Runtime()
+    check_class(type(model), type(model).__name__)
     with started(runtime.torch_device()) as (processes, device):
         quiet = quiet or not processes.first
         found = sets_of(recipe, dataset)
         found.notes += notes
         network = model.load()
         prepared(network, recipe, found.all(), found.classes)
+        check_loads(network, model, out, processes)
         network.run_with(runtime, device, fold=False)
         if recipe.mixed_precision and device.type == "cuda" and torch.cuda.is_bf16_supported():
             network.precision = Precision.bfloat16
