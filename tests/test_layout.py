@@ -31,7 +31,7 @@ LAYERS: list[list[str]] = [
     ["cluster"],
     ["reproduce"],
     ["report"],
-    ["api", "cli", "cli_options", "report.command", "reproduce.command"],
+    ["api", "cli", "cli_options", "evaluate.command", "report.command", "reproduce.command"],
     ["__main__"],
 ]
 """The order of the story, lowest first: a module imports from its own layer and from those below it.

@@ -155,7 +155,7 @@ def test_the_best_follows_the_direction_and_is_no_reference() -> None:
     assert [e.best for e in tied.entries] == [True, True]
 
 
-@pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "csv", "json"])
+@pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "json"])
 def test_every_rendering_tells_protocol_counts_and_what_the_intervals_are(form: str) -> None:
     text = " ".join(getattr(table(), form)().split())
     for needle in (
@@ -164,7 +164,7 @@ def test_every_rendering_tells_protocol_counts_and_what_the_intervals_are(form: 
         "interval",
         "Student",
         "videos",
-        "NaN" if form != "csv" else "n_nan",
+        "NaN",
         "sign-flip",
         "random",
     ):
@@ -194,7 +194,8 @@ def test_terminal_is_aligned_and_fits() -> None:
 
 def test_an_empty_table_of_one_column_still_renders() -> None:
     made = build({"a": scores(1).iloc[:0]}, (AREA,), references={}, baseline=None, seed=0, caption="nothing")
-    for form in ("terminal", "markdown", "latex", "csv", "json"):
+    assert made.csv().count("\n") == 2
+    for form in ("terminal", "markdown", "latex", "json"):
         assert "nothing" in getattr(made, form)()
 
 
@@ -218,7 +219,7 @@ def test_latex_escapes_and_closes() -> None:
 
 def test_csv_and_json_hold_every_number_in_full() -> None:
     made = table()
-    frame = pd.read_csv(io.StringIO(made.csv()), comment="#")
+    frame = pd.read_csv(io.StringIO(made.csv()))
     objects = json.loads(made.json())["entries"]
     assert len(frame) == len(objects) == len(made.entries) == 10
     for e, (_, line), found in zip(made.entries, frame.iterrows(), objects, strict=True):

@@ -17,6 +17,7 @@ import typer
 
 from vidattr.cli_options import AddConfigs, Baseline, ConfigDir, Format, Json, Overrides, Quiet, Role
 from vidattr.errors import ConfigError, VidattrError, out_of_memory
+from vidattr.evaluate.command import table
 from vidattr.process import prepare
 from vidattr.report.command import report
 from vidattr.reproduce.command import reproduce
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.command()(table)
 app.command()(report)
 app.command()(reproduce)
 
@@ -122,26 +124,6 @@ def evaluate(
     outcome.tell_doubts(job.doubts for group in groups for job in group)
     if report.tell_errors(groups, lambda line: typer.echo(line, err=True)):
         raise typer.Exit(1)
-
-
-@app.command()
-def table(
-    overrides: Overrides = None,
-    config_dir: ConfigDir = None,
-    add_configs: AddConfigs = None,
-    baseline: Baseline = "matched",
-    form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
-    as_json: Json = False,
-) -> None:
-    """Print the table of scores that `evaluate` stored."""
-    from vidattr.run import compose
-
-    found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
-
-    from vidattr.evaluate import evaluator, report
-
-    groups = evaluator.stored_tables(found)
-    typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
 
 
 @app.command()

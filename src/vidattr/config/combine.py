@@ -128,6 +128,22 @@ class Combiner:
                 if first not in known:
                     yield role, frame.names.get(role, ""), ".".join([first, *rest]), known
 
+    def defaults(self, names: Mapping[str, str]) -> Mapping[str, Any]:
+        """Returns role, or `TOP`, to the values of its chosen config, interpolations unresolved; nothing is set.
+
+        Args:
+            names: Role to the name of its choice.
+        """
+        choices = [
+            Setting(role, f"{role}={name}", f"{role}={name}", chooses=True, value=name)
+            for role, name in names.items()
+            if role in self._groups
+        ]
+        try:
+            return self._frame(choices).nodes
+        except NotCombinedError:
+            return {}
+
     def choices_with(self, sweep: Iterable[Sequence[Setting]], role: str, option: str) -> list[str]:
         """Returns the choices of a role in a sweep whose config has an option."""
         named = {str(one.value) for point in sweep for one in point if one.chooses and one.key == role}

@@ -15,7 +15,7 @@ from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.judge import judge
 from vidattr.evaluate.network import network_tables, stored_network_tables
-from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
+from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity, unlisted
 from vidattr.evaluate.table import BASELINES
 from vidattr.protocols import MapMetric, Metric, NetworkMetric, RerunMetric
 from vidattr.run.batches import by_network, clips_of
@@ -84,7 +84,7 @@ def stored_tables(
     sheets = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(of_maps)]
     tables = _tables(sheets)
     for table in tables:
-        truths = _truths(table[0].experiment)
+        truths, why = _truths(table[0].experiment)
         asked: dict[str, str] = {}
         for sheet in table:
             _keep_current(sheet, asked, truths)
@@ -97,7 +97,7 @@ def stored_tables(
                 if left_out is None:
                     raise error
                 left_out.append(error)
-            sheet.clips = len(sheet.rows)
+            sheet.clips, sheet.unlisted = len(sheet.rows), why
     if left_out:
         tables = [[sheet for sheet in table if sheet.baseline or len(sheet.rows)] for table in tables]
         tables = [table for table in tables if not all(sheet.baseline for sheet in table)]
@@ -116,7 +116,8 @@ def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, 
         for name in BASELINES:
             if name not in present:
                 names = {**group[0].names, "method": name}
-                added = replace(group[0], names=names, title=name, method=methods[name])
+                changed = {role: options for role, options in group[0].changed.items() if role != "method"}
+                added = replace(group[0], names=names, title=name, method=methods[name], changed=changed)
                 out.append((added, True))
     return out
 
@@ -215,9 +216,13 @@ def _keep_current(sheet: ScoreSheet, asked: dict[str, str], truths: Mapping[str,
     sheet.narrow()
 
 
-def _truths(experiment: Experiment) -> dict[str, str] | None:
-    """Returns the mark of the annotation of each clip of an experiment, or None where the dataset is not at hand."""
+def _truths(experiment: Experiment) -> tuple[dict[str, str] | None, str]:
+    """Returns the mark of the annotation of each clip of an experiment, or None and why the dataset is not at hand.
+
+    Raises:
+        ConfigError: It is not at hand, and `limit` or `per_class` says that not all of its clips are asked for.
+    """
     try:
-        return {clip.id: truth_of(clip) for clip in clips_of(experiment)[0]}
-    except VidattrError:
-        return None
+        return {clip.id: truth_of(clip) for clip in clips_of(experiment)[0]}, ""
+    except VidattrError as error:
+        return None, unlisted(experiment, error)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vidattr.config.identity import describe, key
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.judge import SAVE_AFTER, truths
-from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity
+from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity, unlisted
 from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
@@ -150,8 +150,8 @@ def _keep_current(sheet: ScoreSheet) -> None:
     try:
         _survey(sheet)
         sheet.narrow()
-    except VidattrError:
-        pass
+    except VidattrError as error:
+        sheet.unlisted = unlisted(sheet.experiment, error)
     if not len(sheet.rows):
         changed = f"{len(sheet.outdated)} scores of clips or annotations that changed since"
         raise ConfigError(

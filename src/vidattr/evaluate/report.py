@@ -12,9 +12,13 @@ import pandas as pd
 from vidattr.config.identity import describe, key
 from vidattr.errors import common_traceback, failure_lines
 from vidattr.evaluate import table as tables
+from vidattr.evaluate.choosing import chosen
+from vidattr.evaluate.look import Look
 from vidattr.evaluate.noise import draws_of
 from vidattr.evaluate.pictures import draw_curves, draw_strips
+from vidattr.evaluate.pivot import PARTS, pivoted
 from vidattr.evaluate.scores import ScoreSheet, scores_identity
+from vidattr.evaluate.tracing import changed_options, name_of, traced
 from vidattr.protocols import ExtraFiles, FittedReference, Metric, NetworkMetric
 from vidattr.run.experiment import Experiment
 from vidattr.writing import set_durable, sweep, write_bytes, write_text
@@ -22,7 +26,14 @@ from vidattr.writing import set_durable, sweep, write_bytes, write_text
 _SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 
 
-def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str) -> str:
+def show(
+    groups: Sequence[Sequence[ScoreSheet]],
+    baseline: str | None,
+    form: str,
+    look: Look | None = None,
+    *,
+    pivot: bool = False,
+) -> str:
     """Builds the table of each group, writes it in every form beside a plot of the curves, and returns it in one form.
 
     Args:
@@ -30,8 +41,13 @@ def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str
         baseline: Row that the others are compared with; "matched": each method's own matched noise, or, under a metric
             that has none, random; "none" or None: no comparison.
         form: terminal, markdown, csv, latex or json.
+        look: How the returned tables are shown; the files hold the whole tables. None: whole too.
+        pivot: Whether one table over all groups is returned, with the columns of all.
+
+    Raises:
+        ConfigError: An unknown baseline row, column or row.
     """
-    shown = []
+    shown, whole = [], list[tables.Table]()
     for sheets in groups:
         set_durable(sheets[0].experiment.runtime.durable)
         built = build(sheets, None if baseline in (None, "none") else baseline)
@@ -47,11 +63,19 @@ def show(groups: Sequence[Sequence[ScoreSheet]], baseline: str | None, form: str
             notes.append(f"Maps: {stem}/*.png")
         if extra := _extra_files(sheets, stem):
             notes.append(f"Beside it: {', '.join(map(str, extra))}")
-        text = getattr(built, form)()
-        shown.append(text + ("\n".join([*missing(sheets), *notes]) + "\n" if form == "terminal" else ""))
+        whole.append(built)
+        shown.append("\n".join([*missing(sheets), *notes]) + "\n" if form == "terminal" else "")
+    if pivot:
+        heads = [{part: name_of(sheets, part) for part in PARTS} for sheets in groups]
+        whole, shown = [pivoted(whole, heads)], ["".join(shown)]
+    texts = [getattr(table, form)() for table in (chosen(whole, look) if look else whole)]
     if form == "json":
-        return json.dumps([json.loads(text) for text in shown], indent=2, ensure_ascii=False)
-    return "\n".join(shown)
+        return json.dumps([json.loads(text) for text in texts], indent=2, ensure_ascii=False)
+    if form == "csv":  # one heading for all tables, which have the same columns
+        return "".join([texts[0], *(text.partition("\n")[2] for text in texts[1:])])
+    if len(texts) < len(shown):  # a table without any of the chosen columns is left out
+        shown = [*[""] * (len(texts) - 1), "".join(shown)]
+    return "\n".join(text + note for text, note in zip(texts, shown, strict=True))
 
 
 def _extra_files(sheets: Sequence[ScoreSheet], stem: Path) -> list[Path]:
@@ -81,7 +105,8 @@ def build(sheets: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
         for sheet in sheets
         if any(name.startswith(f"{tables.MATCHED}/") for name in sheet.rows.columns)
     }
-    remarks = [*_about_noise(experiment, bool(matched)), *_other_conditions(experiment, rows)]
+    remarks = [*_about_noise(experiment, bool(matched)), *_other_conditions(experiment, rows), *changed_options(sheets)]
+    remarks += dict.fromkeys(sheet.unlisted for sheet in sheets if sheet.unlisted)
     if baseline == tables.MATCHED and not matched:
         baseline = "random" if "random" in rows else None
     if metric.unjudged and any(
@@ -93,7 +118,7 @@ def build(sheets: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
         fitted = metric.fitted(most, (H, W))
         references[fitted.name] = _kept(most, weights).assign(**fitted.columns)
         remarks.append(fitted.remark)
-    return tables.build(
+    built = tables.build(
         rows,
         columns,
         references=references,
@@ -103,6 +128,7 @@ def build(sheets: Sequence[ScoreSheet], baseline: str | None) -> tables.Table:
         matched=matched,
         remarks=remarks,
     )
+    return traced(built, sheets)
 
 
 def _about_noise(experiment: Experiment, matched: bool) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidattr.config.identity import KEY_VERSION, key
-from vidattr.errors import ConfigError, Failure
+from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.noise import draws_of
 from vidattr.evaluate.table import MATCHED
 from vidattr.metrics.shared import matched_noise
@@ -48,6 +48,7 @@ class ScoreSheet:
         maps: Clips whose map can be judged; of a baseline those that a run stored.
         outdated: Clips whose row was found to be of another map, other frames or another annotation.
         title: Of its row in the table; by default that of the experiment.
+        unlisted: Why the clips of the experiment are not known, so that all rows on disk are shown; "" where they are.
         doubts: What is doubtful about the clips, from the run and from this evaluation.
     """
 
@@ -63,6 +64,7 @@ class ScoreSheet:
     maps: Collection[str] = frozenset()
     outdated: frozenset[str] = frozenset()
     title: str = ""
+    unlisted: str = ""
     doubts: Doubts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -260,3 +262,22 @@ def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     if not len(old):
         return new
     return pd.concat([old[~old["clip"].isin(new["clip"])], new], ignore_index=True)
+
+
+def unlisted(experiment: Experiment, error: VidattrError) -> str:
+    """Returns the remark for a table of a dataset that is not at hand.
+
+    Raises:
+        ConfigError: `limit` or `per_class` says that not all of its clips are asked for.
+    """
+    asked = {name: getattr(experiment.settings, name) for name in ("limit", "per_class")}
+    if some := [f"{name}={value}" for name, value in asked.items() if value is not None]:
+        raise ConfigError(
+            f"{' '.join(some)}, but the data set is not at hand: {error.found}",
+            expected="the data set, which decides which clips these are",
+            remedy="make it available, or leave the option out for the table of all stored scores",
+        ) from error
+    return (
+        f"The data set is not at hand ({error.found.splitlines()[0]}): all stored scores of the run are shown, "
+        "whatever options of the data set choose clips."
+    )

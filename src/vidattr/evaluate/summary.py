@@ -36,6 +36,10 @@ class Entry:
         difference_high: Upper end.
         p: p-value of the sign-flip test that there is no difference.
         best: Whether no other method or baseline is better.
+        dataset: Name of the data set that was judged.
+        model: Name of the network.
+        metric: Name of the metric.
+        run: Key of the run whose maps were judged; "" where no run made them.
     """
 
     row: str
@@ -52,6 +56,10 @@ class Entry:
     difference_high: float = math.nan
     p: float = math.nan
     best: bool = False
+    dataset: str = ""
+    model: str = ""
+    metric: str = ""
+    run: str = ""
 
 
 def summed_up(name: str, group: str, frame: pd.DataFrame, column: Column, seed: int) -> Entry:

@@ -8,22 +8,24 @@ import json
 import math
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import groupby, zip_longest
+from typing import Any
 
 import pandas as pd
 
 from vidattr.errors import unknown
 from vidattr.evaluate import statistics
-from vidattr.evaluate.markup import LATEX, MARKDOWN
+from vidattr.evaluate.latex import latex
+from vidattr.evaluate.look import Look
+from vidattr.evaluate.markup import MARKDOWN
 from vidattr.evaluate.summary import Entry, compared, summed_up
+from vidattr.evaluate.wording import WordedRow, headings
 from vidattr.types import Column
 
 BASELINES = ("random", "center")
 MATCHED = "matched"  # as a baseline: each row is compared with its own matched noise
-_GROUPS = ("method", "matched", "baseline", "reference")
-_ARROWS = {"higher": "↑", "lower": "↓"}
-_NOTHING = "–"
+GROUPS = ("method", "matched", "baseline", "reference")
 _WIDTH = 18  # of a column on the terminal, that of "0.567 [.512, .621]"
 
 
@@ -37,6 +39,9 @@ class Table:
         entries: Row by row, column by column: methods, then noise as smooth as theirs, then baselines, then references.
         baseline: The row that the others are compared with, "matched" for each method's own matched noise, or None.
         remarks: What a reader must know of single rows.
+        runs: Key of a run, as `Entry.run` names it, to its folder, its choices and the options that differ from its
+            configs.
+        look: What of it is shown, and how.
     """
 
     caption: str
@@ -44,14 +49,25 @@ class Table:
     entries: tuple[Entry, ...]
     baseline: str | None
     remarks: tuple[str, ...] = ()
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    look: Look = field(default_factory=Look)
 
-    def notes(self) -> list[str]:
-        """Returns what a reader must know to read the numbers."""
-        notes = [
-            "Rates, probabilities and areas are fractions of 1. * marks the best of methods and baselines.",
-            f"Brackets: 95 % interval ({self._intervals()}). n: clips judged. NaN: clips that could not be judged.",
-        ]
-        if self.baseline is not None:
+    def notes(self, best: str = "*") -> list[str]:
+        """Returns what a reader must know to read the numbers.
+
+        Args:
+            best: What marks the best value.
+        """
+        if not self.look.notes:
+            return []
+        notes = [f"Rates, probabilities and areas are fractions of 1. {best} marks the best of methods and baselines."]
+        if self.look.intervals:
+            notes.append(f"Brackets: 95 % interval ({self._intervals()}).")
+        if self.look.counts:
+            notes.append("n: clips judged. NaN: clips that could not be judged.")
+        else:
+            notes.append(f"Clips judged: {self._count('n')}, of {self._count('n_videos')} videos.")
+        if self.baseline is not None and self.look.differences:
             against = "the method's own matched noise" if self.baseline == MATCHED else self.baseline
             notes.append(
                 f"Δ: mean paired difference to {against} on the clips that both have. "
@@ -88,10 +104,10 @@ class Table:
 
     def terminal(self) -> str:
         """Returns aligned plain text; differences stand below the values."""
-        titles = [textwrap.wrap(title, _WIDTH) for title in self._titles()]
+        titles = [[], *(textwrap.wrap(", ".join(parts), _WIDTH) for parts in headings(self.columns, self.look))]
         height = max(map(len, titles))
         heading = [list(line) for line in zip(*([""] * (height - len(title)) + title for title in titles), strict=True)]
-        blocks = [[line for row in block for line in row.lines()] for block in self._blocks("*{}")]
+        blocks = [[line for row in block for line in row.lines("*{}")] for block in self.blocks()]
         widths = [max(len(line[i]) for block in [heading, *blocks] for line in block) for i in range(len(titles))]
         rule = "─" * (sum(widths) + 2 * len(widths) - 2)
         lines = []
@@ -102,39 +118,29 @@ class Table:
 
     def markdown(self) -> str:
         """Returns a GitHub-flavoured Markdown table under its caption, notes below."""
-        titles = [title.translate(MARKDOWN) for title in self._titles()]
+        titles = ["", *(", ".join(parts).translate(MARKDOWN) for parts in headings(self.columns, self.look))]
         lines = [
             f"**{self.caption.translate(MARKDOWN)}**",
             "",
             _piped(titles),
             _piped(["---", *["---:"] * (len(titles) - 1)]),
         ]
-        for number, block in enumerate(self._blocks("{}*")):
+        for number, block in enumerate(self.blocks()):
             lines += [_piped([""] * len(titles))] if number else []
             for row in block:
-                cells = zip_longest(*row.lines(), fillvalue="")
+                cells = zip_longest(*row.lines("{}*"), fillvalue="")
                 lines.append(
                     _piped("<br>".join(filter(None, (text.translate(MARKDOWN) for text in cell))) for cell in cells)
                 )
         return "\n".join([*lines, "", *(f"- {note.translate(MARKDOWN)}" for note in self.notes()), ""])
 
     def latex(self) -> str:
-        """Returns a `table` for a document that loads booktabs."""
-        titles = self._titles()
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{' '.join([self.caption.rstrip('.') + '.', *self.notes()]).translate(LATEX)}}}",
-        ]
-        lines += [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", _ampersands(titles)]
-        for block in self._blocks("*{}"):
-            lines += [r"\midrule", *(_ampersands(line) for row in block for line in row.lines())]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+        """Returns it in LaTeX (`latex.latex`)."""
+        return latex(self.caption, self.columns, list(self.blocks()), self.notes("Bold"), self.look)
 
     def csv(self) -> str:
-        """Returns a line per row and column with all digits; unknown numbers are empty, and # starts a comment."""
+        """Returns a heading, and a line per row and column with all digits; unknown numbers are empty."""
         out = io.StringIO()
-        out.writelines(f"# {line}\n" for text in (self.caption, *self.notes()) for line in text.splitlines())
         writer = csv.DictWriter(out, [field.name for field in fields(Entry)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(_known(entry) for entry in self.entries)
@@ -146,17 +152,22 @@ class Table:
             "caption": self.caption,
             "notes": self.notes(),
             "baseline": self.baseline,
+            "runs": dict(self.runs),
             "entries": [_known(e) for e in self.entries],
         }
         return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
-    def _titles(self) -> list[str]:
-        return ["", *(f"{column.title} {_ARROWS[column.better]}" for column in self.columns), "n", "NaN", "videos"]
-
-    def _blocks(self, best: str) -> Iterator[list[_Row]]:
+    def blocks(self) -> Iterator[list[WordedRow]]:
         """Yields the rows of methods, of matched noise, of baselines and of references."""
         for _, block in groupby(self.entries, lambda entry: entry.group):
-            yield [_Row.of(name, list(entries), best) for name, entries in groupby(block, lambda entry: entry.row)]
+            yield [
+                WordedRow.of(name, list(entries), self.look)
+                for name, entries in groupby(block, lambda entry: entry.row)
+            ]
+
+    def _count(self, name: str) -> str:
+        counts = sorted({getattr(entry, name) for entry in self.entries if entry.group == "method"}) or [0]
+        return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def build(
@@ -199,7 +210,7 @@ def build(
         column for column in columns if not column.optional or any(_has(frame, column.score) for frame in rows.values())
     ]
     entries = []
-    for name, group, frame in sorted(placed, key=lambda row: _GROUPS.index(row[1])):
+    for name, group, frame in sorted(placed, key=lambda row: GROUPS.index(row[1])):
         for column in columns:
             entry = summed_up(name, group, frame, column, seed)
             against = matched.get(name) if baseline == MATCHED else rows.get(baseline or "")
@@ -214,28 +225,6 @@ def build(
     return Table(caption, tuple(columns), tuple(marked), baseline, tuple(remarks))
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row in words."""
-
-    name: str
-    values: list[str]
-    differences: list[str]
-    counts: list[str]
-
-    @classmethod
-    def of(cls, name: str, entries: Sequence[Entry], best: str) -> _Row:
-        values = [best.format(_value(entry)) if entry.best else _value(entry) for entry in entries]
-        counts = ({getattr(entry, count) for entry in entries} for count in ("n", "n_nan", "n_videos"))
-        spans = ["–".join(map(str, sorted({min(count), max(count)}))) for count in counts]
-        return cls(name, values, [_difference(entry) for entry in entries], spans)
-
-    def lines(self) -> list[list[str]]:
-        """Returns the row as one line of cells, or as two where it was compared with the baseline."""
-        first = [self.name, *self.values, *self.counts]
-        return [first, ["", *self.differences, "", "", ""]] if any(self.differences) else [first]
-
-
 def _has(frame: pd.DataFrame, score: str) -> bool:
     return score in frame and bool(frame[score].notna().any())
 
@@ -247,29 +236,6 @@ def _best(column: Column, entries: Sequence[Entry]) -> float:
         if e.column == column.title and e.group in ("method", "baseline") and not math.isnan(e.value)
     ]
     return (max if column.better == "higher" else min)(values, default=math.nan)
-
-
-def _value(entry: Entry) -> str:
-    if math.isnan(entry.value):
-        return _NOTHING
-    interval = "" if math.isnan(entry.low) else f" [{_short(entry.low)}, {_short(entry.high)}]"
-    return f"{entry.value:.{_decimals(entry.value)}f}{interval}".replace("-", "−")
-
-
-def _short(number: float) -> str:
-    return f"{number:.3f}".replace("0.", ".", 1) if abs(number) < 0.9995 else f"{number:.{min(2, _decimals(number))}f}"
-
-
-def _decimals(number: float) -> int:
-    """Returns the number of decimals shown: three up to 10, one less for each further digit before the point."""
-    return 3 - sum(abs(number) >= bound for bound in (9.9995, 99.995, 999.95))
-
-
-def _difference(entry: Entry) -> str:
-    if math.isnan(entry.difference):
-        return ""
-    p = "p<.001" if entry.p < 0.001 else f"p {_short(entry.p)}"
-    return f"Δ {entry.difference:+.{_decimals(entry.difference)}f} ({p})".replace("-", "−")
 
 
 def _known(entry: Entry) -> dict[str, object]:
@@ -286,7 +252,3 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 
 def _piped(cells: Iterator[str] | Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vidattr.config.building import build, made, unknown_key
+from vidattr.config.changed import changed
 from vidattr.config.choices import Choices
 from vidattr.config.combine import TOP, Combiner, Made, NotCombinedError
 from vidattr.config.folders import added_folders, config_dir, hydra, options
@@ -141,6 +142,7 @@ def _experiment(primary: str, point: Sequence[Setting], combiner: Combiner) -> E
         metric=parts["metric"].part if "metric" in parts else None,
         notes=parts["model"].notes,
         overrides=tuple(setting.override for setting in point),
+        changed=changed(combiner.defaults(names), values),
         **objects,
     )
 

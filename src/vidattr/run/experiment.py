@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vidattr.config.identity import KEY_VERSION, describe
@@ -30,6 +30,7 @@ class Experiment:
         metric: None where no metric is computed.
         notes: What the model takes from its file of weights, and where it differs from what they were trained with.
         overrides: The overrides that give exactly this experiment, without the lists of a sweep.
+        changed: Role, or "" for the top level, to the options that differ from the configs of the choices.
     """
 
     values: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Experiment:
     runtime: Runtime
     notes: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    changed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def label(self) -> str | None:
