@@ -268,6 +268,21 @@ def test_what_is_missing_is_named_and_a_second_report_replaces_the_first(vidattr
     assert len(left) == 2 * len(names) // 3
 
 
+def test_two_targets_of_a_clip_are_on_one_page(vidattr: Command, tmp_path: Path) -> None:
+    asked = ("method=grad_cam", *SMALL[:-1], "limit=1", "target=predicted,second")
+    assert vidattr("run", *asked, *QUIET).code == 0
+    assert vidattr("evaluate", *asked[:-1], "target=second", "metric=flicker", "--quiet").code == 0
+    found = vidattr("report", *asked, "--out", "pages", "--json")
+    assert found.code == 0, found.err
+    page = only((tmp_path / "pages/clips").glob("*.html"))
+    first, second = clip_data(page)["layers"]
+    assert first["target"] != second["target"]
+    assert [first["title"], second["title"]] == ["grad_cam (target=predicted)", "grad_cam (target=second)"]
+    (line,) = (line for line in json.loads(found.out)["missing"] if "flicker" in line)
+    assert line.startswith("grad_cam (target=predicted): no scores of flicker are stored; vidattr evaluate ")
+    assert line.endswith("target=predicted metric=flicker")
+
+
 def test_a_folder_of_other_files_is_left_alone(vidattr: Command, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/index.html").write_text("my page")

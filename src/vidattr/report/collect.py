@@ -112,10 +112,23 @@ def _add_scores(group: Group, experiments: Sequence[Experiment], folder: Path | 
         group.missing += [f"{error.found}; {error.remedy}" if error.remedy else error.found for error in left_out]
         for sheets in tables:
             _add_table(group, sheets)
+        if tables and not isinstance(same[0].metric, NetworkMetric):
+            _name_unjudged(group, same)
     if not group.tables:
         group.missing.append(
             "no scores are stored; `vidattr evaluate` with the same overrides and metric=… judges maps"
         )
+
+
+def _name_unjudged(group: Group, judged: Sequence[Experiment]) -> None:
+    """Names the layers that have no scores under the metric of `judged`, the experiments that have."""
+    folders = {run_folder(experiment).path for experiment in judged}
+    chosen = [one.removeprefix("++") for one in judged[0].overrides if one.startswith(("metric=", "++metric."))]
+    for layer in group.layers:
+        if layer.good and layer.folder.path not in folders:
+            name = judged[0].names["metric"]
+            again = layer.command("evaluate", *(chosen or [f"metric={name}"]))
+            group.missing.append(f"{layer.title}: no scores of {name} are stored; {again}")
 
 
 def _found(group: Group, known: Collection[Path], folder: Path | None, add: Sequence[Path]) -> list[Experiment]:
