@@ -119,8 +119,8 @@ def test_several_tables_become_one() -> None:
     tables = [wide(0, "s_pt on toys"), wide(5, "s_pt on cars")]
     made = pivoted(tables, [{"dataset": name, "model": "r3d_18", "metric": "s_pt"} for name in ("toys", "cars")])
     assert [column.title for column in made.columns][2:4] == ["toys, aosa, frames", "cars, step_corrected, frames"]
-    assert made.caption == "dataset compared; model r3d_18; metric s_pt"
-    assert {"toys: s_pt on toys", "cars: s_pt on cars"} <= set(made.remarks)
+    assert made.caption == "datasets toys, cars; model r3d_18; metric s_pt"
+    assert {"toys: s_pt on toys.", "cars: s_pt on cars."} <= set(made.remarks)
     first = {(e.row, e.column): e for e in tables[1].entries}
     for entry in made.entries:
         head, _, column = entry.column.partition(", ")

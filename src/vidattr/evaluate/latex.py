@@ -58,7 +58,9 @@ def latex(
 def _heading(parts: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yields the lines of the heading; columns that share a part, and all parts above it, share one cell."""
     height = max(map(len, parts))
-    padded = [(*[""] * (height - len(part)), *part) for part in parts]
+    # The most general of several parts is on the first line, the last part on the last.
+    cut = [min(1, len(part) - 1) for part in parts]
+    padded = [(*part[:at], *[""] * (height - len(part)), *part[at:]) for part, at in zip(parts, cut, strict=True)]
     for depth in range(height):
         place, cells, rules = 2, [""], []
         # Only the last line names single columns.

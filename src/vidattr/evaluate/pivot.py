@@ -39,9 +39,9 @@ def pivoted(tables: Sequence[Table], names: Sequence[Mapping[str, str]]) -> Tabl
         for group, row in order
         for column in columns
     ]
-    shared = [f"{part} {names[0].get(part, '')}" for part in PARTS if part not in differ and names[0].get(part)]
-    captions = [f"{head}: {table.caption}" for head, table in zip(heads, tables, strict=True)]
-    caption = "; ".join([f"{' and '.join(differ) or 'options'} compared", *shared])
+    said = {part: dict.fromkeys(one[part] for one in names if one.get(part)) for part in PARTS}
+    caption = "; ".join(f"{part}{'s' * (len(found) > 1)} {', '.join(found)}" for part, found in said.items() if found)
+    captions = [f"{head}: {table.caption}." for head, table in zip(heads, tables, strict=True)]
     remarks = [*captions, *dict.fromkeys(remark for table in tables for remark in table.remarks)]
     runs = {key: run for table in tables for key, run in table.runs.items()}
     baselines = {table.baseline for table in tables if table.baseline is not None}

@@ -30,15 +30,19 @@ def traced(table: Table, sheets: Sequence[ScoreSheet]) -> Table:
                 run=key(sheet.folder.identity) if sheet is not None and stored else "",
             )
         )
+    # The methods of a sweep do not matter to a network that is judged alone.
+    roles = [role for role in ROLES if role != "method" or not isinstance(sheets[0].experiment.metric, NetworkMetric)]
     runs = {
         key(sheet.folder.identity): {
             "row": sheet.title,
             "folder": str(sheet.folder.path),
             "scores": str(sheet.path),
-            "choices": {role: name for role, name in sheet.experiment.names.items() if role in ROLES},
+            "choices": {role: name for role, name in sheet.experiment.names.items() if role in roles},
             "target": sheet.experiment.settings.target,
             "seed": sheet.experiment.settings.seed,
-            "changed": [line for role, each in sheet.experiment.changed.items() for line in _options(role, each)],
+            "changed": [
+                line for role in ("", *roles) for line in _options(role, sheet.experiment.changed.get(role, {}))
+            ],
         }
         for sheet in sheets
         if sheet.folder.exists()
