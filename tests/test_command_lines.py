@@ -154,7 +154,7 @@ def test_what_is_no_override_is_named(typed: str) -> None:
         ("seed=range(1,3,0)", "no range"),
         ("seed=range(0,200),x", "seed"),
         ("method=glob(nothing*)", "matches nothing"),
-        ("method@here=grad_cam", "has its own place"),
+        ("method@here=grad_cam", "the key of a method cannot be changed"),
         ("hydra.run.dir=x", "--add-configs"),
         ("hydra/launcher=x", "--add-configs"),
         ("metric=s_pt", "`vidattr run` takes no metric"),

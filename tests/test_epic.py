@@ -258,7 +258,7 @@ def test_frames_that_are_missing_are_named(world: Path, tmp_path: Path) -> None:
             write_tar(tmp_path / "tar/P01_01.tar", folder)
         (tap,) = objects(tmp_path, root, annotations=str(world / "annotations"), classes=["tap"]).index().clips
         (text,) = read(tap, Preprocessing(frames=8, size=[16, 32])).warnings
-        assert text == "117 of 121 frames decoded; frames that are not there: 45, 46, 99 and 1 more"
+        assert text == "117 of 121 frames decoded; missing frames: 45, 46, 99 and 1 more"
 
 
 @pytest.mark.parametrize(("file", "text", "message"), [

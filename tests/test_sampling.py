@@ -120,7 +120,7 @@ def test_what_looks_at_the_whole_clip_is_resampled_too() -> None:
 
 def test_a_start_in_seconds_needs_a_rate() -> None:
     view = Preprocessing(frames=4, sampling=Sampling.center, start=2.0)
-    with pytest.raises(ClipError, match=r"start=2.0 is in seconds, and it tells no frames a second\n.*unknown_fps"):
+    with pytest.raises(ClipError, match=r"start=2.0 is in seconds, and the source has no frame rate\n.*unknown_fps"):
         sample(300, view)
     assert sample(300, replace(view, unknown_fps=10.0))[0] == 20
     assert sample(300, replace(view, fps=15.0))[0] == 30
@@ -147,7 +147,7 @@ def test_start_is_in_seconds_of_the_source(kind: Sampling) -> None:
     expected = sample(12 if kind is not Sampling.transformers else 13, replace(view, start=0.0), 25.0)
     assert sample(300, view, 25.0) == [50 + i for i in expected]
     assert sample(300, replace(view, start=0.0), 25.0)[0] == 0
-    with pytest.raises(ClipError, match=r"start=12 s is past its end: it has 300 frames, 25 a second"):
+    with pytest.raises(ClipError, match=r"start=12 s is after the end of the clip: 300 frames, 25 per second"):
         sample(300, replace(view, start=12.0), 25.0)
     assert max(sample(300, replace(view, start=11.9), 25.0)) <= 299
 
@@ -247,7 +247,7 @@ def test_a_video_tells_its_rate_and_a_folder_of_frames_leaves_a_warning(tmp_path
     made = Clip("a", lambda: grey(LEVELS))
     assert read(made, view).numbers == (11, 12, 13, 14)
     (warning,) = read(made, view).warnings
-    assert "no frames a second: its frames are taken as they are, as if 12.5 a second" in warning
+    assert "no frame rate: its frames are used as if there were 12.5 per second" in warning
     assert "input.unknown_fps" in warning
     said = read(made, replace(view, unknown_fps=25.0))
     assert (said.numbers, said.warnings) == (video.numbers, ())
@@ -299,7 +299,7 @@ def test_run_and_table_say_how_frames_were_taken_and_what_was_not_known(vidattr:
     plain = ("render.grid=false", "render.gif=false", "render.mp4=false", "render.comparison=false")
     ran = vidattr("run", *dense, *plain)
     assert ran.code == 0, ran.err
-    assert "tells no frames a second" in ran.err
+    assert "the source has no frame rate" in ran.err
     assert "model.input.unknown_fps" in ran.err
     (path, _) = sorted(tmp_path.rglob("maps/*.safetensors"))
     with safe_open(path, "pt") as file:

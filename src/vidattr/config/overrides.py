@@ -1,15 +1,14 @@
-"""Turns what the user types into overrides in Hydra's grammar: quotes plain values, expands sweeps, looks up choices.
+"""Turns the arguments of a command into overrides in Hydra's grammar: quotes values, expands sweeps, checks choices.
 
-Hydra's grammar is meant for short words. A class called `petting animal (not cat)`, a folder `/data/视频` or a
-checkpoint `epoch=9-step=100.ckpt` is none of its values; where there is only one thing that such a text can mean, it
-is quoted here:
+Hydra's grammar is made for short words. It cannot parse a class named `petting animal (not cat)`, a folder
+`/data/视频` or a checkpoint `epoch=9-step=100.ckpt`. Such a value is quoted here if it has only one possible meaning:
 
-- a value that Hydra cannot parse is text, as typed; so are the parts between the commas of a sweep or of a flat [list];
-- a value of `dataset.…`, `model.…`, `method.…` or `paths.…` that is, as typed, the path of an existing file or folder
-  is that path, be there commas, quotes, backslashes or `${…}` in it;
-- `~` and `~/…` in these is the home folder.
+- A value that Hydra cannot parse is text. The same holds for the parts between the commas of a sweep or a flat [list].
+- A value of `dataset.…`, `model.…`, `method.…` or `paths.…` that is the path of an existing file or folder is that
+  path, even if it contains commas, quotes, backslashes or `${…}`.
+- `~` and `~/…` in these values stand for the home folder.
 
-A value that could mean two things is an error, whose message shows the quoted form.
+A value with two possible meanings is an error, and the message shows the quoted form.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _FORM = re.compile(
     r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-/]*(@[\w.:\-]*)?(\.[\w\-]+)*)(=(?P<value>.*))?", re.DOTALL | re.ASCII
 )
 _PATHS = ("dataset.", "model.", "method.", "paths.")
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)  # means the same to Hydra, which takes a millisecond to parse it
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)  # parsed without Hydra, which takes a millisecond
 _FUNCTION = re.compile(r"(glob|choice|range|interval|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(")
 
 
@@ -44,15 +43,15 @@ class Setting:
     """One override at one point of a sweep.
 
     Attributes:
-        key: What it sets, "method.score".
-        override: In Hydra's grammar.
-        shown: As a title shows it, "method.score=prob".
-        typed: A plain value as it was typed; None: a list, a mapping, null, or something quoted.
-        varies: Whether it is one of several.
+        key: The key that it sets, "method.score".
+        override: The whole override in Hydra's grammar.
+        shown: The form in a title, "method.score=prob".
+        typed: A plain value as it was typed; None for a list, a mapping, null and quoted text.
+        varies: Whether the override has several values.
         deletes: Whether it removes the key.
         chooses: Whether it names the config of a group.
         value: The parsed value, or the name of the choice.
-        only: Role and name of the one choice that it is for, as in `method.step.iterations=40`; None: for any.
+        only: Role and name of the choice that it applies to, as in `method.step.iterations=40`; None: all.
     """
 
     key: str
@@ -67,7 +66,7 @@ class Setting:
 
     @property
     def typed_key(self) -> str:
-        """What it sets, as it was typed."""
+        """The key as it was typed."""
         if self.only is None:
             return self.key
         role, name = self.only
@@ -75,10 +74,10 @@ class Setting:
 
     @property
     def plain(self) -> bool:
-        """Whether it sets a number, a text, null, true, false, or a list of these."""
+        """Whether the value is a number, a text, null, true, false, or a list of these."""
         return not (self.deletes or self.chooses) and all(
-            one is None or (isinstance(one, bool | int | float | str) and one != "???")
-            for one in (self.value if isinstance(self.value, list) else [self.value])
+            value is None or (isinstance(value, bool | int | float | str) and value != "???")
+            for value in (self.value if isinstance(self.value, list) else [self.value])
         )
 
 
@@ -90,11 +89,11 @@ def axes(
     Args:
         arguments: As typed, KEY=VALUE.
         groups: The roles of which the command takes exactly one choice each.
-        choices: Returns the names of a role's configs, none where there is no such role.
+        choices: Returns the names of a role's configs; an empty list if there is no such role.
         command: Name of the command, for messages.
 
     Raises:
-        ConfigError: An argument is no override, or may mean two things; an unknown choice.
+        ConfigError: An argument is no override or has two possible meanings, or a choice is unknown.
     """
     return [_axis(_parsed(argument), groups, choices, command) for argument in arguments]
 
@@ -105,7 +104,7 @@ def too_many(count: str) -> ConfigError:
 
 
 def is_override(argument: str) -> bool:
-    """Says whether an argument has the form of an override."""
+    """Returns whether an argument has the form of an override."""
     found = _FORM.fullmatch(argument)
     return found is not None and (found["value"] is not None or found["sign"] is not None)
 
@@ -137,7 +136,7 @@ def _parsed(argument: str) -> Override:
             return _parse(head + quoted(value))
         return _parse(head + _requoted(head, value, error))
     if path and not _plain(override, value) and exists(value):
-        if override.is_sweep_override() and all(exists(one.strip()) for one in value.split(",")):
+        if override.is_sweep_override() and all(exists(part.strip()) for part in value.split(",")):
             both = f"{_shell(head, value)}, or {_shell(head, *map(str.strip, value.split(',')))}"
             raise ConfigError(
                 f"{argument}: there is a file of this name, and of each of its parts", remedy=f"say which: {both}"
@@ -148,7 +147,7 @@ def _parsed(argument: str) -> Override:
 
 def _parse(text: str) -> Override:
     try:
-        loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr] # which choices a glob(*) finds
+        loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr] # lists the choices for glob(*)
         return OverridesParser.create(loader).parse_overrides([text])[0]
     except HydraException as error:
         raise ConfigError(f"{text[:200]}: {str(error).splitlines()[0][:200]}") from error
@@ -160,10 +159,10 @@ def _plain(override: Override, value: str) -> bool:
 
 
 def _requoted(head: str, value: str, error: ConfigError) -> str:
-    """Returns a value that Hydra cannot parse, with quotes around what must be text.
+    """Returns a value that Hydra cannot parse, with quotes around the parts that must be text.
 
     Raises:
-        ConfigError: The value could mean two things; the message shows the quoted form.
+        ConfigError: The value has two possible meanings; the message shows the quoted form.
     """
     inner = value.strip()
     listed = inner.startswith("[") and inner.endswith("]")
@@ -189,7 +188,7 @@ def _alone(part: str, *, strip: bool) -> str:
 
 
 def _shell(head: str, *values: str) -> str:
-    """Returns an override with quoted texts as it is typed into a shell."""
+    """Returns an override with its texts quoted for a shell."""
     return shlex.quote(head + ",".join(quoted(value, "'" if '"' in value else '"') for value in values))
 
 
@@ -203,7 +202,7 @@ def _axis(
             raise ConfigError(
                 f"~{key}: `vidattr {command}` needs a {key}", expected=f"{key}=NAME, one of {', '.join(names)}"
             )
-        if key.count(".") < 2:  # below that are mappings of the user's own, as of a recipe's data sets
+        if key.count(".") < 2:  # deeper keys are entries of the user's own mappings, such as a recipe's datasets
             raise ConfigError(f"~{key}: every option has a value", remedy="set another value instead, null for none")
         return [Setting(key, override.input_line or "", f"~{key}", deletes=True)]
     values = _values(override)
@@ -215,7 +214,7 @@ def _axis(
         return [_choice(override, key, value, sign, names, choices, len(values) > 1) for value in values]
     settings = []
     for text, value in values:
-        # Always as an addition: which keys there are is checked against the dataclasses, not by Hydra.
+        # Always as an addition (++): the dataclasses check which keys exist, not Hydra.
         typed = text.strip() if isinstance(value, int | float) else None
         varies = len(values) > 1
         settings.append(Setting(key, f"++{key}={text}", f"{key}={text}", typed, varies, value=value, only=only))
@@ -277,12 +276,12 @@ def _choice(
     text, name = value
     package = override.package
     if package is not None:
-        raise ConfigError(f"{override.input_line}: a {key} has its own place", remedy=f"say {key}=NAME")
+        raise ConfigError(f"{override.input_line}: the key of a {key} cannot be changed", remedy=f"{key}=NAME")
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{key}={text[:80]}", expected=f"the name of one {key}: {', '.join(names)}")
     folder, _, leaf = name.rpartition("/")
     if name not in names and (
-        leaf not in choices(f"{key}/{folder}") or not folder or any(set(one) <= {"."} for one in folder.split("/"))
+        leaf not in choices(f"{key}/{folder}") or not folder or any(set(part) <= {"."} for part in folder.split("/"))
     ):
         raise unknown(key, name, names)
     return Setting(key, f"{sign}{key}={text}", f"{key}={name}", varies=varies, chooses=True, value=name)

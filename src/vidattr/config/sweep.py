@@ -1,9 +1,8 @@
 """The points of a sweep: every combination of the values that the user typed.
 
-An option may be for one choice of a role only: with `method=grad_cam,step method.step.iterations=40,80` there are three
-points, for the option sets `iterations` where the method is `step`, and does not count elsewhere. The composed
-experiment, and so its key, is that of `method=step method.iterations=40`. Where `method.iterations` is given as well,
-`method.step.iterations`, which is more specific, takes precedence.
+An option can apply to one choice of a role: `method=grad_cam,step method.step.iterations=40,80` gives three points,
+because the option is used only where the method is `step`. The composed experiment and its key are those of
+`method=step method.iterations=40`. The option `method.step.iterations` takes precedence over `method.iterations`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def points(
     Args:
         arguments: As typed, KEY=VALUE.
         groups: The roles of which the command takes exactly one choice each.
-        choices: Returns the names of a role's configs, none where there is no such role.
+        choices: Returns the names of a role's configs; an empty list if there is no such role.
         command: The primary config and name of the command: "run", "evaluate" or "train".
 
     Raises:

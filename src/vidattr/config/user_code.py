@@ -1,9 +1,9 @@
-"""The content of code that is not this package's: networks and plug-ins of the user's, as a part of a run's key.
+"""A hash of the code of the user's networks and plug-ins, which is a part of a run's key.
 
-Of code that lies anywhere but among the installed packages, that is the file of the module that is named, and all such
-files that it imports, directly or not, wherever Python's grammar tells it: `import`, `from … import`, and
-`import_module` with a literal name. An import of a computed name is not followed. Of an installed package it is all its
-modules. Nothing is imported or run.
+For code outside the installed packages, the hash covers the file of the named module and all files outside the
+installed packages that it imports, directly or not. Imports are found in the source text: `import`, `from … import`,
+and `import_module` with a literal name; an import of a computed name is not followed. For an installed package, the
+hash covers all its modules. No code is imported or run.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def sha256_of_code(module: str) -> str | None:
-    """Returns a sha256 for the code of a module, or None if it belongs to this package or Python, or is not found.
+    """Returns the sha256 of a module's code; None if it belongs to this package or to Python, or is not found.
 
     Args:
-        module: Its dotted name; looked for among the installed modules, then in the current folder.
+        module: Its dotted name, searched among the installed modules and then in the current folder.
     """
     if module.partition(".")[0] == "vidattr":
         return None
@@ -44,25 +44,25 @@ def sha256_of_code(module: str) -> str | None:
 
 
 def _reached(module: str) -> Iterator[tuple[str, str]]:
-    """Yields name and file of a module and of all that it imports and that is the user's own and not installed."""
+    """Yields name and file of a module and of all modules that it imports, without installed ones."""
     seen, todo = set[str](), [module]
     while todo:
         name = todo.pop()
         if name in seen:
             continue
         seen.add(name)
-        todo += [parent for parent in (name.rpartition(".")[0],) if parent]  # is run first
+        todo += [parent for parent in (name.rpartition(".")[0],) if parent]  # Python runs the parent package first
         spec = _spec(name)
         if spec is None or not _is_users(spec) or _is_installed(spec):
             continue
         if spec.origin and os.path.isfile(spec.origin):
             yield name, spec.origin
             package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-            todo += [_absolute(one, package) for one in _read(spec.origin)[1]]
+            todo += [_absolute(imported, package) for imported in _read(spec.origin)[1]]
 
 
 def _package(top: ModuleSpec) -> Iterator[tuple[str, str]]:
-    """Yields name and file of each module of an installed package, or of one that is a single file."""
+    """Yields name and file of each module of an installed package, which may be a single file."""
     folders = list(top.submodule_search_locations or [])
     if not folders and top.origin:
         yield top.name, top.origin
@@ -85,7 +85,7 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _place(spec: ModuleSpec) -> str | None:
-    """Returns where a module lies, None where it is built in."""
+    """Returns the path of a module; None for a built-in module."""
     place = spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or []), None)
     return None if place is None else os.path.realpath(place)
 
@@ -106,7 +106,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _absolute(name: str, package: str) -> str:
-    """Returns the name of an import from within `package`: a dot for each level is in front of one that is relative."""
+    """Returns the absolute name of an import in `package`; a relative name begins with a dot per level."""
     level = len(name) - len(name.lstrip("."))
     if not level:
         return name
@@ -129,7 +129,10 @@ def _content(path: str, _size: int, _changed: int, _moved: int) -> tuple[str, tu
 
 
 def _imports(content: bytes) -> Iterator[str]:
-    """Yields what a module imports; of a name taken from a package both, for either may be the module."""
+    """Yields the names that a module imports.
+
+    For `from a import b` these are `a` and `a.b`, because `b` may be a module or a name in `a`.
+    """
     try:
         nodes = list(ast.walk(ast.parse(content)))
     except (SyntaxError, ValueError):
@@ -148,5 +151,5 @@ def _imports(content: bytes) -> Iterator[str]:
             "__import__",
         ):
             yield from (
-                one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                name.value for name in node.args[:1] if isinstance(name, ast.Constant) and isinstance(name.value, str)
             )

@@ -1,8 +1,8 @@
-"""Reads clips: every frame decoded in order, T of them kept, resized as the network takes them, with their boxes.
+"""Reads clips: decodes the frames in order, and keeps T of them, resized for the network, with their boxes.
 
-A frame number is exact: frames are counted from the start of the file, or from a frame whose number is certain. Frames
-that are not kept are decoded but not converted, and a kept frame is resized at once: memory does not grow with the
-length of the file. Background threads may read at the same time.
+Frame numbers are exact: frames are counted from the start of the file, or from a frame whose number is certain. Frames
+that are not kept are decoded but not converted, and a kept frame is resized at once, so that memory does not grow with
+the length of the file. Several threads may read at the same time.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _MAX_PASSES = 1000
 _Placed = tuple[Pixels, tuple[Box, ...], tuple[int, int]]
 Choice = Callable[[int, Preprocessing, float | None], Sequence[int]]
 _RATE = (
-    "it tells no frames a second: its frames are taken as they are, as if {:g} a second; "
-    "model.input.unknown_fps says how many"
+    "the source has no frame rate: its frames are used as if there were {:g} per second; "
+    "set model.input.unknown_fps to the true rate"
 )
 
 
 def read(clip: Clip, view: Preprocessing, sampling: Sampling | None = None, choose: Choice = sample) -> Sample:
-    """Decodes a clip as a network takes it.
+    """Decodes the frames of a clip that a network sees.
 
-    What cannot be decoded is left out, as ffmpeg leaves it out, and the sample's `warnings` say how much that is.
+    Frames that cannot be decoded are left out, as by ffmpeg; the sample's `warnings` say how many.
 
     Args:
-        clip: The clip; only the frames of its `span` are looked at, if it has one.
+        clip: The clip; if it has a `span`, only these frames are read.
         view: Number of frames, size and geometry.
-        sampling: Which frames are taken; None: as `view` says.
-        choose: Picks frames out of those that there are, as `sampling.sample` does; the same ones whenever it is asked.
+        sampling: The rule that selects frames; None: `view.sampling`.
+        choose: Selects frames, as `sampling.sample` does; it must return the same frames at every call.
 
     Raises:
-        ClipError: The source is missing, empty or unreadable by every decoder; or damaged, where `clip.intact` asks for
-            a whole one.
+        ClipError: The source is missing, empty or unreadable by every decoder, or it is damaged and `clip.intact` is
+            true.
     """
     reasons = []
     for name, opened in _decoders(clip).items():
@@ -85,7 +85,7 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
         return tuple(available[i] for i in pick(len(available), view, footage.fps)) if available else ()
 
     def decode(expected: Sequence[int]) -> tuple[list[int], dict[int, _Placed]]:
-        """Returns the numbers of all readable frames, and the frames that are chosen if these are `expected`."""
+        """Returns the numbers of all readable frames, and the frames that are selected from `expected`."""
         wanted = frozenset(choose(expected))
         numbers, kept = [], {}
         for number, load in footage.frames_from(first):
@@ -105,11 +105,11 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
     passes = 1
     while not kept.keys() >= {
         *choose(numbers)
-    }:  # the container was wrong about its length, or silent, or a frame is unreadable
+    }:  # the length in the header is wrong or missing, or a frame is unreadable
         numbers, kept = decode(numbers)
         passes += 1
         if passes > _MAX_PASSES:
-            raise UnreadableError(f"another frame fails at each of {passes} readings")
+            raise UnreadableError(f"it was read {passes} times, and a different frame failed each time")
     if not numbers:
         what = "no frames" if clip.span is None else f"no frames from {first} to {last}"
         raise UnreadableError("; ".join([what, *list(unread.values())[:3]]) if unread else what)
@@ -132,7 +132,7 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
 
 
 def _seconds(footage: Footage, numbers: Sequence[int]) -> tuple[float, ...] | None:
-    """Returns the times of frames; None unless all of them are known and in order."""
+    """Returns the times of frames in seconds; None if a time is unknown or they are not in order."""
     found = [second for number in numbers if (second := footage.second(number)) is not None]
     return tuple(found) if len(found) == len(numbers) and found == sorted(found) else None
 
@@ -140,23 +140,23 @@ def _seconds(footage: Footage, numbers: Sequence[int]) -> tuple[float, ...] | No
 def _warnings(
     clip: Clip, footage: Footage, numbers: Sequence[int], expected: Sequence[int], unread: Sequence[str]
 ) -> tuple[str, ...]:
-    """Returns what is doubtful about a clip that was read; raises ClipError where it is damaged and must not be."""
+    """Returns the warnings about a clip that was read; raises ClipError if it is damaged and `clip.intact` is true."""
     decoded, promised = len(numbers), len(expected) or len(numbers)
-    if clip.span is not None:  # a part of a source is promised as a whole: a gap in numbered frames is a shortfall
+    if clip.span is not None:  # every frame of the span is expected: a gap in numbered frames counts as missing
         promised = max(promised, clip.span[1] - clip.span[0] + 1)
     shortfall = footage.shortfall(decoded, promised)
     if shortfall and clip.span is not None:
         there = {*numbers}
         gaps = [n for n in range(clip.span[0], clip.span[1] + 1) if n not in there]
         more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-        shortfall += f"; frames that are not there: {', '.join(map(str, gaps[:3]))}{more}"
+        shortfall += f"; missing frames: {', '.join(map(str, gaps[:3]))}{more}"
     if unread:
         more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
         shortfall = "; ".join([shortfall or f"{decoded} of {promised} frames decoded", *unread[:3]]) + more
     if shortfall and clip.intact:
         raise ClipError(
             f"damaged: {_name(clip)}: {shortfall}",
-            remedy="get the file anew, or dataset.damaged=warn to explain what can be decoded",
+            remedy="get the file again, or set dataset.damaged=warn to explain the frames that can be decoded",
         )
     return (*((shortfall,) if shortfall else ()), *footage.trouble.remarks)
 
@@ -168,7 +168,7 @@ def _place(frame: Pixels, clip: Clip, number: int, view: Preprocessing) -> _Plac
 
 
 def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
-    """Returns the ways to open a source by name, the best first."""
+    """Returns the functions that can open a source, by name, in the order in which they are tried."""
     source = clip.source
     if isinstance(source, Joined):
         return {"clips joined to one": partial(_joined, source)}
@@ -192,7 +192,7 @@ def _decoders(clip: Clip) -> dict[str, Callable[[], Footage]]:
 
 
 def available(clip: Clip) -> Sequence[int]:
-    """Returns the numbers of the frames of a clip, by header and packets, or counted if these give none.
+    """Returns the frame numbers of a clip, from header and packets, or by counting if these give none.
 
     Raises:
         ClipError: The source is missing, or no decoder can open it.
@@ -215,7 +215,7 @@ def _opened(clip: Clip) -> Footage:
 
 
 def _joined(source: Joined) -> Footage:
-    """Opens several clips as one; frames that a part lacks are a shortfall of the joined clip."""
+    """Opens several clips as one; frames that a part lacks are missing frames of the joined clip."""
     parts = [(part, _opened(part), offset) for part, offset in source.placed()]
 
     def numbers_of(part: Clip, footage: Footage) -> list[int]:

@@ -1,7 +1,7 @@
-"""Decodes video files: on past damaged packets, each frame with its number, and with an account of what is missing.
+"""Decodes video files: skips damaged packets, numbers every frame, and reports what is missing.
 
-The key-frame index of a container is not trusted, because some are broken: `_from` begins in the middle of a file only
-where the bitstream says that this gives the same frames, and checks the number of each.
+The key-frame index of a container is not trusted, because it is wrong in some files. `_from` begins in the middle of a
+file only where the bitstream guarantees the same frames, and checks the number of each frame.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 _OPENCV_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-"""OpenCV takes its options from this variable each time it opens a file by FFmpeg."""
+"""OpenCV reads its FFmpeg options from this variable each time it opens a file."""
 
-_opening = Lock()  # the variable belongs to the process
+_opening = Lock()  # the environment is shared by all threads
 
 
 def pyav(path: Path) -> Footage:
     """Opens a video file by PyAV.
 
-    Frames are numbered from 1 in the order of presentation, as in the undamaged file: where packets cannot be decoded,
-    the time stamps of the others tell which frames they are. In an AVI file with reordered frames they do not; there
-    each bad packet counts as one frame. Frames that an edit list hides have no number, and neither have those at the
-    head of a file that was cut out of another without the key frame that they need.
+    Frames are numbered from 1 in the order of presentation, as in the undamaged file: if packets cannot be decoded, the
+    time stamps of the other packets give the numbers of their frames. In an AVI file with reordered frames time stamps
+    are missing, and each damaged packet counts as one frame. Frames that an edit list hides have no number. Nor have
+    the first frames of a file that was cut from another one without the key frame that they refer to.
 
     Raises:
         UnreadableError: No container that PyAV knows.
-        NoVideoError: Nothing but sound or cover pictures.
+        NoVideoError: The file has only sound or cover pictures.
     """
     found = packets(path)
 
@@ -88,7 +88,7 @@ def pyav(path: Path) -> Footage:
                 trouble.stopped = "; ".join(stopped)
                 try:
                     pictures = stream.decode(packet)
-                except av.FFmpegError:  # as ffmpeg does: the next packet may be whole
+                except av.FFmpegError:  # continue, as ffmpeg does: the next packet may be intact
                     trouble.failed += 1
                     unseen += 1
                     continue
@@ -101,7 +101,7 @@ def pyav(path: Path) -> Footage:
                     trouble.damaged += frame.is_corrupt
                     fields += frame.interlaced_frame
                     yield noted(number, frame)
-        if fields and 2 * last >= found.count:  # a packet may hold one field, half a frame
+        if fields and 2 * last >= found.count:  # with interlaced video a packet may hold one field, half a frame
             footage.slack = max(footage.slack, found.count - last)
 
     def frames_from(first: int) -> Iterator[tuple[int, Load]]:
@@ -122,7 +122,7 @@ def pyav(path: Path) -> Footage:
 
 
 def _from(path: Path, found: Packets, point: Point) -> Iterator[tuple[int, VideoFrame]]:
-    """Yields the frames from a point on, up to the first that is not what an undamaged file gives at its place."""
+    """Yields the frames from a point on; stops before the first frame that an undamaged file would not give there."""
     import av
 
     stopped: list[str] = []
@@ -136,7 +136,7 @@ def _from(path: Path, found: Packets, point: Point) -> Iterator[tuple[int, Video
                 for frame in stream.decode(packet):
                     number = found.number(frame.pts)
                     if number is not None and number < point.number == last + 1:
-                        continue  # shown before the point, and perhaps coded with frames that were not decoded
+                        continue  # shown before the point; it may refer to frames that were not decoded
                     if number != last + 1 or frame.is_corrupt or stopped:
                         return
                     yield number, frame
@@ -147,7 +147,7 @@ def _from(path: Path, found: Packets, point: Point) -> Iterator[tuple[int, Video
 
 @lru_cache(maxsize=REMEMBERED)
 def _begins_whole(path: Path, found: Packets) -> bool:
-    """Returns whether the first frame that can be decoded is number 1: if not, numbers are counted from it."""
+    """Returns whether the first decodable frame is number 1; otherwise numbers are counted from that frame."""
     import av
 
     with opened(path) as (container, stream):
@@ -163,10 +163,10 @@ def _rgb(frame: VideoFrame) -> Pixels:
 
 
 def opencv(path: Path) -> Footage:
-    """Opens a video file by OpenCV, for what PyAV cannot read; what it does not decode is not told.
+    """Opens a video file that PyAV cannot read, by OpenCV, which does not report frames that it fails to decode.
 
     Raises:
-        UnreadableError: A name that is not UTF-8, which ends a process that uses OpenCV.
+        UnreadableError: The file name is not UTF-8; OpenCV would end the process.
     """
     import cv2
 
@@ -192,7 +192,7 @@ def opencv(path: Path) -> Footage:
     capture = _capture(name)
     fps = float(capture.get(cv2.CAP_PROP_FPS)) or None
     capture.release()
-    footage = Footage((), frames, fps=fps)  # what OpenCV says of the number of frames is often wrong: they are counted
+    footage = Footage((), frames, fps=fps)  # frames are counted, because OpenCV's number of frames is often wrong
     return footage
 
 

@@ -1,4 +1,4 @@
-"""The frames of an opened source by number, and a record of which are missing or damaged."""
+"""The frames of an opened source by number, and a record of missing and damaged frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vidattr.types import Pixels
 Load = Callable[[], Pixels]
 
 MAX_PIXELS = 2**27
-"""Pixels of the largest frame that is decoded (16k by 8k): a header that promises more would exhaust the memory."""
+"""Pixels of the largest frame that is decoded (16k by 8k): a header that declares more would exhaust the memory."""
 
 
 class UnreadableError(Exception):
@@ -18,19 +18,19 @@ class UnreadableError(Exception):
 
 
 class NoVideoError(UnreadableError):
-    """The file is whole and holds no video: no decoder will find one."""
+    """The file is intact and contains no video, so no decoder can read it."""
 
 
 @dataclass
 class Trouble:
-    """What went wrong while the frames of a source were decoded, counted anew at each pass over them.
+    """Errors while the frames of a source were decoded, counted again in each pass.
 
     Attributes:
         failed: Packets that could not be decoded.
-        damaged: Frames that the decoder calls damaged: parts of them are guessed.
-        leading: Frames before the first one that can be decoded without what came before the file was cut.
-        stopped: Why the container could not be read on, "" where it could.
-        remarks: What else is doubtful.
+        damaged: Frames that the decoder marks as damaged: parts of their pixels are guessed.
+        leading: Frames at the start that cannot be decoded because the file was cut from a longer one.
+        stopped: Why the container could not be read to its end; "": it could.
+        remarks: Further doubts.
     """
 
     failed: int = 0
@@ -40,7 +40,7 @@ class Trouble:
     remarks: list[str] = field(default_factory=list)
 
     def and_also(self, other: Trouble) -> Trouble:
-        """Returns what went wrong in two sources together."""
+        """Returns the errors of two sources together."""
         return Trouble(
             self.failed + other.failed,
             self.damaged + other.damaged,

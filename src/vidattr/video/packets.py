@@ -1,7 +1,7 @@
-"""What the packets of a video file say before any of them is decoded: how many frames, with which time stamps.
+"""The number of frames of a video file and their time stamps, from its packets, before any packet is decoded.
 
-A file is read as a local file and nothing else: its path is handed over absolute behind `file:`, no other protocol is
-allowed, and playlists and the like are no videos.
+Only local files are read: the absolute path is passed with the prefix `file:`, other protocols are not allowed, and
+playlists are refused.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ FORMATS = (
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 _DECODE_TIME_ONLY = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo"})
-"""Formats whose packets have no presentation time: time stamps do not give the order of reordered frames."""
+"""Formats without presentation times: their time stamps do not give the order of reordered frames."""
 
 _WITH_DURATION = frozenset({"asf", "flv", "matroska", "mov"})
-"""Formats whose header states the duration; of the others it is an estimate made of the very file."""
+"""Formats whose header states the duration; for other formats FFmpeg estimates it from the file."""
 
 _HIDDEN_FRAMES = frozenset({"vp8", "vp9"})
-"""Codecs with packets that are never shown: that a packet gives no frame says nothing."""
+"""Codecs with packets that are never shown: a packet without a frame is no error."""
 
 REMEMBERED = 256
 """Files whose packets are remembered: 0.3 MB for ten minutes of 60 frames a second."""
@@ -48,17 +48,17 @@ REMEMBERED = 256
 
 @dataclass(frozen=True, eq=False)
 class Packets:
-    """What header and packets of a video file say.
+    """Facts from header and packets of a video file.
 
     Attributes:
-        promised: How many frames the header promises, at least `count`.
+        promised: Number of frames in the header, at least `count`.
         about: `promised` is estimated from the duration.
-        count: How many packets there are that are to be shown.
-        slack: How many frames fewer than `count` are no shortfall.
-        fps: Frames a second; None where the file does not tell.
-        start: Time stamp of the first frame; None where frames do not have their own time stamps.
-        points: Packets from which decoding can begin with exact frames, in order; empty where that is not certain.
-        stamps: The sorted time stamps; empty where they do not give the order of presentation.
+        count: Number of packets that are shown.
+        slack: How many frames fewer than `count` may be decoded without a warning.
+        fps: Frames per second; None: unknown.
+        start: Time stamp of the first frame; None if frames do not have their own time stamps.
+        points: Packets from which decoding can begin with exact frames, in order; empty if that is not certain.
+        stamps: The sorted time stamps; empty if they do not give the order of presentation.
     """
 
     promised: int
@@ -71,30 +71,30 @@ class Packets:
     stamps: NDArray[np.int64]
 
     def number(self, stamp: int | None) -> int | None:
-        """Returns the number, from 1, of the frame with a time stamp; None where the stamp does not tell."""
+        """Returns the number, from 1, of the frame with a time stamp; None if the time stamp does not determine it."""
         if stamp is None or not len(self.stamps):
             return None
         place = int(np.searchsorted(self.stamps, stamp))
         return place + 1 if place < len(self.stamps) and self.stamps[place] == stamp else None
 
     def point(self, first: int) -> Point | None:
-        """Returns the last point at or before a frame; None where that is the start of the file."""
+        """Returns the last point at or before a frame; None if decoding has to begin at the start of the file."""
         place = bisect(self.points, first, key=lambda point: point.number)
         return self.points[place - 1] if place > 1 else None
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Opens a video file, and picks the stream that is shown.
+    """Opens a video file and selects the stream that a player shows.
 
     Raises:
-        UnreadableError: No container that PyAV knows, or it cannot be read on.
-        NoVideoError: Nothing but sound or cover pictures.
+        UnreadableError: PyAV does not know the container, or cannot read it.
+        NoVideoError: The file has only sound or cover pictures.
     """
     import av
 
     try:
-        # Metadata that is not UTF-8 says nothing about the pixels.
+        # Metadata that is not UTF-8 does not matter for the pixels.
         with av.open(f"file:{path.absolute()}", metadata_errors="replace", options=OPTIONS) as container:
             stream = _picked(container)
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -104,7 +104,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def packets(path: Path) -> Packets:
-    """Returns what the packets of a video file say; the file is read once as long as it stays the same.
+    """Returns the facts of a video file; the file is read again only after it changed.
 
     Raises:
         UnreadableError, NoVideoError: As for `opened`.
@@ -126,7 +126,7 @@ def _packets(path: Path, _look: tuple[int, ...]) -> Packets:
         reordered = codec.has_b_frames and not _DECODE_TIME_ONLY.isdisjoint(formats)
         stamps = np.unique([stamp for stamp in scan.stamps if stamp is not None]).astype(np.int64)
         start = None if reordered else int(stamps[0]) if len(stamps) else 0
-        if hidden or reordered or len(stamps) < len(scan.stamps):  # a stamp is missing or stands twice
+        if hidden or reordered or len(stamps) < len(scan.stamps):  # a time stamp is missing or occurs twice
             stamps = stamps[:0]
         count = len(scan.stamps)
         return Packets(
@@ -142,14 +142,14 @@ def _packets(path: Path, _look: tuple[int, ...]) -> Packets:
 
 
 def _points(scan: _Scan, stamps: NDArray[np.int64]) -> tuple[Point, ...]:
-    """Returns the points of a file that begins with one; of others the number of the first frame is not certain."""
+    """Returns the points of a file that begins with a point; in others the first number is not certain."""
     if not len(stamps) or not scan.fresh or scan.fresh[0][:2] != (0, int(stamps[0])):
         return ()
     return tuple(Point(int(np.searchsorted(stamps, pts)) + 1, pts, at) for _, pts, at in scan.fresh)
 
 
 def _picked(container: InputContainer) -> VideoStream:
-    """Returns the stream to be shown: a cover picture is none, whatever the file's kind."""
+    """Returns the stream that a player shows, which is never a cover picture."""
     from av.stream import Disposition
 
     still = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -163,15 +163,15 @@ def _picked(container: InputContainer) -> VideoStream:
 
 @dataclass
 class _Scan:
-    """What the packets of a container say.
+    """Facts from the packets of a container.
 
     Attributes:
-        stamps: The time stamp of each packet that is to be shown; one that an edit list hides is decoded and never
-            shown.
-        fresh: Place among these, time stamp and time in the container's index of each packet that needs none before it.
-        hidden: How many packets are empty or hidden.
-        end: Where the last packet of the picture ends, in seconds.
-        last: Where the last packet of any stream ends.
+        stamps: The time stamp of each packet that is shown; packets that an edit list hides are decoded and not shown.
+        fresh: Index in `stamps`, time stamp and time in the container's index of each packet that refers to none before
+            it.
+        hidden: Number of packets that are empty or hidden.
+        end: End of the last packet of the video stream, in seconds.
+        last: End of the last packet of any stream, in seconds.
     """
 
     stamps: list[int | None] = field(default_factory=list)
@@ -202,12 +202,12 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scan:
 
 
 def demuxed(container: InputContainer, stream: VideoStream | None, stopped: list[str]) -> Iterator[Packet[Any]]:
-    """Yields the packets of one stream, or of all, and at their end the empty one that empties the decoder.
+    """Yields the packets of one stream or of all streams, and then the empty packet that flushes the decoder.
 
     Args:
         container: The opened file.
         stream: The stream; None: all.
-        stopped: Gets the reason where the container cannot be read to its end.
+        stopped: The reason is appended to it if the container cannot be read to its end.
     """
     import av
 
@@ -226,9 +226,9 @@ def demuxed(container: InputContainer, stream: VideoStream | None, stopped: list
 
 
 def _promised(container: InputContainer, stream: VideoStream, scan: _Scan) -> tuple[int, bool]:
-    """Returns how many frames the header promises, at least the number of packets, and whether it is an estimate.
+    """Returns the number of frames by the header, at least the number of packets, and whether it is an estimate.
 
-    A container without a count is held to the duration in its header; formats without a header promise nothing.
+    For a container without a frame count it is computed from the duration; formats without a header give no number.
     """
     count = len(scan.stamps)
     frames = stream.frames

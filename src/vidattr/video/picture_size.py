@@ -8,15 +8,15 @@ from typing import Literal
 
 _NUMBERS = re.compile(rb"P[1-6](?:\s|#[^\n\r]*[\n\r])+(\d{1,19})(?:\s|#[^\n\r]*[\n\r])+(\d{1,19})[\s#]")
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
-_BYTES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}  # of one whole number, by TIFF's number of its type
+_BYTES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}  # bytes of an integer, by its type number in TIFF
 
 
 def declared_size(data: bytes) -> tuple[int, int] | None:
     """Returns the (width, height) in the header of a BMP, JPEG, PNG, PNM, TIFF or WebP file.
 
     Returns:
-        None where the content is of no such kind, whatever the file's name says, or its header is not whole. Nothing is
-        checked beyond the two numbers.
+        None if the content has none of these formats, whatever the file's name is, or if its header is incomplete. Only
+        the two numbers are checked.
     """
     for mark, size_of in _READERS:
         if mark.match(data):
@@ -38,7 +38,7 @@ def _bmp(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
-    """Looks for the first frame header, as libjpeg does: from marker to marker, past whatever lies between two."""
+    """Finds the first frame header as libjpeg does: it moves from marker to marker and skips the bytes between."""
     place = 2
     while (place := data.find(b"\xff", place)) >= 0:
         while data[place : place + 1] == b"\xff":
@@ -59,7 +59,7 @@ def _pnm(data: bytes) -> tuple[int, int] | None:
 
 
 def _tiff(data: bytes) -> tuple[int, int] | None:
-    """Reads the first directory of a TIFF or BigTIFF file; of numbers that are given twice it takes the larger one."""
+    """Reads the first directory of a TIFF or BigTIFF file; a number that occurs twice counts with its larger value."""
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
 
     def number(place: int, length: int) -> int:

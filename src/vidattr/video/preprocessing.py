@@ -1,4 +1,4 @@
-"""How a network looks at a clip: frames, size, geometry, and the arithmetic from bytes to its input and back."""
+"""The preprocessing of a network: frames, size, geometry, and the arithmetic from bytes to its input and back."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Geometry(StrEnum):
 
 
 class Resample(StrEnum):
-    """Bilinear resizing: `opencv` reads four neighbours, `pillow` applies a low-pass filter first when it shrinks."""
+    """Bilinear resizing: `opencv` reads four neighbours, `pillow` applies a low-pass filter when it shrinks."""
 
     opencv = auto()
     pillow = auto()
 
 
 class LongSide(StrEnum):
-    """How the long side is rounded where the short side decides it."""
+    """Rounding of the long side where the short side decides the size."""
 
     floor = auto()
     nearest = auto()
 
 
 class CropAt(StrEnum):
-    """How the offset of a centre crop is rounded where it is half a pixel: to the even number, down or up."""
+    """Rounding of the offset of a centre crop that ends in half a pixel: to the even number, down or up."""
 
     even = auto()
     floor = auto()
@@ -44,7 +44,7 @@ class CropAt(StrEnum):
 
 
 class Sampling(StrEnum):
-    """Which frames of a clip are taken (`sampling.sample`)."""
+    """The rule that selects the frames of a clip (`sampling.sample`)."""
 
     uniform = auto()
     ends = auto()
@@ -62,11 +62,11 @@ class Sampling(StrEnum):
 PLACED = frozenset(
     {Sampling.stride, Sampling.center, Sampling.dense, Sampling.windows, Sampling.span, Sampling.transformers},
 )
-"""A part of the clip, of a length in frames or seconds; the other kinds look at the whole clip."""
+"""The rules that use a part of the clip, of a length in frames or seconds; the others use the whole clip."""
 
 
 class Short(StrEnum):
-    """What follows the last frame of a clip that is too short: the last frame again, or the first one."""
+    """What follows the last frame of a clip that is too short: the last frame again, or the clip from its start."""
 
     hold = auto()
     loop = auto()
@@ -92,22 +92,21 @@ class Preprocessing:
         size: (H, W) of the input.
         geometry: How a frame becomes `size`.
         resize: With `crop`: [short side] or [height, width] before the crop; empty: the short side becomes min(size).
-        resample: How pixels are resized.
-        long_side: With `crop` and one number in `resize`: how the long side is rounded.
-        crop_at: With `crop`: how the offset is rounded.
-        sampling: Which frames are taken. `stride`, `place`, `start` and `short` are for the kinds that take a part of
-            the clip (`PLACED`).
-        stride: The distance between two frames.
-        fps: Frames a second to which a video is resampled first. None: its own.
-        place: Where the frames are taken: 0 at the start of the clip, 0.5 in its middle, 1 at its end; `stride` starts
-            at 0.
-        start: Where they start, in seconds; None: as `place` says.
-        short: What follows the last frame of a clip that is shorter.
-        unknown_fps: The rate of a source that tells none, as a folder of frames. None: nobody knows, it is not
-            resampled.
+        resample: Interpolation of the resizing.
+        long_side: With `crop` and one number in `resize`: rounding of the long side.
+        crop_at: With `crop`: rounding of the offset.
+        sampling: The rule that selects frames. `stride`, `place`, `start` and `short` only matter for rules that use a
+            part of the clip (`PLACED`).
+        stride: Distance between two selected frames.
+        fps: Frames per second to which a video is resampled first; None: it is not resampled.
+        place: Position of the part in the clip: 0 at its start, 0.5 in its middle, 1 at its end; `stride` starts at 0.
+        start: Start of the part in seconds; None: by `place`.
+        short: What follows the last frame of a clip that is too short.
+        unknown_fps: Frames per second of a source without a frame rate, such as a folder of frames; None: such a source
+            is not resampled.
         mean: Per channel, in the input's channel order, after `max_value`.
         std: Per channel.
-        max_value: What a white pixel is before mean and std: 1 or 255.
+        max_value: Value of a white pixel before mean and std are applied: 1 or 255.
         channels: rgb or bgr.
     """
 
@@ -164,18 +163,18 @@ class Preprocessing:
             raise ConfigError(f"model.input.start={self.start}", expected="seconds from the start of the clip, or null")
         if self.start is not None and self.sampling not in PLACED:
             raise ConfigError(
-                f"model.input.start={self.start} with sampling={self.sampling.value}, which looks at the whole clip",
+                f"model.input.start={self.start} with sampling={self.sampling.value}, which uses the whole clip",
                 expected=f"input.sampling={'|'.join(kind.value for kind in Sampling if kind in PLACED)}",
             )
 
     @property
     def timed(self) -> bool:
-        """Whether the frames that are taken depend on the source's frames a second."""
+        """Whether the selected frames depend on the frame rate of the source."""
         return self.fps is not None or self.start is not None
 
     @property
     def taken(self) -> str:
-        """How the frames are taken, for captions: "32 frames, center sampling (stride 2, 30 fps, place 0.5, loop)"."""
+        """The selection of frames, for captions: "32 frames, center sampling (stride 2, 30 fps, place 0.5, loop)"."""
         words = f"{self.frames} frames, {self.sampling.value} sampling"
         rate = [] if self.fps is None else [f"{self.fps:g} fps"]
         if self.sampling not in PLACED:

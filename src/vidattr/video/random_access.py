@@ -1,8 +1,8 @@
-"""Where in a video file decoding can begin with the same frames as from the start.
+"""Finds the places in a video file where decoding can begin and gives the same frames as from the start.
 
-The key-frame flag of a container does not promise that: an ordinary intra frame of H.264 can have it too, and later
-frames may still refer to earlier ones. The bitstream does: frames that are shown after an IDR picture (H.264) or an
-IRAP picture (HEVC) never refer to a frame before it.
+The key-frame flag of a container does not guarantee that: an ordinary intra frame of H.264 can have the flag, and later
+frames may refer to frames before it. The bitstream guarantees it: frames that are shown after an IDR picture (H.264) or
+an IRAP picture (HEVC) never refer to a frame before that picture.
 
 Source: ITU-T H.264, 7.4.1.2.4; ITU-T H.265, 7.4.2.2 and 8.1.3; ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1 (NAL units behind
 their length, whose size the decoder configuration gives).
@@ -28,9 +28,9 @@ class Point:
     """A packet from which decoding can begin.
 
     Attributes:
-        number: Its frame, from 1 in the order of presentation.
+        number: The number of its frame, from 1 in the order of presentation.
         pts: Its time stamp.
-        at: Its time in the container's index: that of decoding in MP4, that of presentation in Matroska.
+        at: Its time in the container's index: the decoding time in MP4, the presentation time in Matroska.
     """
 
     number: int
@@ -39,10 +39,10 @@ class Point:
 
 
 def starts_afresh(codec: str, configuration: bytes, packet: Packet[Any]) -> bool:
-    """Returns whether no frame that is shown after this packet's refers to one before it.
+    """Returns whether the frames that are shown after this packet's frame refer to none before it.
 
     Args:
-        codec: "h264" or "hevc"; of another codec nothing is known.
+        codec: "h264" or "hevc"; the result for any other codec is False.
         configuration: Its decoder configuration record, as MP4 and Matroska files have it.
         packet: The packet.
     """
@@ -58,7 +58,7 @@ def starts_afresh(codec: str, configuration: bytes, packet: Packet[Any]) -> bool
 
 
 def _units(content: bytes, size: int) -> Iterator[bytes]:
-    """Yields the first byte of each NAL unit; none where the lengths do not add up."""
+    """Yields the first byte of each NAL unit; nothing if the lengths do not add up."""
     found, at = [], 0
     while at + size < len(content):
         length = int.from_bytes(content[at : at + size])

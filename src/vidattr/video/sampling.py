@@ -1,4 +1,4 @@
-"""Which frames of a clip a network sees, by the rules of those who trained it."""
+"""Selects the frames of a clip that a network sees, by the rules of the code that trained it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from vidattr.video.preprocessing import PLACED, Preprocessing, Sampling, Short
 
 
 def sample(count: int, view: Preprocessing, fps: float | None = None) -> list[int]:
-    """Returns which of n = `count` available frames are taken as the T frames of a network.
+    """Selects the T frames of a network from n = `count` available frames.
 
-    Over the whole clip:
+    Rules that use the whole clip:
 
-    * uniform: the centres of T equal segments, ⌊(2i+1)·n/2T⌋ (TSM's test); a short clip repeats frames.
+    * uniform: the centres of T equal segments, ⌊(2i+1)·n/2T⌋ (TSM's test). Frames of a short clip are repeated.
     * ends: ⌊i·(n−1)/(T−1)⌋, from the first frame to the last (the released code of Saliency Tubes).
-    * floor: i·⌊n/T⌋. A short clip is taken frame by frame, and its last frame repeated.
-    * released_first: 0, r, 2r, … below n with r = ⌊n/T⌋, of which the last T are kept: the head is dropped where T ∤ n.
-    * released_last: n−1, n−1−r, …, of which T are kept, put in order: the head is dropped where T ∤ n.
+    * floor: i·⌊n/T⌋. A short clip is used frame by frame, and its last frame is repeated.
+    * released_first: the last T of 0, r, 2r, … below n, with r = ⌊n/T⌋; the first frames are dropped if T ∤ n.
+    * released_last: the first T of n−1, n−1−r, …, in ascending order; the first frames are dropped if T ∤ n.
 
-    The released kinds are those of the released code of perturbation-based video explanations (WACV 2021). Unlike that
-    code, which has no answer for n < T (r = 0), they then fall back to uniform.
+    The two released rules are those of the code released with Li et al. (WACV 2021). Unlike that code, which fails for
+    n < T (r = 0), they fall back to uniform then.
 
-    Of a part of the clip, which starts at s = ⌊`place`·(n − S)⌋ (s = 0 where n < S) or `start` seconds:
+    Rules that use a part of S frames, which starts at s = ⌊`place`·(n − S)⌋ (s = 0 if n < S) or at `start` seconds:
 
     * stride: s + i·`stride`, s = 0 unless `start` is given.
     * center: the same, S = (T−1)·stride + 1 (mmaction2; 3D-ResNets' centre crop in time; torchvision).
     * dense: the same, S = T·stride (TSM's dense test).
-    * windows: the same, at the start of one of the ⌊n/S⌋ windows of S = (T−1)·stride + 1 frames that follow each other,
-      the one at `place` (MFNet's validation).
-    * span: T numbers from s to s + S − 1, evenly spread and truncated, S = T·stride; s is not rounded (PySlowFast,
+    * windows: the same, where s is the start of a window. The ⌊n/S⌋ windows of S = (T−1)·stride + 1 frames follow each
+      other without a gap, and `place` selects one of them (MFNet's validation).
+    * span: T evenly spaced numbers from s to s + S − 1, truncated, with S = T·stride; s is not rounded (PySlowFast,
       TimeSformer).
-    * transformers: the same from s to s + S, none beyond s + S − 1 (the examples of HuggingFace's library).
+    * transformers: the same from s to s + S, clipped to s + S − 1 (the examples of HuggingFace's library).
 
-    With `fps` all this counts frames of a video resampled to that rate, whose frame j is frame ⌊j·r⌋ of the source, r
-    being the source's rate by `fps` (torchvision's `VideoClips`); `span` takes S = T·stride·r frames of the source
-    (PySlowFast). A source whose rate nobody knows is not resampled. Past the end the last frame is repeated, or the
-    clip begins again (`short`).
+    With `fps`, these rules count the frames of a video that is resampled to that rate: frame j is frame ⌊j·r⌋ of the
+    source, where r is the source's rate divided by `fps` (torchvision's `VideoClips`). `span` takes S = T·stride·r
+    frames of the source (PySlowFast). A source of unknown rate is not resampled. After the last frame of the clip, the
+    last frame is repeated or the clip starts again (`short`).
 
     Args:
         count: n, at least 1.
-        view: The network's.
-        fps: The source's frames a second; None: it does not tell, `view.unknown_fps`.
+        view: The preprocessing of the network.
+        fps: Frames per second of the source; None: unknown, `view.unknown_fps` is used.
 
     Returns:
         T positions in 0 … n−1.
@@ -59,7 +59,7 @@ def sample(count: int, view: Preprocessing, fps: float | None = None) -> list[in
         return _within(
             np.linspace(begin, begin + max(length - 1, 0), view.frames).astype(int).tolist(), count, view.short
         )
-    # torchvision's: a whole ratio slices the list, another one truncates the number of frames.
+    # As in torchvision: an integer ratio slices the list, any other ratio truncates the number of frames.
     available = count if ratio == 1 else max(1, math.ceil(count / ratio) if ratio.is_integer() else int(count / ratio))
     first = None if view.start is None else int(_start(count, view, rate) / ratio)
     positions = _part(available, view, first) if view.sampling in PLACED else _whole(available, view)
@@ -67,16 +67,16 @@ def sample(count: int, view: Preprocessing, fps: float | None = None) -> list[in
 
 
 def _start(count: int, view: Preprocessing, rate: float | None) -> float:
-    """Returns `start` in frames of the source."""
+    """Returns `start` as a number of frames of the source."""
     rate = rate or view.fps
     if view.start is None or rate is None:
         raise ClipError(
-            f"model.input.start={view.start} is in seconds, and it tells no frames a second",
-            remedy="say model.input.unknown_fps",
+            f"model.input.start={view.start} is in seconds, and the source has no frame rate",
+            remedy="set model.input.unknown_fps",
         )
     if int(view.start * rate) >= count:
         raise ClipError(
-            f"model.input.start={view.start:g} s is past its end: it has {count} frames, {rate:g} a second",
+            f"model.input.start={view.start:g} s is after the end of the clip: {count} frames, {rate:g} per second",
             remedy="an earlier start, or null",
         )
     return view.start * rate
@@ -108,7 +108,7 @@ def _part(count: int, view: Preprocessing, first: int | None) -> list[int]:
 def _first(available: int, size: int, view: Preprocessing) -> int:
     if view.sampling is Sampling.stride:
         return 0
-    # A hair more, for shares such as 6/11 that no float holds.
+    # 1e-9 more, because a float cannot hold shares such as 6/11 exactly.
     if view.sampling is Sampling.windows:
         windows = available // size
         return min(int(view.place * windows + 1e-9), windows - 1) * size if windows else 0
