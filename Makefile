@@ -43,9 +43,11 @@ format: setup ## put the code into the project's format
 bench: setup ## speed, as ratios measured side by side in one run
 	$(BIN)/python scripts/bench.py
 
-docs: setup ## add new choices to the list in README.md and new methods to the table in docs/NETWORKS.md
+docs: setup ## add new choices to README.md and docs/NETWORKS.md, then build the site in site/; a warning is an error
 	$(BIN)/python scripts/make_lists.py
 	$(BIN)/python scripts/make_networks.py --methods
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings

@@ -11,9 +11,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _FROM_ROOT = {"contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
-_INTRODUCTIONS = {
-    "method": "Every attribution method, with its equation, its source and its options. An option is a key on the command "
-    "line (`method.score=prob`) and an argument of `vidattr.load_method`.",
+INTRODUCTIONS = {
+    "method": "Every attribution method, with its equation, its source and its options. An option is a key on the "
+    "command line (`method.score=prob`) and an argument of `vidattr.load_method`.",
     "metric": "Every metric, with its options: `metric.steps=14`, or an argument of `vidattr.load_metric`.",
     "dataset": "Every data set, with its options: `dataset.root=…`. [How videos are read](../DATA.md) describes the "
     "layouts.",
@@ -28,7 +28,7 @@ def role_page(role: str) -> str:
 
     classes = targets(role)
     lines = [f"# {'Data sets' if role == 'dataset' else 'Networks' if role == 'model' else role.title() + 's'}", ""]
-    lines += [_INTRODUCTIONS[role], ""]
+    lines += [INTRODUCTIONS[role], ""]
     for path in dict.fromkeys(classes[name] for name in sorted(classes)):
         names = [name for name in sorted(classes) if classes[name] == path]
         lines += [f"## {names[0]}", "", *_about(role, names), "", f"::: {path}", "    options:"]
@@ -68,7 +68,7 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     sys.path.insert(0, str(ROOT / "scripts"))
-    for role in _INTRODUCTIONS:
+    for role in INTRODUCTIONS:
         files.append(File.generated(config, f"reference/{role}s.md", content=role_page(role)))
     for page, source in _FROM_ROOT.items():
         files.append(File.generated(config, page, content=page_from_root(source)))
