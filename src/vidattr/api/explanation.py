@@ -9,6 +9,7 @@ import tempfile
 import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -187,9 +188,8 @@ class ClipExplanation(Explanation):
         """
         page = self.page(**render)
         if _in_notebook():
-            from IPython.display import HTML, display
-
-            display(HTML(page))
+            shown = import_module("IPython.display")  # there, because a kernel runs; it has no types
+            shown.display(shown.HTML(page))
             return
         with tempfile.NamedTemporaryFile(suffix=".html", prefix="vidattr-", delete=False) as file:
             file.write(page.encode())
