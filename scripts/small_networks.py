@@ -204,9 +204,9 @@ def clip_size(view: Preprocessing) -> str:
 def quick(name: str, network: VideoModel) -> Method:
     """Returns a method that takes few passes: whether it is defined does not depend on how many."""
     side = min(network.view.size)
-    fields: dict[str, Any] = {"steps": 2, "n": 2, "masks": 2, "cells_t": 2, "cells_h": 2, "cells_w": 2}
+    fields: dict[str, Any] = {"steps": 1, "n": 1, "masks": 2, "cells_t": 2, "cells_h": 2, "cells_w": 2}
     fields |= {"stride": side // 2, "size": side // 2, "window": side // 2, "stride_frames": 4}
-    fields |= {"iterations": 2, "areas": [0.2], "core_kernel": [1, 3, 3], "smooth_sigma": 1.0, "seed_step": side // 4}
+    fields |= {"iterations": 1, "areas": [0.2], "core_kernel": [1, 3, 3], "smooth_sigma": 1.0, "seed_step": side // 4}
     known = choice("method", name)
     numbers = {field: value for field, value in fields.items() if field in known and not isinstance(known[field], str)}
     method: Method = config("method", name, **numbers)
