@@ -37,6 +37,16 @@ Pivot = Annotated[
     bool, typer.Option("--pivot", help="One table over all data sets, models and metrics, a row for each method.")
 ]
 
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="KEY",
+        help="Also draw the scores against this option, such as method.areas, which the overrides sweep: one line for "
+        "each method, with intervals, as PNG, SVG and CSV beside the table.",
+    ),
+]
+
 
 def table(
     overrides: Overrides = None,
@@ -55,6 +65,7 @@ def table(
     label: Label = "",
     wide: Wide = None,
     pivot: Pivot = False,
+    by: By = None,
     as_json: Json = False,
 ) -> None:
     """Print the table of scores that `evaluate` stored.
@@ -80,5 +91,5 @@ def table(
     from vidattr.evaluate import evaluator, report
 
     groups = evaluator.stored_tables(found)
-    text = report.show(groups, baseline, "json" if as_json else form.value, look, pivot=pivot)
+    text = report.show(groups, baseline, "json" if as_json else form.value, look, pivot=pivot, by=by)
     typer.echo(text.removesuffix("\n"))

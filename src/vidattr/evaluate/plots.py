@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +36,24 @@ _DASHES = (
 )
 # Nine colours and seven dashes: the first 63 rows look different, and neighbours in grey print too.
 _IN_A_LINE = 3
+
+
+def colour_and_dashes(number: int) -> dict[str, Any]:
+    """Returns how the line with this number is drawn, as keywords of matplotlib."""
+    return {"color": _COLOURS[number % len(_COLOURS)], "linestyle": _DASHES[number % len(_DASHES)]}
+
+
+def legend_beside(axis: Any, heading: str) -> None:
+    """Puts the legend of an axis to its right."""
+    axis.legend(
+        fontsize="x-small",
+        title=heading,
+        title_fontsize="x-small",
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        handlelength=3.5,
+    )
 
 
 def plot_curves(
@@ -77,13 +96,14 @@ def plot_curves(
             if not len(finite):
                 continue
             x = np.arange(len(points)) if points else np.linspace(0, 1, curves.shape[1])
-            colour = _COLOURS[number % len(_COLOURS)]
-            dashes = _DASHES[number % len(_DASHES)]
+            style = colour_and_dashes(number)
             mean = finite.mean(0)
             summary = mean[-1] if points else np.trapezoid(mean, x)
             label = f"{row} ({summary:.3f}, n = {len(finite)})"
-            axis.plot(x, mean, linestyle=dashes, color=colour, linewidth=1.6, label=label)
-            axis.fill_between(x, *cluster_band(curves, videos[row], seed=seed), color=colour, alpha=0.15, linewidth=0)
+            axis.plot(x, mean, linewidth=1.6, label=label, **style)
+            axis.fill_between(
+                x, *cluster_band(curves, videos[row], seed=seed), color=style["color"], alpha=0.15, linewidth=0
+            )
         if points:
             axis.set_xticks(range(len(points)), points, rotation=30, ha="right", fontsize="x-small")
         else:
@@ -91,16 +111,7 @@ def plot_curves(
         axis.set_title(name)
         axis.grid(alpha=0.3, linewidth=0.5)
         if axis.has_data():
-            heading = "mean at the end" if points else "mean area"
-            axis.legend(
-                fontsize="x-small",
-                title=heading,
-                title_fontsize="x-small",
-                frameon=False,
-                loc="upper left",
-                bbox_to_anchor=(1.0, 1.0),
-                handlelength=3.5,
-            )
+            legend_beside(axis, "mean at the end" if points else "mean area")
     if not points:
         grid[0, 0].set_ylabel("probability of the class")
     figure.suptitle(f"{title}\nmean over clips, 95 % band over whole videos", fontsize="medium")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from vidattr.config.identity import describe, key
 from vidattr.errors import common_traceback, failure_lines
+from vidattr.evaluate import against
 from vidattr.evaluate import table as tables
 from vidattr.evaluate.choosing import chosen
 from vidattr.evaluate.look import Look
@@ -33,6 +34,7 @@ def show(
     look: Look | None = None,
     *,
     pivot: bool = False,
+    by: str | None = None,
 ) -> str:
     """Builds the table of each group, writes it in every form beside a plot of the curves, and returns it in one form.
 
@@ -43,9 +45,10 @@ def show(
         form: terminal, markdown, csv, latex or json.
         look: How the returned tables are shown; the files hold the whole tables. None: whole too.
         pivot: Whether one table over all groups is returned, with the columns of all.
+        by: Key of an option that a sweep varies; the scores are also drawn against it.
 
     Raises:
-        ConfigError: An unknown baseline row, column or row.
+        ConfigError: An unknown baseline row, column or row, or rows that do not differ in the option `by`.
     """
     shown, whole = [], list[tables.Table]()
     for sheets in groups:
@@ -61,6 +64,10 @@ def show(
             notes.append(f"Curves: {stem}.png")
         if draw_strips(sheets, stem):
             notes.append(f"Maps: {stem}/*.png")
+        if by is not None:
+            points = against.points(sheets, built, by)
+            files = against.write(points, stem, by=by, title=built.caption.partition(";")[0])
+            notes.append(f"Against {by}: {', '.join(map(str, files))}")
         if extra := _extra_files(sheets, stem):
             notes.append(f"Beside it: {', '.join(map(str, extra))}")
         whole.append(built)
