@@ -122,7 +122,7 @@ def _compute(plan: Plan, form: Format, quiet: bool) -> bool:
 
     results = compute(plan, quiet=quiet)
     found = sheet(plan, results)
-    typer.echo(show(found, form.value))
+    typer.echo(show(found, form.value).removesuffix("\n"))
     paths = write(found, Path(plan.cells[0].experiment.paths.out))
     if form is Format.terminal:
         typer.echo(f"Written: {paths}")
