@@ -31,7 +31,9 @@ LAYERS: list[list[str]] = [
     ["cluster"],
     ["reproduce"],
     ["report"],
-    ["api", "cli", "cli_options", "evaluate.command", "report.command", "reproduce.command"],
+    ["cli_options"],
+    ["cluster.command", "evaluate.command", "report.command", "reproduce.command", "training.command"],
+    ["api", "cli"],
     ["__main__"],
 ]
 """The order of the story, lowest first: a module imports from its own layer and from those below it.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vidattr.errors import ConfigError
-from vidattr.evaluate.scores import _read
+from vidattr.evaluate.score_files import read_table as _read
 
 WHOLE = "clip,label,video,flicker,random/flicker,remark\na,x,va,0.5,0.25,still\nb,,vb,,0.5,\n"
 

@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vidattr.cli_options import AddConfigs, Baseline, ConfigDir, Format, Json, Overrides, Quiet, Role
-from vidattr.errors import ConfigError, VidattrError, out_of_memory
+from vidattr.cli_options import (
+    AddConfigs,
+    Baseline,
+    ConfigDir,
+    DryRun,
+    FailFast,
+    Force,
+    Form,
+    Format,
+    Json,
+    Overrides,
+    Quiet,
+    Role,
+    Shard,
+    shard_of,
+)
+from vidattr.cluster.command import PrintSbatch, Submit, forecast, planned, status, submitted
+from vidattr.errors import VidattrError, out_of_memory
 from vidattr.evaluate.command import table
 from vidattr.process import prepare
 from vidattr.report.command import report
 from vidattr.reproduce.command import reproduce
+from vidattr.training.command import train
 
 app = typer.Typer(
     name="vidattr",
@@ -34,16 +49,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
-app.command()(table)
-app.command()(report)
-app.command()(reproduce)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise ConfigError(f"--shard {text[:80]}", expected="i/n with 1 <= i <= n, say 2/8")
-    return int(found[1]), int(found[2])
+for verb in (table, train, forecast, status, report, reproduce):
+    app.command()(verb)
 
 
 @app.command()
@@ -51,23 +58,12 @@ def run(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print what would be done (experiments, clips, passes, disk space) and do nothing."
-        ),
-    ] = False,
-    shard: Annotated[
-        str,
-        typer.Option(
-            "--shard",
-            help="Explain only the i-th of n parts of the clips, as i/n; a part is whole batches of runtime.clips.",
-        ),
-    ] = "1/1",
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first clip that fails.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Rename the folders of earlier results to <name>.old-<n> and start over.")
-    ] = False,
+    dry_run: DryRun = False,
+    shard: Shard = "1/1",
+    fail_fast: FailFast = False,
+    force: Force = False,
+    submit: Submit = None,
+    print_sbatch: PrintSbatch = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,22 +74,20 @@ def run(
     """
     from vidattr.run import compose
 
-    part = _shard(shard)
+    part = shard_of(shard)
+    if not dry_run:
+        refused = {"--shard": part != (1, 1), "--force": force, "--fail-fast": fail_fast, "--json": as_json}
+        submitted("run", submit, overrides or [], config_dir, add_configs or [], print_sbatch, quiet, refused)
     compose.chosen(overrides or [], folder=config_dir, add=add_configs or [])
     found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
 
-    from vidattr.run import dry_run as plan
     from vidattr.run import outcome, runner
 
     if dry_run:
-        rows = plan.plan(found, part)
-        typer.echo(json.dumps(rows, indent=2) if as_json else plan.text(rows))
+        typer.echo(planned("run", found, part, as_json))
         return
     jobs = runner.run(found, shard=part, force=force, fail_fast=fail_fast, quiet=quiet or as_json)
-    if part != (1, 1) and not any(job.written or job.present or job.failures for job in jobs):
-        words = "whole stretches of runtime.clips clips are shared out, so that a map is the same in every shard"
-        typer.echo(f"shard {shard} has no clip: {words}; with runtime.clips=1 every clip is a stretch", err=True)
-    outcome.report(jobs, as_json)
+    outcome.report(jobs, as_json, part)
 
 
 @app.command()
@@ -102,7 +96,11 @@ def evaluate(
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     baseline: Baseline = "matched",
-    form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
+    form: Form = Format.terminal,
+    dry_run: DryRun = False,
+    shard: Shard = "1/1",
+    submit: Submit = None,
+    print_sbatch: PrintSbatch = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,14 +111,26 @@ def evaluate(
     """
     from vidattr.run import compose
 
+    part = shard_of(shard)
+    if not dry_run:
+        refused = {"--shard": part != (1, 1), "--json": as_json}
+        last = ("--format", form.value, "--baseline", baseline or "none")
+        folders = config_dir, add_configs or []
+        submitted("evaluate", submit, overrides or [], *folders, print_sbatch, quiet, refused, last)
     compose.chosen(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
 
     from vidattr.evaluate import evaluator, report
     from vidattr.run import outcome
 
-    groups = evaluator.evaluate(found, quiet=quiet or as_json)
-    typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
+    if dry_run:
+        typer.echo(planned("evaluate", found, part, as_json))
+        return
+    groups = evaluator.evaluate(found, quiet=quiet or as_json, shard=part)
+    if part == (1, 1):
+        typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
+    else:
+        typer.echo(report.counts(groups, part, as_json))
     outcome.tell_doubts(job.doubts for group in groups for job in group)
     if report.tell_errors(groups, lambda line: typer.echo(line, err=True)):
         raise typer.Exit(1)
@@ -174,46 +184,6 @@ def render(
 
     jobs = runner.redraw(found, quiet=quiet or as_json)
     outcome.report(jobs, as_json)
-
-
-@app.command()
-def train(
-    overrides: Overrides = None,
-    config_dir: ConfigDir = None,
-    add_configs: AddConfigs = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder to write to; default: paths.out/train/<model>/<dataset>-<recipe>."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Rename the folder of an earlier training to <name>.old-<n> and start over.")
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a network on the clips of a dataset.
-
-    Writes weights, a log and its curves after each epoch; started again, it goes on after the last whole epoch. With
-    several GPUs: torchrun --nproc-per-node=N -m vidattr train ...
-    """
-    from vidattr.run import compose
-
-    compose.chosen(overrides or [], primary="train", folder=config_dir, add=add_configs or [])
-
-    from vidattr.config.settings import check_out
-    from vidattr.training.composed import composed
-    from vidattr.training.train import train as start
-    from vidattr.writing import set_durable
-
-    asked = composed(overrides or [], folder=config_dir, add=add_configs or [])
-    folder = asked.folder if out is None else out
-    check_out(str(folder), "paths.out" if out is None else "--out")
-    set_durable(asked.runtime.durable)
-    parts = asked.recipe, asked.model, asked.dataset
-    result = start(*parts, out=folder, runtime=asked.runtime, notes=asked.notes, force=force, quiet=quiet)
-    if result.first:
-        typer.echo(result.text())
-    if result.left_out:
-        raise typer.Exit(1)
 
 
 @app.command("list")

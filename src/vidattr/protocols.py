@@ -77,6 +77,17 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class ForwardOnly(Method, Protocol):
+    """A method whose passes have no backward part; forecasts count the passes of other methods twice.
+
+    Attributes:
+        forward_only: True.
+    """
+
+    forward_only: ClassVar[bool]
+
+
+@runtime_checkable
 class JointMethod(Method, Protocol):
     """A method that explains a batch under several of its settings at once for less than the sum of the costs.
 
@@ -154,8 +165,8 @@ class Metric(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
 
     It is of one of three kinds, told apart by the method that computes its scores: `MapMetric`, `RerunMetric`,
-    `NetworkMetric`. Four optional protocols add what only some metrics have: `MatchedNoise`, `MachineDependent`,
-    `FittedReference`, `ExtraFiles`.
+    `NetworkMetric`. Five optional protocols add what only some metrics have: `CountedPasses`, `MatchedNoise`,
+    `MachineDependent`, `FittedReference`, `ExtraFiles`.
 
     Attributes:
         unjudged: When the score of a clip is NaN, as the end of the sentence "A clip is NaN where …"; "" if never.
@@ -199,6 +210,14 @@ class NetworkMetric(Metric, Protocol):
 
         `query.target` is the class that the clip's label names, and -1 where the network has no such class.
         """
+
+
+@runtime_checkable
+class CountedPasses(Metric, Protocol):
+    """A metric that tells how many passes it makes; a forecast of a metric that does not covers the reading only."""
+
+    def passes_of(self, method: Method) -> int:
+        """Returns the number of passes of a clip, forward or forward and backward, to judge one map of `method`."""
 
 
 @runtime_checkable

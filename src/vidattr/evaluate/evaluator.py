@@ -20,6 +20,7 @@ from vidattr.evaluate.table import BASELINES
 from vidattr.protocols import MapMetric, Metric, NetworkMetric, RerunMetric
 from vidattr.run.batches import by_network, clips_of
 from vidattr.run.compose import part
+from vidattr.run.control import Control
 from vidattr.run.doubts import Doubts
 from vidattr.run.experiment import Experiment
 from vidattr.run.resident import Resident
@@ -27,8 +28,21 @@ from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.types import Clip
 
 
-def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[list[ScoreSheet]]:
+def evaluate(
+    experiments: Sequence[Experiment],
+    *,
+    quiet: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    control: Control | None = None,
+) -> list[list[ScoreSheet]]:
     """Judges the stored maps, or the network, of every experiment; what was judged before is not judged again.
+
+    Args:
+        experiments: What to judge.
+        quiet: Whether to show no progress bar.
+        shard: (i, n): only every n-th batch of clips, starting with the i-th. Its scores are stored in files of their
+            own, which an evaluation of all clips takes over.
+        control: What may stop the evaluation, and is told of each batch.
 
     Returns:
         One list of score sheets per table: the experiments that share dataset, model and metric, baselines last; under
@@ -39,7 +53,10 @@ def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[
     """
     _check(experiments)
     of_maps, of_networks = _split(experiments)
-    sheets = [read_scores(experiment, baseline=baseline) for experiment, baseline in with_baselines(of_maps)]
+    control = control or Control()
+    sheets = [
+        read_scores(experiment, baseline=baseline, shard=shard) for experiment, baseline in with_baselines(of_maps)
+    ]
     for sheet in sheets:
         if not sheet.baseline and not sheet.folder.stored():
             names = sheet.experiment.names
@@ -57,10 +74,10 @@ def evaluate(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[
         if network is not None:
             # An earlier table may have halved it when memory ran out.
             network.max_batch = resident.experiment.runtime.max_batch
-        judge(table, clips, network, quiet)
+        judge(table, clips, network, quiet, control)
         for sheet in table:
             sheet.narrow()
-    return tables + network_tables(of_networks, resident, quiet=quiet)
+    return tables + network_tables(of_networks, resident, quiet=quiet, shard=shard, control=control)
 
 
 def stored_tables(
@@ -172,7 +189,7 @@ def _survey(sheets: Sequence[ScoreSheet]) -> list[Clip]:
     frames and the explained class alone.
     """
     experiment = sheets[0].experiment
-    clips, problems, notes = clips_of(experiment)
+    clips, problems, notes = clips_of(experiment, sheets[0].shard)
     sources = Sources(clips, experiment.settings.target)
     truths = {clip.id: truth_of(clip) for clip in clips}
     surveys = [sources.survey(sheet.folder) for sheet in sheets]

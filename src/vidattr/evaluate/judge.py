@@ -19,6 +19,7 @@ from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import MapBatch, MapMetric, RerunMetric
 from vidattr.run.batches import clip_seed, read_ahead, split_batches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
+from vidattr.run.control import Control
 from vidattr.run.job import made_by
 from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Query, Sample, Scores, Truth
@@ -29,7 +30,9 @@ SAVE_AFTER = 10  # seconds: a killed evaluation loses no more, and long tables a
 _Result = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # scores of maps; place of a map to the scores of its noise
 
 
-def judge(sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoModel | None, quiet: bool) -> None:
+def judge(
+    sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoModel | None, quiet: bool, control: Control
+) -> None:
     """Judges what the score sheets of one table lack; each batch with all the sheets that lack a row of it.
 
     Args:
@@ -37,6 +40,7 @@ def judge(sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoMod
         clips: Of the dataset.
         network: None: the metric does not need it.
         quiet: No progress bar.
+        control: What may stop the work, and is told of each batch.
     """
     first = sheets[0].experiment
     lacking = {id(sheet): sheet.open() for sheet in sheets}
@@ -54,9 +58,15 @@ def judge(sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoMod
     try:
         with tqdm(total=sum(map(len, batches)), desc=title, unit="clip", disable=quiet or not batches) as bar:
             for decoded in read_ahead(batches, first):
+                if control.stopped:
+                    break
+                control.batch_begun([clip.id for clip, _ in decoded])
+                before = sum(len(sheet.rows) for sheet in sheets)
                 mine = [sheet for sheet in sheets if any(clip.id in lacking[id(sheet)] for clip, _ in decoded)]
                 _judge_batch(mine, runs, decoded, network)
                 bar.update(len(decoded))
+                new = sum(len(sheet.rows) for sheet in sheets) - before
+                control.batch_done([clip.id for clip, _ in decoded], new)
                 if time.monotonic() - saved > SAVE_AFTER:
                     save(sheets)
                     saved = time.monotonic()

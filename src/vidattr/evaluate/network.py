@@ -27,6 +27,7 @@ from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import NetworkMetric
 from vidattr.run.batches import clip_seed, clips_of, read_ahead, split_batches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
+from vidattr.run.control import Control
 from vidattr.run.doubts import Doubts
 from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.job import made_by
@@ -34,21 +35,26 @@ from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.run.store import RunFolder
 from vidattr.types import Clip, Query, Sample, Scores
-from vidattr.writing import set_durable, sweep, write_text
+from vidattr.writing import remove, set_durable, sweep, write_text
 
 
 class NetworkFolder(RunFolder):
     """The folder of one network's scores on one dataset."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], shard: tuple[int, int]) -> None:
         super().__init__(path, identity)
-        self._file = path / "sources.json"
+        own = "sources.json" if shard == (1, 1) else f"sources.{shard[0]}-of-{shard[1]}.json"
+        self._file, self._whole = path / own, shard == (1, 1)
         self._facts: dict[str, Any] = {}
-        try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
-            self._facts = {clip: facts for clip, facts in found.items() if {"source", "target"} <= facts.keys()}
-        except (OSError, ValueError, AttributeError, RecursionError):
-            pass  # What is not known to be of these sources is judged again.
+        for file in (path / "sources.json", *self._parts()):
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+                self._facts |= {clip: facts for clip, facts in found.items() if {"source", "target"} <= facts.keys()}
+            except (OSError, ValueError, AttributeError, RecursionError):
+                pass  # What is not known to be of these sources is judged again.
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob("sources.*-of-*.json"))
 
     def stored(self) -> frozenset[str]:
         """Ids of the clips whose source is known."""
@@ -63,12 +69,19 @@ class NetworkFolder(RunFolder):
         self._facts[clip] = {"source": dict(source), "sha256": "", "target": "label"}
 
     def write(self) -> None:
-        """Writes what was noted."""
+        """Writes what was noted; the evaluation of all clips takes over the files of shards."""
         write_text(self._file, json.dumps(self._facts, sort_keys=True) + "\n")
+        for part in self._parts() if self._whole else ():
+            remove(part)
 
 
 def network_tables(
-    experiments: Sequence[Experiment], resident: Resident, *, quiet: bool = False
+    experiments: Sequence[Experiment],
+    resident: Resident,
+    *,
+    quiet: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    control: Control,
 ) -> list[list[ScoreSheet]]:
     """Judges the network of every experiment; clips that were judged before are not judged again.
 
@@ -76,6 +89,8 @@ def network_tables(
         experiments: Their metric is a `NetworkMetric`. Those that differ in their method only are one row.
         resident: The network that is in memory.
         quiet: No progress bar.
+        shard: As in `evaluator.evaluate`.
+        control: What may stop the work, and is told of each batch.
 
     Returns:
         One list of score sheets per table: the networks that share dataset and metric.
@@ -83,10 +98,10 @@ def network_tables(
     Raises:
         ConfigError: A network cannot be loaded, or a folder holds the scores of another one.
     """
-    tables = _tables(experiments)
+    tables = _tables(experiments, shard)
     for sheet in (sheet for table in tables for sheet in table):
         resident = resident.serving(sheet.experiment)
-        _judge(sheet, resident, quiet)
+        _judge(sheet, resident, quiet, control)
         sheet.narrow()
     return tables
 
@@ -105,10 +120,10 @@ def stored_network_tables(experiments: Sequence[Experiment]) -> list[list[ScoreS
     return tables
 
 
-def _tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
+def _tables(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> list[list[ScoreSheet]]:
     tables: dict[str, dict[Path, ScoreSheet]] = {}
     for experiment in experiments:
-        sheet = read_scores(experiment, folder=network_folder(experiment))
+        sheet = read_scores(experiment, folder=network_folder(experiment, shard), shard=shard)
         settings = experiment.settings
         shared = {name: repr(value) for name, value in (("runtime", experiment.runtime), ("paths", experiment.paths))}
         shared |= {name: repr(getattr(settings, name)) for name in ("seed", "limit", "per_class")}
@@ -119,11 +134,11 @@ def _tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
     return [[*table.values()] for table in tables.values()]
 
 
-def network_folder(experiment: Experiment) -> NetworkFolder:
+def network_folder(experiment: Experiment, shard: tuple[int, int] = (1, 1)) -> NetworkFolder:
     """Returns the folder of the scores of an experiment's network on its dataset."""
     identity = {k: v for k, v in run_identity(experiment).items() if k not in ("method", "target")}
     label = experiment.label or f"{experiment.names['dataset']}-{key(identity)}"
-    return NetworkFolder(Path(experiment.paths.out) / "network" / experiment.names["model"] / label, identity)
+    return NetworkFolder(Path(experiment.paths.out) / "network" / experiment.names["model"] / label, identity, shard)
 
 
 def _name(sheets: Sequence[ScoreSheet]) -> None:
@@ -136,10 +151,10 @@ def _name(sheets: Sequence[ScoreSheet]) -> None:
 
 def _survey(sheet: ScoreSheet) -> list[Clip]:
     """Returns the clips of a sheet, and leaves its rows that are of them as they are now."""
-    clips, problems, notes = clips_of(sheet.experiment)
+    clips, problems, notes = clips_of(sheet.experiment, sheet.shard)
     survey = Sources(clips, str(sheet.experiment.settings.target)).survey(sheet.folder)
     sheet.clips, sheet.failures = len(clips), list(problems)
-    sheet.doubts = Doubts(sheet.folder.path, clips, notes)
+    sheet.doubts = Doubts(sheet.folder.path, clips, notes, sheet.shard)
     marks = {clip: mark_of(facts) for clip, facts in survey.good.items()}
     sheet.expect({clip.id: (marks.get(clip.id, ""), truth_of(clip)) for clip in clips}, sheet.doubts.refused())
     return clips
@@ -161,7 +176,7 @@ def _keep_current(sheet: ScoreSheet) -> None:
     sheet.clips = len(sheet.rows)
 
 
-def _judge(sheet: ScoreSheet, resident: Resident, quiet: bool) -> None:
+def _judge(sheet: ScoreSheet, resident: Resident, quiet: bool, control: Control) -> None:
     """Judges what a sheet lacks and writes it."""
     clips, experiment = _survey(sheet), sheet.experiment
     lacking = sheet.open()
@@ -176,8 +191,13 @@ def _judge(sheet: ScoreSheet, resident: Resident, quiet: bool) -> None:
     try:
         with tqdm(total=sum(map(len, batches)), desc=title, unit="clip", disable=quiet or not batches) as bar:
             for decoded in read_ahead(batches, experiment):
+                if control.stopped:
+                    break
+                names, before = [clip.id for clip, _ in decoded], len(sheet.rows)
+                control.batch_begun(names)
                 _judge_batch(sheet, decoded, cast(VideoModel, network))
                 bar.update(len(decoded))
+                control.batch_done(names, len(sheet.rows) - before)
                 if time.monotonic() - saved > SAVE_AFTER:
                     _save(sheet)
                     saved = time.monotonic()

@@ -222,6 +222,26 @@ def _stem(sheets: Sequence[ScoreSheet]) -> Path:
     return Path(experiment.paths.out) / "tables" / folder / name
 
 
+def counts(groups: Sequence[Sequence[ScoreSheet]], shard: tuple[int, int], as_json: bool) -> str:
+    """Returns how many clips of a shard were judged, of each experiment; a table needs all shards."""
+    rows = [
+        {
+            "experiment": sheet.title,
+            "metric": sheet.experiment.names["metric"],
+            "clips": sheet.clips,
+            "judged": len(sheet.rows),
+            "file": str(sheet.file),
+        }
+        for group in groups
+        for sheet in group
+    ]
+    if as_json:
+        return json.dumps(rows, indent=2)
+    lines = [f"{row['experiment']}: {row['judged']} of {row['clips']} clips judged  {row['file']}" for row in rows]
+    lines.append(f"shard {shard[0]}/{shard[1]}: evaluate without --shard for the table, when all shards are judged")
+    return "\n".join(lines)
+
+
 def missing(sheets: Sequence[ScoreSheet]) -> list[str]:
     """Returns a line per row of the table that has fewer clips than the dataset, or scores that no longer hold."""
     network = isinstance(sheets[0].experiment.metric, NetworkMetric)

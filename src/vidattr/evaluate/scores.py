@@ -15,6 +15,7 @@ from torch import Tensor
 from vidattr.config.identity import KEY_VERSION, key
 from vidattr.errors import ConfigError, Failure, VidattrError
 from vidattr.evaluate.noise import draws_of
+from vidattr.evaluate.score_files import KEYS, joined, part_files, part_path, read_table, removed_parts
 from vidattr.evaluate.table import MATCHED
 from vidattr.metrics.shared import matched_noise
 from vidattr.protocols import MachineDependent
@@ -25,8 +26,6 @@ from vidattr.run.job import run_folder
 from vidattr.run.store import RunFolder, write_lines
 from vidattr.types import Clip, Sample, Scores
 from vidattr.writing import remove, whole
-
-_KEYS = ("clip", "label", "video", "made_of", "truth")
 
 
 @dataclass
@@ -49,6 +48,7 @@ class ScoreSheet:
         outdated: Clips whose row was found to be of another map, other frames or another annotation.
         title: Of its row in the table; by default that of the experiment.
         unlisted: Why the clips of the experiment are not known, so that all rows on disk are shown; "" where they are.
+        shard: (i, n): only every n-th batch of clips is judged, and its scores are stored in files of their own.
         doubts: What is doubtful about the clips, from the run and from this evaluation.
     """
 
@@ -65,6 +65,7 @@ class ScoreSheet:
     outdated: frozenset[str] = frozenset()
     title: str = ""
     unlisted: str = ""
+    shard: tuple[int, int] = (1, 1)
     doubts: Doubts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +77,11 @@ class ScoreSheet:
         """The file of the scores."""
         identity = scores_identity(self.experiment, self.folder.identity["key_version"])
         return self.folder.path / "scores" / f"{self.experiment.names['metric']}-{key(identity)}.csv"
+
+    @property
+    def file(self) -> Path:
+        """The file that this sheet writes: `path`, or, of a shard, a file beside it that no other shard writes."""
+        return self.path if self.shard == (1, 1) else part_path(self.path, self.shard)
 
     def strip_path(self, clip: str) -> Path:
         """Where the strip of a clip is, or will be."""
@@ -107,9 +113,16 @@ class ScoreSheet:
         self.curves = {name: curve[~curve["clip"].isin(dropped)] for name, curve in self.curves.items()}
 
     def narrow(self) -> None:
-        """Leaves out the rows of clips outside this experiment, or without a map; they stay on disk."""
-        self.rows = self.rows[self.rows["clip"].isin(self.marks)]
-        self.curves = {name: curve[curve["clip"].isin(self.marks)] for name, curve in self.curves.items()}
+        """Leaves out the rows of clips outside this experiment, or without a map; they stay on disk.
+
+        The others are sorted, so that sums over them are the same to the bit whichever clips were judged first.
+        """
+
+        def narrowed(table: pd.DataFrame) -> pd.DataFrame:
+            return table[table["clip"].isin(self.marks)].sort_values("clip", ignore_index=True)
+
+        self.rows = narrowed(self.rows)
+        self.curves = {name: narrowed(self.curves[name]) for name in sorted(self.curves)}
 
     def add(
         self,
@@ -162,7 +175,7 @@ class ScoreSheet:
     @property
     def errors_path(self) -> Path:
         """The file of the clips that could not be judged, one line each."""
-        return self.path.with_suffix(".errors.jsonl")
+        return self.file.with_suffix(".errors.jsonl")
 
     def save(self, names: ExitStack) -> None:
         """Writes strips, curves and rows, each file whole; the rows last: a clip with a row is not judged again.
@@ -176,10 +189,14 @@ class ScoreSheet:
         for clip, strip in self.strips.items():
             strip.save(self.strip_path(clip))
         self.strips.clear()
-        tables = {self.path: self.rows} | {
-            self.path.with_suffix(f".{name}.csv"): curve for name, curve in self.curves.items()
+        tables = {self.file: self.rows} | {
+            self.file.with_suffix(f".{name}.csv"): curve for name, curve in self.curves.items()
         }
-        for path, table in tables.items() if len(self.rows) or self.path.is_file() else ():
+        if self.shard == (1, 1):
+            names.enter_context(removed_parts(self.path))  # after the files got their names
+        else:
+            tables = {path: table[table["clip"].isin(self.marks)] for path, table in tables.items()}
+        for path, table in tables.items() if len(tables[self.file]) or self.file.is_file() else ():
             text = table.sort_values("clip").to_csv(index=False)
             names.enter_context(whole(path)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
@@ -197,71 +214,39 @@ def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[
     return identity
 
 
-def read_scores(experiment: Experiment, *, folder: RunFolder | None = None, baseline: bool = False) -> ScoreSheet:
+def read_scores(
+    experiment: Experiment,
+    *,
+    folder: RunFolder | None = None,
+    baseline: bool = False,
+    shard: tuple[int, int] = (1, 1),
+) -> ScoreSheet:
     """Returns the scores of an experiment that were stored earlier, without a row where there are none yet.
+
+    The rows of shards are among them.
 
     Args:
         experiment: What is judged, and by what metric.
         folder: Where its scores lie; None: in the folder of its run.
         baseline: Whether a table shows it although no override names it.
+        shard: As in `ScoreSheet`.
     """
-    empty = pd.DataFrame(columns=list(_KEYS))
-    found = ScoreSheet(experiment, folder or run_folder(experiment), empty, {}, baseline=baseline)
+    empty = pd.DataFrame(columns=list(KEYS))
+    found = ScoreSheet(experiment, folder or run_folder(experiment), empty, {}, baseline=baseline, shard=shard)
     found.folder.check()
-    if found.path.is_file():
+    for file in (found.path, *part_files(found.path)):
+        if not file.is_file():
+            continue
         # An earlier version of a metric may lack a score; the scores that are there have to be numbers.
         columns = experiment.metric.summary() if experiment.metric is not None else ()
-        rows = _read(found.path, {name for column in columns for name in (column.score, column.weight) if name})
+        rows = read_table(file, {name for column in columns for name in (column.score, column.weight) if name})
         # An earlier version did not mark its rows.
-        found.rows = rows.assign(**{name: "" for name in _KEYS if name not in rows})
-        for path in found.path.parent.glob(f"{found.path.stem}.*.csv"):
-            found.curves[path.suffixes[-2].removeprefix(".")] = _read(path)
+        found.rows = joined(found.rows, rows.assign(**{name: "" for name in KEYS if name not in rows}))
+        for path in file.parent.glob(f"{file.stem}.*.csv"):
+            if path not in part_files(found.path):
+                name = path.suffixes[-2].removeprefix(".")
+                found.curves[name] = joined(found.curves.get(name, pd.DataFrame()), read_table(path))
     return found
-
-
-def _read(path: Path, numbers: Collection[str] | None = None) -> pd.DataFrame:
-    """Reads a table of one row per clip.
-
-    Args:
-        path: The CSV file.
-        numbers: The columns that have to hold numbers, beside references; None: all but the keys.
-    """
-    try:
-        found = pd.read_csv(path, keep_default_na=False, na_values=[""], converters=dict.fromkeys(_KEYS, str))
-        _check(found, numbers)
-    except Exception as error:  # Anybody may have edited the file, and pandas raises errors of many types.
-        reason = str(error) if len(str(error)) <= 300 else f"{str(error)[:300]}…"
-        expected = "one row a clip, as `vidattr evaluate` writes them"
-        raise ConfigError(
-            f"{path} cannot be read: {reason}", expected=expected, remedy="delete it and evaluate again"
-        ) from error
-    words = {name: found[name].astype(object).where(found[name].notna(), "") for name in _KEYS if name in found}
-    return found.assign(**words)  # A clip without a label has "", not NaN.
-
-
-def _check(found: pd.DataFrame, numbers: Collection[str] | None) -> None:
-    """Raises ValueError where a table has no clips, a clip twice, text for numbers, or rows that are too long."""
-    # pandas takes the first fields of rows that are too long for names of rows, and shifts the others.
-    if not isinstance(found.index, pd.RangeIndex):
-        raise ValueError("a row has more fields than the heading")
-    if "clip" not in found:
-        raise ValueError(f"its columns are {', '.join(map(str, found.columns[:10]))}, and none is clip")
-    if twice := sorted(set(found["clip"][found["clip"].duplicated()])):
-        raise ValueError(f"it has several rows of {', '.join(twice[:5])}")
-    for name in found.columns.difference(list(_KEYS)):
-        if (numbers is None or name in numbers or "/" in name) and not pd.api.types.is_numeric_dtype(
-            found[name].dropna().infer_objects()
-        ):
-            text = found[name].dropna()
-            wrong = next((value for value in text if not isinstance(value, int | float)), "")
-            raise ValueError(f"the column {name[:80]} holds {str(wrong)[:80]!r}, which is no number")
-
-
-def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of both, the new ones where a clip is in both."""
-    if not len(old):
-        return new
-    return pd.concat([old[~old["clip"].isin(new["clip"])], new], ignore_index=True)
 
 
 def unlisted(experiment: Experiment, error: VidattrError) -> str:

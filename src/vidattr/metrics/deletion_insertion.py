@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.noise_draws import check_draws
-from vidattr.protocols import MapBatch
+from vidattr.protocols import MapBatch, Method
 from vidattr.types import Column, Scores
 from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import Preprocessing
@@ -76,6 +76,10 @@ class DeletionInsertion:
         check_draws(self.noise_draws)
         if not 1 <= self.steps <= _MOST:
             raise ConfigError(f"metric.steps={self.steps}", expected=f"1 to {_MOST}")
+
+    def passes_of(self, _method: Method) -> int:
+        """Two curves of the map and of each draw of noise, and the three ends of the curves, all forward."""
+        return 2 * (self.steps - 1) * (1 + self.noise_draws) + 3
 
     def score_maps(self, batch: MapBatch) -> Scores:
         """Judges M maps of each of N clips; maps that are not finite are NaN.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,22 +100,32 @@ def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> 
     return rows
 
 
-def text(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the plan as a table for people."""
+def text(rows: Sequence[dict[str, Any]], more: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Returns the plan as a table for people.
+
+    Args:
+        rows: From `plan`.
+        more: Heading of a further column to its text in each row; in place of the size of the maps.
+    """
     names = ("experiment", "dataset", "model", "key", "clips", "present", "missing", "problems", "passes")
-    table = [[*names, "maps"], *([*(str(row[name]) for name in names), _size(row["bytes"])] for row in rows)]
+    more = more or {"maps": [size_text(row["bytes"]) for row in rows]}
+    table = [[*names, *more]]
+    table += [
+        [*(str(row[name]) for name in names), *(column[i] for column in more.values())] for i, row in enumerate(rows)
+    ]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
     lines += [f"{row['experiment']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
     lines += told({}, dict.fromkeys(note for row in rows for note in row["notes"]))
     total, passes = sum(row["bytes"] for row in rows), sum(row["passes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
-    lines.append(f"{len(rows)} experiments, {passes} passes, {_size(total)} of maps to write, {_size(free)} free")
+    lines.append(f"{len(rows)} experiments, {passes} passes, {size_text(total)} to write, {size_text(free)} free")
     lines.append("passes: at most, and for clips of 16 × 112 × 112 where a method's number depends on the clip")
     return "\n".join(lines)
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Returns a number of bytes as people say it."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

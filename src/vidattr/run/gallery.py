@@ -25,18 +25,23 @@ from vidattr.types import Clip, MaskRow, Sample
 Drawing = Future[list[tuple[Job, Failure]]]
 
 
-def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path) -> bool:
+def lacks(jobs: Sequence[Job], clip: Clip, sheets: Path | None) -> bool:
     """Returns whether a picture of the stored maps of a clip is missing or stale.
 
     Args:
         jobs: Those of one dataset and model.
         clip: The clip.
-        sheets: Folder of the sheets that compare these jobs.
+        sheets: Folder of the sheets that compare these jobs; None: none is drawn.
     """
     stored = [(job, job.facts[clip.id]) for job in jobs if clip.id in job.facts]
     if any(pictures_of(job, clip, facts).lacks() for job, facts in stored):
         return True
-    return len(stored) > 1 and _sheet_of(stored, clip, sheets).lacks()
+    return sheets is not None and len(stored) > 1 and _sheet_of(stored, clip, sheets).lacks()
+
+
+def lacks_any(jobs: Sequence[Job], batch: Sequence[Clip], sheets: Path | None) -> bool:
+    """Returns whether `lacks` holds for any clip of a batch."""
+    return any(lacks(jobs, clip, sheets) for clip in batch)
 
 
 def pictures_of(job: Job, clip: Clip, facts: Facts, extras: frozenset[str] | None = None) -> PictureFiles:
@@ -71,7 +76,7 @@ def mark(facts: Facts, clip: Clip) -> str:
 
 
 def draw(
-    found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, sheets: Path, overwrite: bool
+    found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample, sheets: Path | None, overwrite: bool
 ) -> list[tuple[Job, Failure]]:
     """Draws the missing pictures of one clip: those of each map, and the sheet that compares the methods.
 
@@ -79,7 +84,7 @@ def draw(
         found: The jobs that have a map of the clip, and the map.
         clip: The clip.
         sample: Its frames.
-        sheets: Folder of the sheets.
+        sheets: Folder of the sheets; None: none is drawn.
         overwrite: Whether pictures that are there are drawn again.
 
     Returns:
@@ -105,7 +110,7 @@ def draw(
 
     for job, stored in found:
         attempt(job, partial(_draw_map, job, stored, clip, surface, overwrite))
-    if len(found) > 1:
+    if sheets is not None and len(found) > 1:
         attempt(found[0][0], partial(_draw_sheet, found, clip, surface, sheets, overwrite))
     return failed
 

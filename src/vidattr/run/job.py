@@ -15,6 +15,7 @@ from vidattr import __version__
 from vidattr.config.identity import EARLIER, described_once, key
 from vidattr.config.settings import check_out
 from vidattr.errors import ConfigError, Failure, VidattrError
+from vidattr.protocols import JointMethod
 from vidattr.run.doubts import Doubts
 from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.sources import Again, Facts
@@ -31,6 +32,7 @@ class Job:
         folder: Where its results are stored.
         clips: The clips of the experiment, or of its shard.
         missing: Ids of clips whose map has to be computed.
+        absent: Ids of those of them that had no map when the run began.
         facts: Clip to what is stored with its map, for the maps that need not be computed.
         failures: What went wrong.
         errors_file: The file of the failures, once it is written.
@@ -46,6 +48,7 @@ class Job:
     folder: RunFolder
     clips: Sequence[Clip] = ()
     missing: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
     facts: dict[str, Facts] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     errors_file: Path | None = None
@@ -127,3 +130,12 @@ def check_folders(experiments: Sequence[Experiment], force: bool = False) -> lis
                 )
             folders.append(folder)
     return folders
+
+
+def together(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Groups the jobs whose methods are run together (`JointMethod`)."""
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        method = job.experiment.method
+        groups.setdefault(method.joint_key if isinstance(method, JointMethod) else id(job), []).append(job)
+    return list(groups.values())

@@ -15,8 +15,15 @@ from vidattr.run.job import Job
 _SHOWN = 5  # failures of a job
 
 
-def report(jobs: Sequence[Job], as_json: bool) -> None:
-    """Prints the outcome of each experiment, and exits with an error code where a clip or a method failed."""
+def report(jobs: Sequence[Job], as_json: bool, shard: tuple[int, int] = (1, 1)) -> None:
+    """Prints the outcome of each experiment, and exits with an error code where a clip or a method failed.
+
+    A shard without a clip is said.
+    """
+    if shard != (1, 1) and not any(job.written or job.present or job.failures for job in jobs):
+        words = "whole stretches of runtime.clips clips are shared out, so that a map is the same in every shard"
+        words += "; with runtime.clips=1 every clip is a stretch"
+        typer.echo(f"shard {shard[0]}/{shard[1]} has no clip: {words}", err=True)
     rows = [
         {
             "cell": job.experiment.title,

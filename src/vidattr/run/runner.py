@@ -7,7 +7,7 @@ batch. So a run that was killed, sharded or had failures writes the same bytes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ from tqdm import tqdm
 
 from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
-from vidattr.protocols import JointMethod
 from vidattr.run import gallery
 from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_batch, prepare, read_ahead, split_batches
 from vidattr.run.class_sheets import draw_class_sheets
 from vidattr.run.company import Decoded
+from vidattr.run.control import Control
 from vidattr.run.doubts import Doubts
+from vidattr.run.elsewhere import computed_elsewhere
 from vidattr.run.experiment import Experiment
-from vidattr.run.job import Job, check_folders, made_by, run_folder
+from vidattr.run.job import Job, check_folders, made_by, run_folder, together
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources
 from vidattr.run.store import StoredMap
@@ -39,6 +40,8 @@ def run(
     afresh: bool = False,
     fail_fast: bool = False,
     quiet: bool = False,
+    control: Control | None = None,
+    compare: bool = True,
 ) -> list[Job]:
     """Runs experiments and returns a job for each.
 
@@ -49,6 +52,9 @@ def run(
         afresh: Whether to compute maps again that are stored already.
         fail_fast: Whether to stop at the first clip that fails.
         quiet: Whether to show no progress bar.
+        control: What may stop the run, and is told of each batch.
+        compare: Whether to draw the sheets that compare the methods. Not where the experiments are a part of a sweep,
+            whose sheets show all its methods.
 
     Raises:
         ConfigError: An experiment cannot be started.
@@ -56,9 +62,12 @@ def run(
         OutputError: A file cannot be written, for example on a full disk.
     """
     check_folders(experiments, force)
+    control = control or Control()
     done: list[Job] = []
     resident = Resident(experiments[0])
     for group in by_network(experiments):
+        if control.stopped:
+            break
         resident = resident.serving(group[0])
         set_durable(group[0].runtime.durable)
         jobs = _open(group, shard, force)
@@ -73,15 +82,16 @@ def run(
             job.facts = {clip: facts for clip, facts in survey.good.items() if clip not in refused}
             job.missing = {clip.id for clip in clips} - job.facts.keys()
             job.clips = clips
+            job.absent = job.missing - survey.bad.keys() - survey.good.keys()
             job.present = len(clips) - len(job.missing)
             job.again, job.stale = survey.counts(), {*survey.bad, *(survey.good if afresh else ())}
         try:
-            _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet)
+            _run_group(jobs, clips, resident, fail_fast=fail_fast, quiet=quiet, control=control, compare=compare)
         finally:
             for job in jobs:
                 job.doubts.write()
                 job.errors_file = job.folder.write_errors(job.failures, shard, {clip.id for clip in clips})
-    for job in draw_class_sheets(done, quiet=quiet):
+    for job in draw_class_sheets(done, quiet=quiet) if compare else ():
         job.errors_file = job.folder.write_errors(job.failures, shard, {clip.id for clip in job.clips})
     return done
 
@@ -106,17 +116,20 @@ def _run_group(
     fail_fast: bool,
     quiet: bool,
     overwrite: bool = False,
+    control: Control,
+    compare: bool = True,
 ) -> None:
     """Runs all methods of one dataset and model; only batches with a missing map or picture are read."""
     first = jobs[0].experiment
-    sheets = gallery.sheets(jobs)
-    sweep(sheets)
+    sheets = gallery.sheets(jobs) if compare else None
+    if sheets is not None:
+        sweep(sheets)
     batches = split_batches(clips, first.runtime.clips)
     missing = set[str]().union(*(job.missing for job in jobs))
     wanted = [
         batch
         for batch in batches
-        if overwrite or any(clip.id in missing or gallery.lacks(jobs, clip, sheets) for clip in batch)
+        if overwrite or any(clip.id in missing for clip in batch) or gallery.lacks_any(jobs, batch, sheets)
     ]
     title = f"{first.names['dataset']} · {first.names['model']}"
     bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
@@ -126,10 +139,25 @@ def _run_group(
         def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> gallery.Drawing:
             return submitted(pool, partial(gallery.draw, found, clip, sample, sheets, overwrite))
 
+        def still_wanted() -> Iterator[Sequence[Clip]]:
+            for batch in wanted:
+                if overwrite or not computed_elsewhere(jobs, batch) or gallery.lacks_any(jobs, batch, sheets):
+                    yield batch
+                else:
+                    bar.update(len(batch))
+
         try:
-            for decoded in read_ahead(wanted, first):
-                drawing = [*_settled(drawing, keep=first.runtime.threads()), *_do_batch(resident, jobs, decoded, draw)]
+            for decoded in read_ahead(still_wanted(), first):
+                names = [clip.id for clip, _ in decoded]
+                computed_elsewhere(jobs, [clip for clip, _ in decoded])
+                before = sum(job.written for job in jobs)
+                control.batch_begun(names)
+                new = _do_batch(resident, jobs, decoded, draw, control)
+                drawing = [*_settled(drawing, keep=first.runtime.threads()), *new]
                 bar.update(len(decoded))
+                control.batch_done(names, sum(job.written for job in jobs) - before)
+                if control.stopped:
+                    break
                 if fail_fast and any(job.failures for job in jobs):
                     break
             _settled(drawing, keep=0)
@@ -152,6 +180,7 @@ def _do_batch(
     jobs: Sequence[Job],
     decoded: Sequence[Decoded],
     draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], gallery.Drawing],
+    control: Control,
 ) -> list[gallery.Drawing]:
     """Explains a batch by every method that lacks a map of it; maps are written here, pictures in the background."""
     good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
@@ -167,8 +196,8 @@ def _do_batch(
         for failure in failures:
             _fail_all(jobs, failure)
     found: dict[int, dict[str, StoredMap]] = {}
-    for alike in _together(jobs):
-        found |= _maps(resident, alike, ready, good)
+    for alike in together(jobs):
+        found |= _maps(resident, alike, ready, good, control)
     return [
         draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample)
         for clip, sample in good
@@ -180,17 +209,12 @@ def _fail_all(jobs: Sequence[Job], failure: Failure) -> None:
         job.add(failure)
 
 
-def _together(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Groups the jobs whose methods are run together (`JointMethod`)."""
-    groups: dict[object, list[Job]] = {}
-    for job in jobs:
-        method = job.experiment.method
-        groups.setdefault(method.joint_key if isinstance(method, JointMethod) else id(job), []).append(job)
-    return list(groups.values())
-
-
 def _maps(
-    resident: Resident, alike: Sequence[Job], ready: PreparedBatch | None, good: Sequence[tuple[Clip, Sample]]
+    resident: Resident,
+    alike: Sequence[Job],
+    ready: PreparedBatch | None,
+    good: Sequence[tuple[Clip, Sample]],
+    control: Control,
 ) -> dict[int, dict[str, StoredMap]]:
     """Returns the maps of a batch by jobs that are run together: computed and written if missing, otherwise read."""
     found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
@@ -205,9 +229,10 @@ def _maps(
             for job in asked:
                 job.failed = error
                 job.fail("", "method", error)
-    for clip, _ in good:
-        for job in alike:
-            _keep(job, clip, found[id(job)])
+    with control.writing():
+        for clip, _ in good:
+            for job in alike:
+                _keep(job, clip, found[id(job)])
     return found
 
 
@@ -266,7 +291,7 @@ def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Jo
             for clip, why in sources.survey(job.folder).bad.items():
                 job.fail(clip, "source", why.error)
                 job.stale.add(clip)
-        _run_group(jobs, clips, Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True)
+        _run_group(jobs, clips, Resident(group[0]), fail_fast=False, quiet=quiet, overwrite=True, control=Control())
         done += jobs
     draw_class_sheets(done, overwrite=True, quiet=quiet)
     return done

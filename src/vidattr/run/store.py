@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from vidattr.config.identity import difference
 from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.types import Origin
-from vidattr.writing import explained, remove, sweep, write_bytes, write_text
+from vidattr.writing import explained, remove, sweep, write_bytes, write_new, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +113,7 @@ class RunFolder:
         self.check()
         if not self.exists():
             stamp = datetime.now(UTC).isoformat(timespec="seconds")
-            write_text(
+            write_new(  # several jobs may begin the same run at once
                 self.path / "run.json",
                 json.dumps({"identity": self.identity, "made_by": {**made_by, "date": stamp}}, indent=2) + "\n",
             )

@@ -62,6 +62,7 @@ class AttentionRollout:
     """
 
     version: ClassVar[int] = 1
+    forward_only: ClassVar[bool] = True
 
     heads: Heads = Heads.mean
     discard: float = 0.0

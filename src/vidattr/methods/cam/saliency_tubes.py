@@ -67,6 +67,7 @@ class SaliencyTubes:
     """
 
     version: ClassVar[int] = 1
+    forward_only: ClassVar[bool] = True
 
     relu: bool = False
     upsample: Upsample = Upsample.trilinear

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -76,6 +77,8 @@ class OcclusionOptions:
     Raises:
         ConfigError: A number that is not positive.
     """
+
+    forward_only: ClassVar[bool] = True
 
     fill: Replacement = Replacement.zero
     extent: int = 4

@@ -80,6 +80,11 @@ class MinRatio:
                 expected="0 to 50: then the interval is smaller than a float can tell",
             )
 
+    def passes_of(self, _method: Method) -> int:
+        """One per ratio and bisection of the map and of each draw of noise, and one of the clip; not those of masks."""
+        tries = len(self.ratios) + self.bisection * len(self.epsilon)
+        return tries * (1 + self.noise_draws) + 1
+
     def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Judges M methods, or their `maps` (M, N, T, H, W); maps that are not finite are NaN.
 

@@ -75,6 +75,10 @@ class Timing:
             **compiled,
         }
 
+    def passes_of(self, method: Method) -> int:
+        """Those of the method, once for each repetition; the warm-up is not counted."""
+        return self.repeats * method.passes
+
     def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Times the M `methods` on each of the N clips.
 
