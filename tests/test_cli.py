@@ -103,6 +103,9 @@ def test_explain_takes_odd_videos(
     assert rows[0]["target"] == rows[0]["top"][0]["class"]
     assert all(Path(picture).is_file() for row in rows for picture in row["pictures"])
     assert {Path(picture).suffix for picture in rows[0]["pictures"]} == {".png", ".gif", ".mp4"}
+    (sheet,) = {path for row in rows for path in row["comparison"]}
+    assert Path(sheet).is_file()
+    assert Path(sheet).parts[1] == "comparison"
 
 
 def test_explain_looks_again_when_a_video_of_the_same_name_changed(vidattr: Command, tmp_path: Path) -> None:

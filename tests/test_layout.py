@@ -32,7 +32,7 @@ LAYERS: list[list[str]] = [
     ["reproduce"],
     ["report"],
     ["cli_options"],
-    ["cluster.command", "evaluate.command", "report.command", "reproduce.command", "training.command"],
+    ["cli_list", "cluster.command", "evaluate.command", "report.command", "reproduce.command", "training.command"],
     ["api", "cli"],
     ["__main__"],
 ]

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from vidattr import __version__
+from vidattr.cli_list import list_
 from vidattr.cli_options import (
     AddConfigs,
     Baseline,
@@ -25,7 +27,6 @@ from vidattr.cli_options import (
     Json,
     Overrides,
     Quiet,
-    Role,
     Shard,
     shard_of,
 )
@@ -45,12 +46,28 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.command("list")(list_)
 for verb in (table, train, forecast, status, report, reproduce):
     app.command()(verb)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vidattr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Explains video networks."""
 
 
 @app.command()
@@ -184,16 +201,6 @@ def render(
 
     jobs = runner.redraw(found, quiet=quiet or as_json)
     outcome.report(jobs, as_json)
-
-
-@app.command("list")
-def list_(role: Role, config_dir: ConfigDir = None, add_configs: AddConfigs = None, as_json: Json = False) -> None:
-    """List the methods, models, datasets, metrics or recipes that there are."""
-    from vidattr.config import catalogue
-    from vidattr.config.folders import search_order
-
-    rows = catalogue.listing(role.value.removesuffix("s"), search_order(config_dir, add_configs or []))
-    typer.echo(json.dumps(rows, indent=2) if as_json else catalogue.text(rows))
 
 
 @config_app.command("show")

@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
+from vidattr.config import completing
 from vidattr.errors import ConfigError
 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
+        autocompletion=completing.overrides,
         help="Choices and options, such as method=grad_cam model=i3d model.weights=FILE. A list (method=gradient,rise) "
         "or a pattern (method=glob(*)) is a sweep over its values; several sweeps are combined. See `vidattr list` and "
         "`vidattr config show`.",

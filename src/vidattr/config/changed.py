@@ -32,10 +32,11 @@ def _different(default: Any, value: Any, path: str = "") -> Iterator[tuple[str, 
 
 def text(options: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Returns options as they are typed: "model.input.frames=8"."""
-    return [f"{prefix}{name}={_typed(value)}" for name, value in options.items()]
+    return [f"{prefix}{name}={as_typed(value)}" for name, value in options.items()]
 
 
-def _typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """Returns a value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"[{','.join(map(_typed, value))}]" if isinstance(value, list) else str(value)
+    return f"[{','.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)

@@ -10,9 +10,10 @@ from typing import Any
 from vidattr.config.settings import check_out
 from vidattr.errors import ClipError
 from vidattr.run import compose
+from vidattr.run.batches import by_network
 from vidattr.run.evidence import Evidence
 from vidattr.run.experiment import Experiment
-from vidattr.run.gallery import pictures_of
+from vidattr.run.gallery import pictures_of, sheet_of
 from vidattr.run.job import Job, run_folder
 from vidattr.run.named import named
 from vidattr.run.runner import run
@@ -47,7 +48,20 @@ def explain_videos(
         experiments = compose.experiments(asked.whole(taken), folder=folder, add=add)
     clips = experiments[0].dataset.index().clips
     jobs = run(experiments, afresh=True, quiet=quiet)
-    return jobs, [row for job in jobs for clip in clips if (row := _row(job, clip))]
+    return jobs, [row for group in _groups(jobs) for clip in clips for row in _rows(group, clip)]
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Returns the jobs by network: those of one network share a comparison sheet."""
+    groups = by_network([job.experiment for job in jobs])
+    return [[job for job in jobs if any(job.experiment is one for one in group)] for group in groups]
+
+
+def _rows(jobs: Sequence[Job], clip: Clip) -> list[dict[str, Any]]:
+    """Returns the rows of one clip, one for each method, with the sheet that compares the methods."""
+    rows = [row for job in jobs if (row := _row(job, clip))]
+    sheet = [str(path) for path in sheet_of(jobs, clip)] if len(rows) > 1 else []
+    return [{**row, "comparison": sheet} for row in rows]
 
 
 def _taken(experiments: Sequence[Experiment]) -> list[str]:
@@ -98,4 +112,6 @@ def text(rows: Sequence[dict[str, Any]]) -> str:
             lines.append(f"  {row['method']} explains {row['target']!r} (p = {row['probability']:.3f})")
             lines.append(f"    {row['evidence']['sentence']}")
             lines += [f"    {path}" for path in (*row["pictures"], row["map"])]
+        sheets = dict.fromkeys(path for row in mine for path in row["comparison"])
+        lines += [f"  all methods: {path}" for path in sheets]
     return "\n".join(lines)

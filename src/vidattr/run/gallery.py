@@ -60,6 +60,13 @@ def pictures_of(job: Job, clip: Clip, facts: Facts, extras: frozenset[str] | Non
     return of_map(job.folder.path / "visual", clip.id, job.experiment.render, shown, masks=masks)
 
 
+def sheet_of(jobs: Sequence[Job], clip: Clip) -> list[Path]:
+    """Returns the sheet that compares the stored maps of a clip by these jobs, of one dataset and model; or none."""
+    facts = [(job, job.folder.facts(clip.id)) for job in jobs if clip.id not in job.stale]
+    stored = [(job, one) for job, one in facts if one is not None]
+    return _sheet_of(stored, clip, sheets(jobs)).current() if len(stored) > 1 else []
+
+
 def _sheet_of(stored: Sequence[tuple[Job, Facts]], clip: Clip, sheets: Path) -> PictureFiles:
     maps = {run_name(job): mark(facts, clip) for job, facts in stored}
     return of_sheet(sheets, clip.id, stored[0][0].experiment.render, maps)
