@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import torch
 from scipy.stats import spearmanr
 
 from browser import Browser, chromium
-from conftest import Command
+from conftest import ROOT, Command
 from vidattr.report.agreement import compare, overlap
 from vidattr.report.voxels import LEVELS, enlargement, fitted, map_size, packed, peaks, reduced, shares, sprite
 from vidattr.run.store import RunFolder
@@ -281,6 +282,25 @@ def test_two_targets_of_a_clip_are_on_one_page(vidattr: Command, tmp_path: Path)
     (line,) = (line for line in json.loads(found.out)["missing"] if "flicker" in line)
     assert line.startswith("grad_cam (target=predicted): no scores of flicker are stored; vidattr evaluate ")
     assert line.endswith("target=predicted metric=flicker")
+
+
+def test_videos_that_were_explained_have_a_report(vidattr: Command, tmp_path: Path) -> None:
+    video = str(ROOT / "test_data/ucf101_24/UCF-101/Biking/v_Biking_g01_c01.avi")
+    asked = (video, "model=tiny_r2plus1d", "method=grad_cam", *SMALL[3:5])
+    assert vidattr("report", *asked).code == 2  # nothing is stored
+    assert vidattr("explain", *asked, *QUIET).code == 0
+    assert vidattr("report", *asked, "--out", "pages", "--quiet").code == 0
+    page = only((tmp_path / "pages/clips").glob("*.html"))
+    data = clip_data(page)
+    assert data["seconds"] == pytest.approx([(number - 1) / 25 for number in data["numbers"]])
+    assert f"{data['seconds'][-1]:.2f} s, frame {data['numbers'][-1]}" in page.read_text()
+    again = re.search(r"rm -f (\S+) && (vidattr run .*)", parsed(page).text)
+    assert again is not None
+    assert (tmp_path / again[1]).is_file()
+    made = (tmp_path / again[1]).read_bytes()
+    (tmp_path / again[1]).unlink()
+    assert vidattr(*shlex.split(again[2])[1:], *QUIET).code == 0
+    assert (tmp_path / again[1]).read_bytes() == made
 
 
 def test_a_folder_of_other_files_is_left_alone(vidattr: Command, tmp_path: Path) -> None:

@@ -10,13 +10,20 @@ from typing import Annotated
 
 import typer
 
-from vidattr.cli_options import AddConfigs, ConfigDir, Json, Overrides, Quiet
+from vidattr.cli_options import AddConfigs, ConfigDir, Json, Quiet
 
 _SHOWN = 5
 
 
 def report(
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VIDEO]... [KEY=VALUE]...",
+            help="The choices of `vidattr run`, or videos and options as for `vidattr explain`. A metric= with its "
+            "options names scores that were not made with the defaults.",
+        ),
+    ] = None,
     config_dir: ConfigDir = None,
     add_configs: AddConfigs = None,
     out: Annotated[
@@ -27,18 +34,25 @@ def report(
 ) -> None:
     """Write a folder of pages about stored maps and scores, for a browser.
 
-    Takes the choices of the run, also several models, methods or targets. The pages need neither a network nor a
-    server: open index.html. Shown are tables, curves and distributions of all stored scores (or of those that metric=
-    names), the agreement of the methods, a gallery with filters, and for each clip its frames with the maps laid over
+    Takes the choices of the run, also several models, methods or targets, or the videos that were explained. The pages
+    need neither a network nor a server: open index.html. They show tables, curves and distributions of the stored
+    scores, the agreement of the methods, a gallery with filters, and for each clip its frames with the maps laid over
     them. No map and no score is computed; what is missing is named on the pages.
     """
+    from vidattr.config.overrides import is_override
+    from vidattr.config.quoting import exists
     from vidattr.run import compose
 
     asked = overrides or []
-    names_metric = any(one.lstrip("+~").partition("=")[0].partition(".")[0] == "metric" for one in asked)
-    primary = "evaluate" if names_metric else "run"
-    compose.chosen(asked, primary=primary, folder=config_dir, add=add_configs or [])
-    experiments = compose.experiments(asked, primary=primary, folder=config_dir, add=add_configs or [])
+    if any(not is_override(one) or exists(one) for one in asked):
+        from vidattr.run.explain import experiments_on
+
+        experiments = experiments_on(asked, folder=config_dir, add=add_configs or [])
+    else:
+        names_metric = any(one.lstrip("+~").partition("=")[0].partition(".")[0] == "metric" for one in asked)
+        primary = "evaluate" if names_metric else "run"
+        compose.chosen(asked, primary=primary, folder=config_dir, add=add_configs or [])
+        experiments = compose.experiments(asked, primary=primary, folder=config_dir, add=add_configs or [])
 
     from vidattr.config.settings import check_out
     from vidattr.errors import failure_lines

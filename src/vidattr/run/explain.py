@@ -41,14 +41,22 @@ def explain_videos(
     Raises:
         ConfigError: As `named`.
     """
+    experiments = experiments_on(arguments, folder=folder, add=add)
+    clips = experiments[0].dataset.index().clips
+    jobs = run(experiments, afresh=True, quiet=quiet)
+    return jobs, [row for group in _groups(jobs) for clip in clips for row in _rows(group, clip)]
+
+
+def experiments_on(
+    arguments: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()
+) -> list[Experiment]:
+    """Returns the experiments that explain videos; arguments, ids and errors as in `explain_videos`."""
     asked = named(arguments, folder=folder, add=add)
     experiments = compose.experiments(asked.whole(), folder=folder, add=add)
     check_out(experiments[0].paths.out)
     if taken := _taken(experiments):
         experiments = compose.experiments(asked.whole(taken), folder=folder, add=add)
-    clips = experiments[0].dataset.index().clips
-    jobs = run(experiments, afresh=True, quiet=quiet)
-    return jobs, [row for group in _groups(jobs) for clip in clips for row in _rows(group, clip)]
+    return experiments
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
