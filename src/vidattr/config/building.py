@@ -1,4 +1,4 @@
-"""Makes frozen dataclasses of plain values and checks every key, type and number."""
+"""Makes frozen dataclasses from plain values and checks every key, type and number."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vidattr.config import importing
 from vidattr.config.quoting import escaped
 from vidattr.errors import ConfigError, VidattrError, unknown
 
-_LARGEST = 2**63  # what an int64 holds; nothing can be counted further
-_HUGE = 1e30  # of a float: float32 still holds its square root many times over
+_LARGEST = 2**63  # the largest int64
+_HUGE = 1e30  # the largest float: its square root is far below the limit of float32
 _UNCLEAR: Any = object()  # a value that OmegaConf has to convert
 _SHOWN = 120  # characters of a value in a message
 _TARGET = "_target_: package.module.Class, a frozen dataclass, and its fields"
@@ -100,7 +100,7 @@ def made(
             return cls(**arguments)
         schema = OmegaConf.structured(cls)
         for part_of in (schema, *(item for item in schema.values() if OmegaConf.is_config(item))):
-            OmegaConf.set_readonly(part_of, False)  # frozen is what the finished object is, not what it is made from
+            OmegaConf.set_readonly(part_of, False)  # only the finished object is frozen
         return OmegaConf.to_object(OmegaConf.merge(schema, escaped(values)))
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, VidattrError):
@@ -110,9 +110,9 @@ def made(
 
 
 def _arguments(cls: type, values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what a dataclass is called with for checked values; None where OmegaConf has to convert one of them.
+    """Returns the arguments of a dataclass for checked values; None if OmegaConf has to convert one of them.
 
-    OmegaConf takes some milliseconds for what is done here in microseconds; a sweep makes thousands of objects.
+    OmegaConf needs milliseconds for what takes microseconds here, and a sweep makes thousands of objects.
     """
     hints, arguments = _hints(cls), {}
     for field in fields(cls):
@@ -174,7 +174,7 @@ def unknown_key(where: str, key: str, choices: Iterable[str]) -> ConfigError:
 
 
 def _field(cls: type, key: str) -> bool:
-    """Says whether a dotted key is a field of a dataclass, or of one in it."""
+    """Returns whether a dotted key is a field of a dataclass, or of a dataclass in it."""
     first, _, rest = key.partition(".")
     hints = _hints(cls)
     if first not in {field.name for field in fields(cls)}:
@@ -183,7 +183,7 @@ def _field(cls: type, key: str) -> bool:
 
 
 def _fitted(cls: type, values: Mapping[str, Any], where: str, path: str, typed: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the values after the checks that OmegaConf does not make, or whose messages do not help.
+    """Returns the values after checks that OmegaConf does not make, or for which its messages are unclear.
 
     A number in a text field is replaced by the text that was typed.
     """
@@ -269,7 +269,7 @@ def _expected(hint: Any) -> str:
 
 
 def _short(value: Any, most: int = _SHOWN) -> str:
-    """Returns a value as it is typed, or most of it."""
+    """Returns a value as it is typed on the command line, shortened."""
     plain = isinstance(value, str) and value.isprintable() and value.strip()
     text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
     text = text or (value if plain else repr(value))

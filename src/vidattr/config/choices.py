@@ -1,4 +1,4 @@
-"""Configs of one role read without a full composition: the file of a choice, merged over the file that it builds on.
+"""Reads the config of a role without a full composition: the file of a choice, merged over the file it builds on.
 
 Hydra composes every role, and its own settings, for each point. Most choices need only their own file, or one like
 
@@ -63,9 +63,9 @@ class Choices:
         return merged
 
     def is_plain(self, primary: str, groups: Iterable[str], top: Iterable[str]) -> bool:
-        """Says whether a primary config only lists the default choice of each group and sets keys at the top level.
+        """Returns whether a primary config only lists the default choice of each group and sets keys at the top level.
 
-        Then the choice of one role changes nothing but this role's node.
+        If so, the choice of a role changes nothing but this role's node.
 
         Args:
             primary: "run" or "evaluate".
@@ -89,7 +89,7 @@ class Choices:
         return True
 
     def _file(self, path: str) -> ConfigResult | None:
-        """Returns a config as it stands in its file; None: there is none, or Hydra has to say what is wrong with it."""
+        """Returns the content of a config file; None if there is none, or if Hydra has to report its error."""
         try:
             found: ConfigResult | None = self._repository.load_config(path)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, OSError, RecursionError):
@@ -129,7 +129,7 @@ def _merged(base: dict[str, Any], above: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def _is_missing(value: Any) -> bool:
-    """Says whether `???` is in a value: merged, it leaves what is there."""
+    """Returns whether a value contains `???`, which leaves the value below it unchanged in a merge."""
     if isinstance(value, dict):
         return any(_is_missing(item) for item in value.values())
     return isinstance(value, str) and value == "???"

@@ -1,11 +1,11 @@
-"""The points of a sweep composed from their parts: each choice is read once, each part is made once.
+"""Composes the points of a sweep from their parts: each choice is read once, and each part is made once.
 
 `Combiner` splits a point into choices (`method=step`), which Hydra or `Choices` compose, and values
 (`method.score=prob`), which are put into the composed choice. A part (the method, say) depends on its own choice and
 values, and on those of the roles that its interpolations refer to, and is made once for each of these combinations.
 So ten thousand points cost little more than their distinct parts.
 
-What cannot be split that way raises `NotCombinedError`, and the caller lets Hydra compose the whole point.
+A point that cannot be split in this way raises `NotCombinedError`, and the caller lets Hydra compose it as a whole.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _REFERENCE = re.compile(r"\$\{(?:(?P<root>[A-Za-z_]\w*)(?:\.\w+)*|oc\.env:[\w,./
 
 @dataclass(frozen=True)
 class Made:
-    """What a role is made of, and the object.
+    """The object of a role, and its configuration.
 
     Attributes:
         values: The configuration as `vidattr config show` prints it.
         part: The object.
-        notes: What is printed with the results.
+        notes: Lines that are printed with the results.
     """
 
     values: Any
@@ -57,7 +57,7 @@ class _Frame:
         nodes: Role, or `TOP`, to its values, interpolations unresolved.
         order: The keys of the whole configuration in their order.
         names: Role to the name of its choice.
-        keys: Role to what tells its values from those of other frames.
+        keys: Role to a key that identifies its values.
     """
 
     nodes: Mapping[str, Any]

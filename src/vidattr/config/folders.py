@@ -1,4 +1,4 @@
-"""The folders in which configs are looked up, and Hydra made ready to read them."""
+"""The folders that are searched for configs, and opening them in Hydra."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from vidattr.errors import ConfigError
 
 ROLES = ("dataset", "model", "method", "metric", "render", "runtime")
-"""The parts of an experiment of which each is chosen by the name of a config."""
+"""The parts of an experiment; each is chosen by the name of a config."""
 _MAIN: ContextVar[Path] = ContextVar("main")
 _ADDED: ContextVar[tuple[Path, ...]] = ContextVar("added", default=())
 
@@ -81,7 +81,7 @@ class _AddedFolders(SearchPathPlugin):
 
 @contextmanager
 def hydra(folder: Path, add: Sequence[Path] = ()) -> Iterator[None]:
-    """Opens the config folders in Hydra, and closes them again; Hydra is then as before, if the program uses it too.
+    """Opens the config folders in Hydra for the block; afterwards Hydra is as before, in case the program uses it too.
 
     Args:
         folder: From `config_dir`.

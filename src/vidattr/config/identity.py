@@ -1,10 +1,10 @@
-"""What decides a run's numbers, and the key made of it.
+"""The identity of a run: all that decides its numbers, and the key that is computed from it.
 
 The identity is a plain dictionary: the config's name, the class, its version and its fields for dataset, model and
 method, the target, the seed, and the precision of the network if it is not float32. Folders, subsets and run-time
 options are left out by the declaration of their fields (`fields.not_in_key`). Files enter by the sha256 of their
-content (`fields.keyed_by_content`), and so does code that is not this package's: that of a plug-in's class, and that
-which a field names (`fields.keyed_by_code`). A run has the same key on every machine, and a module that is moved or
+content (`fields.keyed_by_content`), and so does code outside this package: the code of a plug-in's class, and code that
+a field names (`fields.keyed_by_code`). A run has the same key on every machine, and a module that is moved or
 renamed changes no key.
 """
 
@@ -44,9 +44,9 @@ _DESCRIBED: ContextVar[dict[tuple[int, int], tuple[Any, dict[str, Any]]] | None]
 
 @contextmanager
 def described_once() -> Iterator[None]:
-    """Makes `describe` look at each part once, for many experiments that share parts.
+    """Makes `describe` compute each part once in the block, for many experiments that share parts.
 
-    Only for a stretch of work in which no file that a part names is meant to change.
+    No file that a part names may change in the block.
     """
     if _DESCRIBED.get() is not None:
         yield
@@ -114,7 +114,7 @@ def _path_in_version_1(cls: type) -> str:
 
 
 def _named(value: str | None) -> Any:
-    """Returns the name of some code, "package.module:name", and what stands for its content where it is the user's."""
+    """Returns the name of code, "package.module:name", and the hash of its content if it is the user's."""
     code = sha256_of_code(value.partition(":")[0]) if value else None
     return value if code is None else {"name": value, "sha256": code}
 
@@ -135,8 +135,8 @@ def _files(value: Any) -> Any:
 def _content(part: Any, name: str, value: Any) -> Any:
     """Returns the sha256 of the file that a field names, or the value of the field if it names no file.
 
-    A plug-in whose field may be a name for a file says which by a method `<field>_file`; one whose field stands for
-    several files, or for what is no file here, says what enters the key by a method `<field>_content`.
+    If a field can be a name that stands for a file, the plug-in's method `<field>_file` returns the file. If it stands
+    for several files, or for no file on this machine, the method `<field>_content` returns what enters the key.
     """
     if (decide := getattr(part, f"{name}_content", None)) is not None:
         return decide()
@@ -157,7 +157,7 @@ def sha256_of_files(paths: Iterable[Path]) -> dict[str, str]:
 
 def _sha256(path: Path) -> str:
     stat = path.stat()
-    # A file that is replaced by one of the same size and time has another number, or was changed at another time.
+    # A replaced file of the same size and modification time has another inode number or another change time.
     return _hashed(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
@@ -168,7 +168,7 @@ def _hashed(path: str, *_look: int) -> str:
 
 
 def _unsaid(field: Field[Any], value: Any) -> bool:
-    """Whether a field that came later (`fields.LATER`) has the value that stands for what there was before it."""
+    """Whether a field that was added later (`fields.LATER`) has its default, the behaviour before it was added."""
     return field.metadata.get("identity") == "unless default" and bool(value == field.default)
 
 

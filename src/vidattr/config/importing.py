@@ -1,7 +1,7 @@
-"""Imports code that a configuration names: installed modules first, then modules in the current folder.
+"""Imports code that a configuration names, from the installed modules, then from the current folder.
 
-The current folder is on the import path only while a module is imported that is found nowhere else. Otherwise any file
-there that has the name of an optional dependency (`colorama.py` beside the videos) would be run by every command.
+The current folder is on the import path only while a module is imported that is not installed. Otherwise every command
+would run any file there that has the name of an optional dependency (for example `colorama.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vidattr.errors import ConfigError, VidattrError
 
 @contextmanager
 def current_folder() -> Iterator[None]:
-    """Puts the current folder at the end of the import path, and takes it away again."""
+    """Puts the current folder at the end of the import path for the block."""
     folder = os.getcwd()
     if folder in sys.path:
         yield
@@ -35,7 +35,7 @@ def current_folder() -> Iterator[None]:
 
 
 def from_current_folder(module: ModuleType) -> bool:
-    """Says whether a module lies in the current folder: what it imports later may lie there too."""
+    """Returns whether a module lies in the current folder, where modules that it imports later may lie too."""
     path = getattr(module, "__file__", None)  # None: built in
     return path is not None and Path(path).is_relative_to(os.getcwd())
 
@@ -80,7 +80,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def failed(what: str, error: BaseException) -> ConfigError:
-    """Returns the error for code of the user's that raised, with the line, as Python's own message would."""
+    """Returns the error for an exception in the user's code, with the line, as in Python's own message."""
     line, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code

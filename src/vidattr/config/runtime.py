@@ -20,12 +20,11 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """What the network computes in; maps, masks and losses are float32 or float64 in any case.
+    """Precision of the network's computations; maps, masks and losses are always float32 or float64.
 
     `float32`: all 24 bits, also in convolutions on a GPU, where torch's default is TF32. `tf32`: 11 bits in products on
-        a GPU,
-    no difference on a CPU. `bfloat16`: autocast, 8 bits in products; methods that look inside the network (Grad-CAM,
-    EB-R) see it in float32, and gradient descent on masks (EP, STEP) is known to end elsewhere.
+    a GPU, no difference on a CPU. `bfloat16`: autocast, 8 bits in products. Methods that use the inside of the network
+    (Grad-CAM, EB-R) run it in float32; gradient descent on masks (EP, STEP) has other results.
     """
 
     float32 = "float32"
@@ -35,18 +34,18 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class Runtime:
-    """Run-time knobs.
+    """Run-time options.
 
     Attributes:
-        device: auto takes the GPU where there is one.
-        max_batch: The largest number of clips in one forward pass; halved by itself when memory runs out.
+        device: auto: the GPU if there is one.
+        max_batch: The largest number of clips in one forward pass; it is halved automatically if memory runs out.
         clips: How many clips are read, explained and written together.
-        workers: Threads that decode ahead, and as many that draw behind; None: one for each core, 8 at most.
-        compile: Whether the network's passes are compiled (`torch.compile`), which takes a minute or so first and
-            changes no more than rounding does. Pays where a network runs thousands of passes of a few sizes (EP-3D,
-            STEP, AOSA); methods that look inside the network (Grad-CAM), or run parts of it (OSA), run it as it is.
-        precision: What the network computes in. A run with another one than float32 is another run: its maps differ.
-        extras: Whether what a method knows beside its map (signed attribution, masks) is stored too.
+        workers: Number of threads that decode, and of threads that draw; None: one per core, at most 8.
+        compile: Whether the network's passes are compiled (`torch.compile`), which takes about a minute first and
+            changes results only by rounding. Useful for thousands of passes of a few sizes (EP-3D, STEP, AOSA); methods
+            that use the inside of the network (Grad-CAM) or run parts of it (OSA) run it uncompiled.
+        precision: Precision of the network. Any other value than float32 is part of the run key: the maps differ.
+        extras: Whether further results of a method (signed attribution, masks) are stored.
         durable: Whether each file reaches the disk (fsync of file and folder) before it counts as written: for machines
             whose power may fail. Without it a power failure, not a kill, can lose or empty files of the last half a
             minute.

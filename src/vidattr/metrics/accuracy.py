@@ -1,4 +1,4 @@
-"""Accuracy of a network on a dataset: the share of clips whose label is among the classes that it ranks first.
+"""Accuracy of a network on a dataset: the share of clips whose label is among the k most probable classes.
 
 It judges the network alone: no method runs and no map is needed. Li et al., WACV 2021, table 1, gives top-1 and top-5.
 """
@@ -29,11 +29,12 @@ _NAMED = 60  # classes of a confusion matrix whose names are written beside it
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Scores a clip 1 if its label is among the k likeliest classes of the network, else 0, for each k of `top`.
+    """Scores a clip 1 if its label is among the k most probable classes of the network, else 0, for each k of `top`.
 
-    Of classes that are equally likely each is as good as the others: a label among them scores the expected hit, so a
-    network that gives the same to all K classes scores k/K, which is chance. A clip whose label is no class of the
-    network is NaN, and so is the top-k score of a network with k classes or fewer, which cannot be wrong.
+    If several classes have the same probability, the label scores the probability that a random order of them puts it
+    among the first k. A network with equal probabilities for all K classes therefore scores k/K, which is chance. The
+    score is NaN for a clip whose label is no class of the network, and for a network with k classes or fewer, which
+    cannot be wrong.
 
     Attributes:
         top: The numbers k.
@@ -51,10 +52,10 @@ class Accuracy:
             )
 
     def score_network(self, model: VideoModel, query: Query, truth: Sequence[Truth]) -> Scores:
-        """Judges the answers to N clips.
+        """Judges the network's output for N clips.
 
         Returns:
-            `top<k>` for each k, (1, N), and as reference `chance`, k/K; as a note the class that is ranked first.
+            `top<k>` for each k, (1, N), and as reference `chance`, k/K; as a note the most probable class.
         """
         shares = model.probabilities(query.frames).double()
         hits = {f"top{k}": self._hit(shares, query.target, k) for k in self.top}
@@ -118,7 +119,7 @@ class Accuracy:
 
 
 def _counts(frame: pd.DataFrame) -> tuple[list[str], NDArray[np.int64]]:
-    """Returns the classes that occur as label or answer, and how often each label (row) got each answer (column)."""
+    """Returns the classes that occur, and how often each label (row) got each prediction (column)."""
     names = sorted({*frame["label"], *frame["predicted"]})
     place = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(names), len(names)), np.int64)
@@ -144,7 +145,7 @@ def _csv(table: Sequence[Sequence[str]]) -> str:
 
 
 def _picture(rows: Mapping[str, pd.DataFrame]) -> bytes:
-    """Returns a PNG with one matrix per network: rows are labels, columns answers, each row divided by its clips."""
+    """Returns a PNG with one matrix per network: rows are labels, columns predictions, rows sum to 1."""
     # matplotlib is slow to import; pyplot is not used, because its figures are global.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

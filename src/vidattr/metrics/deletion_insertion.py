@@ -23,14 +23,14 @@ from vidattr.video.preprocessing import Preprocessing
 
 
 class Order(StrEnum):
-    """`volume`: one ranking of all T·H·W voxels; `per_frame`: one per frame, each frame losing the same share."""
+    """`volume`: one ranking of all T·H·W voxels; `per_frame`: one per frame: each frame loses the same share."""
 
     volume = auto()
     per_frame = auto()
 
 
 class Fill(StrEnum):
-    """What takes the place of a voxel: 0 after normalisation (the mean colour), the blurred clip, or black."""
+    """The replacement of a voxel: 0 after normalisation (the mean colour), the blurred clip, or black."""
 
     zero = auto()
     blur = auto()
@@ -44,20 +44,21 @@ _MOST = 10_000  # steps; each is a pass through the network, and a column of the
 class DeletionInsertion:
     """Scores both curves of the target's probability and their areas.
 
-    1. Rank the voxels by decreasing saliency, all channels of a voxel together. Ties follow the clip's own random
-       permutation: raster order would score where an array begins, and piece-wise constant maps tie nearly everywhere.
-    2. Deletion: of x, the best ⌊k·V/steps⌋ voxels are replaced by `deletion_fill`, k = 0 … steps.
-       Insertion: of `insertion_base`, the same voxels are replaced by those of x.
-    3. AUC = (Σ_k f_k − (f_0 + f_steps)/2) / steps, f being the probability of the target (`Output`).
+    1. Rank the voxels by decreasing saliency, all channels of a voxel together. Equal voxels are ordered by the clip's
+       own random permutation: raster order would prefer the start of the array, and piece-wise constant maps have equal
+       values nearly everywhere.
+    2. Deletion: the first ⌊k·V/steps⌋ voxels of x are replaced by `deletion_fill`, k = 0 … steps.
+       Insertion: the same voxels of `insertion_base` are replaced by those of x.
+    3. AUC = (Σ_k f_k − (f_0 + f_steps)/2) / steps, where f is the probability of the target (`Output`).
     4. Over-all = AUC_insertion − AUC_deletion.
 
     Only distinct clips pass the network: 2·(steps − 1) per map, and x and its two fills once per clip.
 
     Attributes:
         steps: Number of steps.
-        order: What is ranked together.
-        deletion_fill: What replaces deleted voxels.
-        insertion_base: What voxels are inserted into. `blur` is the 11×11 kernel of RISE (`vidattr.video.blur`).
+        order: Whether all voxels are ranked together, or those of each frame.
+        deletion_fill: The replacement of deleted voxels.
+        insertion_base: The clip into which voxels are inserted. `blur`: the 11×11 kernel of RISE (`video.blur`).
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
             Each costs as many passes as the map itself.
     """
@@ -86,8 +87,8 @@ class DeletionInsertion:
 
         Returns:
             `deletion`, `insertion`, `over_all`, and the ends of the curves, `f_clip` (of x), `f_deleted` and `f_base`
-            (of the two fills); the curves (M, N, steps + 1); as reference what a curve that never leaves its one end or
-            its other end would score: `whole_clip`, f(x), and `filled_clip`, f of the fill.
+            (of the two fills); the curves (M, N, steps + 1); as references the scores of constant curves: `whole_clip`,
+            f(x), and `filled_clip`, f of the fill.
         """
         model, query, maps = batch.network, batch.query, batch.maps
         x = query.frames
@@ -99,7 +100,7 @@ class DeletionInsertion:
         groups = 1 if self.order is Order.volume else maps.shape[2]
         ranks = rank(maps, query.seeds, groups)
         cuts = boundaries(maps[0, 0].numel() // groups, self.steps)[1:-1]
-        # One row per distinct clip: (map, clip, voxels that are taken, taken from where, the others from where).
+        # One row per distinct clip: (map, clip, number of selected voxels, their source, the source of the others).
         plan = [(0, n, 0, end, end) for end in range(len(clips)) for n in range(N)]
         plan += [
             (m, n, cut, *ends) for ends in ((deleted, 0), (0, base)) for m in range(M) for n in range(N) for cut in cuts
@@ -143,12 +144,12 @@ class DeletionInsertion:
 
 
 def boundaries(voxels: int, steps: int) -> list[int]:
-    """Returns how many voxels are taken at step k = 0 … steps: ⌊k·voxels/steps⌋, whether or not it divides."""
+    """Returns the number of selected voxels ⌊k·voxels/steps⌋ at step k = 0 … steps."""
     return [k * voxels // steps for k in range(steps + 1)]
 
 
 def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
-    """Returns each voxel's place (M, N, T, H, W) int32 by decreasing saliency, 0 first, within its clip or frame.
+    """Returns the rank (M, N, T, H, W) int32 of each voxel in its clip or frame, 0 for the highest saliency.
 
     Args:
         maps: (M, N, T, H, W).
@@ -157,7 +158,7 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     """
     N = maps.shape[1]
     flat = maps.reshape(len(maps), N, groups, -1)
-    # Drawn on the host, so that the order is the same whatever the device; double, so that no two keys are equal.
+    # Drawn on the CPU, so that the order is the same on every device; in double precision, so that no keys are equal.
     keys = [
         torch.rand(flat.shape[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds
     ]

@@ -14,20 +14,20 @@ from vidattr.types import Column, Scores
 
 @dataclass(frozen=True)
 class Flicker:
-    """Measures the total variation of a map S in time, as a share of the most that its frames allow.
+    """Measures the total variation of a map S in time, as a share of the largest possible value.
 
         Σ_t Σ_u |S(t+1, u) − S(t, u)| / Σ_t Σ_u (|S(t, u)| + |S(t+1, u)|)
 
-    0: the map stands still. 1: no two frames in a row have a voxel in common, or signs alternate. It is the same for
-    c·S. STEP was made to have less of it than EP-3D (Li et al., WACV 2021, eq. 7 to 9); the paper shows this in
-    pictures and does not measure it.
+    0: the map is constant in time. 1: consecutive frames have no voxel in common, or signs alternate. A factor c·S does
+    not change it. STEP was designed to flicker less than EP-3D (Li et al., WACV 2021, eq. 7 to 9); the paper shows this
+    in pictures and does not measure it.
 
-    A map that follows what moves is not 0 either, and one that never moves is not better for it: flicker is a property,
-    not a merit, to be read beside the pointing games. An empty map is NaN.
+    A map that follows a moving object has flicker above 0, and a map that never moves is not better: flicker describes
+    a map and does not say how good it is. Read it together with the pointing games. An empty map is NaN.
 
-    Matched noise has the map's autocorrelation in time and its values, and with them nearly its flicker; in a few
-    frames somewhat more, part of a slow change being lost. A difference says that the map moves in another way than a
-    field of its smoothness does.
+    Matched noise has the map's values and its autocorrelation in time, and therefore nearly its flicker; in clips of
+    few frames slightly more, because a part of a slow change is lost. A difference means that the map moves in another
+    way than a random field of its smoothness.
 
     Attributes:
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.

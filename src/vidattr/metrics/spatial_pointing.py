@@ -1,4 +1,4 @@
-"""Spatial pointing game: does the peak of the map lie on the object, frame by frame.
+"""Spatial pointing game: the share of frames in which the peak of the map lies on the object.
 
 Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, section 4.3.1;
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_CLIPS = 16  # at once, of which every pixel is judged
+_CLIPS = 16  # clips that are judged at once, for every pixel as the peak
 
 
 class Protocol(StrEnum):
@@ -42,7 +42,7 @@ class Protocol(StrEnum):
 
 
 class Ties(StrEnum):
-    """The peak of a frame with several equal maxima: each by chance, their centroid, the first in raster order."""
+    """The peak of a frame with several equal maxima: a random one (expected hit), their centroid, or the first."""
 
     expected = auto()
     centroid = auto()
@@ -50,7 +50,7 @@ class Ties(StrEnum):
 
 
 class ToleranceMode(StrEnum):
-    """`fixed`: pixels as they are; `scaled`: pixels of a frame whose shorter side is 112."""
+    """Unit of the tolerance. `fixed`: pixels of the frame; `scaled`: pixels of a frame whose shorter side is 112."""
 
     fixed = auto()
     scaled = auto()
@@ -58,27 +58,27 @@ class ToleranceMode(StrEnum):
 
 @dataclass(frozen=True)
 class SpatialPointing:
-    """Scores per clip the share of its judged frames whose peak hits, under up to three protocols at once.
+    """Scores a clip by the share of its judged frames whose peak hits a box, under up to three protocols.
 
-    The point is the centre (x+½, y+½) of the pixel (x, y), the box the closed rectangle [x0, x1] × [y0, y1]; its
-    distance is Euclidean and 0 inside.
+    The point is the centre (x+½, y+½) of the pixel (x, y), the box is the closed rectangle [x0, x1] × [y0, y1]. The
+    distance between them is Euclidean and 0 inside the box.
 
-    * `step_corrected`, what the STEP paper describes: a frame hits iff the disc of radius `tolerance` around the point
+    * `step_corrected`, as described in the STEP paper: a frame hits iff the disc of radius `tolerance` around the point
       meets any of its boxes; frames without a box are skipped. Unlike the paper, ties score their expected hit.
-    * `aosa`: the same disc; of several maxima the first in raster order; hits over frames of the whole data set.
+    * `aosa`: the same disc; the first of several maxima in raster order; the rate is over all frames of the dataset.
     * `step_released`, STEP's released evaluator with its defects: (a) frames without a box are not skipped but judged
-      by a box (0, 0, 0, 0); (b) row and column of the point are swapped; (c) the box grows by the tolerance into a
-      rectangle instead of meeting a disc; of several boxes only the last counts; of several maxima the first. Its
-      tolerance was 7 px at 112 and 15 at 224 and lies on the line through both at other sizes. Unlike the released
+      by a box (0, 0, 0, 0); (b) row and column of the point are swapped; (c) the box is enlarged by the tolerance on
+      every side, where a disc is meant; only the last of several boxes counts, and the first of several maxima. The
+      tolerance was 7 px at 112 and 15 at 224, and is interpolated linearly for other sizes. Unlike the released
       code, maps keep single precision (there, half precision added ties).
 
     Attributes:
-        protocols: Which of them to judge by.
-        ties: How `step_corrected` takes several equal maxima of a frame.
+        protocols: The protocols.
+        ties: The peak of a frame with several equal maxima, for `step_corrected`.
         tolerance: Radius in pixels for `step_corrected` and `aosa`.
-        tolerance_mode: What these pixels are.
+        tolerance_mode: Unit of the tolerance.
         score_unboxed_clips: Whether `step_released` also judges clips without a box on any frame, as the released code
-            does. They are NaN by default, because a data set without any annotation looks exactly like this.
+            does. By default they are NaN, because a dataset without annotations would look the same.
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
     """
 
@@ -107,7 +107,7 @@ class SpatialPointing:
 
         Returns:
             Per protocol `<protocol>` (the clip's hit rate) and `<protocol>_frames` (its judged frames); as reference
-            `chance`: the rate of a uniformly random point, which is the share of the pixels that would hit; as a note
+            `chance`: the hit rate of a uniformly random point, which is the share of pixels that hit; as a note
             `boxes`, by frame, from which `fitted` finds the best constant point.
         """
         maps, truth = batch.maps, batch.truth
@@ -155,10 +155,9 @@ class SpatialPointing:
     def fitted(self, rows: pd.DataFrame, size: tuple[int, int]) -> Fitted:
         """Returns the scores of the best constant point.
 
-        That is, per protocol, the pixel that scores most in the first column when it is the peak of every frame.
-
-        It is chosen on the very clips that it is judged on, so it is a bound and no baseline known beforehand: no other
-        constant point scores more in that column. Of several it is the first in raster order.
+        This is, per protocol, the pixel with the highest score in the first column if it is the peak of every frame.
+        It is chosen on the clips that it is judged on, so it is an upper bound for constant points and not a baseline
+        that is known beforehand. Of several such pixels it is the first in raster order.
 
         Args:
             rows: One row per clip, with its label and the note `boxes`.
@@ -167,7 +166,7 @@ class SpatialPointing:
         boxes, last = _boxes([json.loads(text) for text in rows["boxes"]], torch.device("cpu"))
         x, y = _centres(*size, boxes.device)
         by = {column.score: column.by for column in reversed(self.summary())}  # of its first column, which enters last
-        # What a hit of each clip adds to that column, (N,).
+        # The contribution of a hit in each clip to that column, (N,).
         worth = {
             protocol: _worth(judged.sum(1), None if by[protocol] is None else rows[by[protocol]].to_numpy(str))
             for protocol, (_, judged) in self._targets(boxes, last, x[:1], y[:1], min(size)).items()
@@ -178,7 +177,7 @@ class SpatialPointing:
                 scores[protocol] += torch.tensordot(worth[protocol][chunk, None] * judged, target.double(), 2)
         columns, points = {}, []
         for protocol in (protocol for protocol in self.protocols if worth[protocol].any()):
-            # Rounded, so that equal scores are equal in whatever order they were added up.
+            # Rounded, so that equal scores stay equal in any order of summation.
             row, column = divmod(int(scores[protocol].round(decimals=12).argmax()), size[1])
             target, judged = self._targets(boxes, last, x[column : column + 1], y[row : row + 1], min(size))[protocol]
             columns[protocol.value] = _rate(target[..., 0, 0].double(), judged).numpy()
@@ -223,7 +222,7 @@ def _boxes(clips: Sequence[Sequence[Sequence[Box]]], device: torch.device) -> tu
 
 
 def _meets(x: Tensor, y: Tensor, boxes: Tensor, radius: float) -> Tensor:
-    """Tells which points are at most `radius` from one of the boxes (B, ..., 4); a NaN box is met by none."""
+    """Returns which points are at most `radius` from one of the boxes (B, ..., 4); no point meets a NaN box."""
     hits = []
     for x0, y0, x1, y1 in (box.unbind(-1) for box in boxes):
         dx = torch.maximum(x0 - x, x - x1).clamp(min=0)
@@ -233,7 +232,7 @@ def _meets(x: Tensor, y: Tensor, boxes: Tensor, radius: float) -> Tensor:
 
 
 def _released(column: Tensor, row: Tensor, box: Tensor, tolerance: int) -> Tensor:
-    """Tells which pixels hit the box (..., 4), grown by `tolerance`, with the row taken for x and the column for y."""
+    """Returns which pixels hit the box (..., 4), enlarged by `tolerance`, with row and column swapped."""
     x0, y0 = box[..., :2].floor().sub(tolerance).unbind(-1)
     x1, y1 = box[..., 2:].ceil().add(tolerance).unbind(-1)
     return (x0 <= row) & (row <= x1) & (y0 <= column) & (column <= y1)
@@ -247,7 +246,7 @@ def _centroid(maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _worth(frames: Tensor, groups: NDArray[np.str_] | None) -> Tensor:
-    """Returns how much a hit of each clip (N,) adds to the rate over judged frames, or to the mean rate of groups."""
+    """Returns the contribution of a hit in each clip (N,) to the rate over judged frames, or to the mean of groups."""
     place = torch.from_numpy(np.unique(np.zeros(len(frames)) if groups is None else groups, return_inverse=True)[1])
     total = torch.zeros(int(place.max()) + 1, dtype=torch.float64).index_add_(0, place, frames.double())
     return torch.where(total > 0, 1 / (total * (total > 0).sum()), 0)[place]

@@ -1,4 +1,4 @@
-"""Temporal pointing game: does the most important frame lie in the part of the clip that shows the class.
+"""Temporal pointing game: whether the most important frame lies in the part of the clip that shows the class.
 
 Li, Z. et al., "Towards Visually Explaining Video Understanding Networks with Perturbation", WACV 2021, section 4.3.2.
 """
@@ -22,7 +22,7 @@ from vidattr.types import Column, Scores
 
 
 class FrameScore(StrEnum):
-    """What makes one number of a frame's map."""
+    """How the map of a frame is reduced to a number."""
 
     sum = auto()
     max = auto()
@@ -41,18 +41,17 @@ class TemporalPointing:
     """Scores how well a map finds the part of a clip that shows the class, by three numbers.
 
     * `t_pt`: 1 if the frame with the highest score lies in the clip's segment; several such frames score their
-      expected hit. One frame of 16 says little about a map, so there are two graded scores beside it:
+      expected hit. One frame of 16 says little about a map, so there are two graded scores:
     * `mass`: the share of the map's positive values that lies in the segment.
     * `auprc`: the area under the precision-recall curve of the frames, ranked by their scores.
 
-    Unlike the released code, the truth is the segment itself: there, splice list and loaders disagree about which side
-    of the splice shows the action, so that every answer was judged against the background (`polarity=released`).
-    A clip whose segment is unknown is NaN, and so is one with all or none of its frames in the segment: it cannot be
-    missed, or cannot be hit, whatever the map.
+    Unlike the released code, the segment itself is right: in that code, splice list and loaders disagree about which
+    side of the splice shows the action, so that maps were judged against the background (`polarity=released`). A clip
+    is NaN if its segment is unknown, or if all or none of its frames lie in the segment: then every map hits, or none.
 
     Attributes:
-        frame_score: The released code sums, the paper takes the maximum, which is the same for all frames of a mask
-            that saturates.
+        frame_score: The released code sums. The paper takes the maximum, which is equal for all frames if the mask
+            saturates.
         polarity: Which frames are right: `true`, those of the segment; `released`, all others. (A YAML `true` is a
             boolean.)
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
@@ -77,8 +76,8 @@ class TemporalPointing:
         """Judges M maps of each of N clips; maps that are not finite are NaN.
 
         Returns:
-            `t_pt`, `mass` and `auprc`; as references `chance` (what a constant map scores, which is what random maps
-            score on average), `always_first` and `always_last` (a map of one frame).
+            `t_pt`, `mass` and `auprc`; as references `chance` (the score of a constant map, and of random maps on
+            average), `always_first` and `always_last` (a map of one frame).
         """
         maps, truth = batch.maps, batch.truth
         T = maps.shape[2]
@@ -86,7 +85,7 @@ class TemporalPointing:
         segment = torch.tensor([clip.segment or (False,) * T for clip in truth], device=maps.device)
         right = ~segment if self.polarity == "released" else segment
         decidable = segment.any(1) & ~segment.all(1)
-        # In double precision: frames that are equal must stay equal, and a sum over a frame is long.
+        # In double precision, because a frame has many voxels and equal frames must stay equal.
         values = maps.double()
         scores = self._scores(_FRAME_SCORES[self.frame_score](values), values.clamp(min=0).sum((-2, -1)), right)
         judged = maps.isfinite().flatten(2).all(2) & decidable

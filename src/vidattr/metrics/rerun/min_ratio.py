@@ -25,26 +25,26 @@ from vidattr.types import Column, Query, Scores
 
 @dataclass(frozen=True)
 class MinRatio:
-    """Finds a* = min {a : Φ(x ⊗ m_a) ≥ Φ(x) − ε}, Φ being the target's probability and m_a a mask of ratio a.
+    """Finds a* = min {a : Φ(x ⊗ m_a) ≥ Φ(x) − ε}, where Φ is the target's probability and m_a a mask of ratio a.
 
-    1. Φ(x ⊗ m_a) for every a of `ratios`. For EP-3D, EP-2D and STEP m_a is the mask that the method finds for a,
-       whatever its own `areas`: all ratios of all clips are one optimisation. For any other method it is the share a of
-       voxels that are largest in its stored map, the others replaced by the frames blurred by 20 pixels. The network
-       sees the clip with what the mask holds kept, also where the method itself deletes it (`variant`) or shows frames
-       one by one (`context`).
+    1. Compute Φ(x ⊗ m_a) for every a of `ratios`. For EP-3D, EP-2D and STEP, m_a is the method's mask of ratio a, and
+       its own `areas` are ignored; all ratios of all clips are one optimisation. For any other method, m_a keeps the
+       share a of voxels with the largest values in the stored map, and replaces the others by the frames blurred by 20
+       pixels. The network always sees the clip with the mask's voxels kept, also if the method itself deletes them
+       (`variant`) or shows single frames (`context`).
     2. a* is the smallest ratio that keeps the probability; 1, the whole clip, if none does.
-    3. `bisection` times the interval between a* and the ratio of the grid below it is halved.
+    3. Halve the interval between a* and the next smaller ratio of the grid `bisection` times.
 
-    The paper has no code for its table, and says neither the grid nor ε. The score is the share of the *visible* frames
-    that the mask of a* keeps, Σ m / (T·H·W). A mask's own ratio is a share of its plane, which is larger than the frame
-    (1.43 times at 112 pixels, `ExtremalPerturbation`): it stands beside it as the padded share, which is what the
-    paper's procedure would report.
+    The paper has no code for its table, and states neither the grid nor ε. The score is the share of the *visible*
+    frames that the mask of a* keeps, Σ m / (T·H·W). A mask's own ratio is a share of its plane, which is larger than
+    the frame (1.43 times at 112 pixels, `ExtremalPerturbation`). It is reported beside the score as the padded share,
+    which the paper's procedure would report.
 
     Attributes:
-        ratios: The grid, rising.
-        epsilon: How much probability may be lost; a column each.
-        bisection: How often the interval is halved; each time costs another optimisation per clip and ε.
-        correct_only: NaN for misclassified clips: no part of such a clip gives the class its probability.
+        ratios: The grid, in ascending order.
+        epsilon: Values of ε, the largest loss of probability; a column each.
+        bisection: Number of bisections; each costs another optimisation per clip and ε.
+        correct_only: Whether misclassified clips are NaN: their target class has no probability to keep.
         noise_draws: Draws of noise as smooth as each map that are judged beside it (`matched_noise.noise`); 0: none.
             Each costs a pass per ratio.
     """
@@ -81,7 +81,7 @@ class MinRatio:
             )
 
     def passes_of(self, _method: Method) -> int:
-        """One per ratio and bisection of the map and of each draw of noise, and one of the clip; not those of masks."""
+        """Passes without those of the masks: one for the clip, and one per map or draw, ratio and bisection."""
         tries = len(self.ratios) + self.bisection * len(self.epsilon)
         return tries * (1 + self.noise_draws) + 1
 
@@ -153,7 +153,7 @@ class MinRatio:
 
 
 class _Keeper:
-    """The network's answer to a clip of which one method keeps a share."""
+    """The network's output for a clip of which a method keeps a share."""
 
     def __init__(self, model: VideoModel, query: Query, method: Method, map: Tensor) -> None:
         self._model, self._query, self._method = model, query, method
@@ -182,7 +182,7 @@ class _Keeper:
         return self._ask(clip, cut_out).view(N, A), ratios.double()
 
     def _ask(self, clip: Tensor, frames: Callable[[Tensor], Tensor]) -> Tensor:
-        """Returns Φ (N·A,) float64 of the target for the clips that `frames` makes of jobs, `max_batch` at once."""
+        """Returns Φ (N·A,) float64 of the target for the clips that `frames` makes for jobs, `max_batch` at a time."""
         target, found = self._query.target[clip], []
         for job in torch.split(torch.arange(len(clip), device=clip.device), self._model.max_batch):
             answer = self._model.probabilities(frames(job))

@@ -27,23 +27,23 @@ _UNCHANGED = "unchanged"
 class Sanity:
     """Explains each clip again with a network that is randomised part by part, and compares with the stored map.
 
-    1. The network's parts, from the head to the stem (`randomise.parts`), get new weights one after the other, those
-       above staying random (`randomise.randomise`).
-    2. After each part every method explains the same class of the same clips again. What methods know of the frames
-       alone (optical flow, tubes) is computed once for all parts.
-    3. Each map is compared with the stored one. A method passes if the similarity falls, and ends low: maps that stay
-       alike do not show what the network has learnt. `random` and `center`, which do not depend on the network,
-       stay at 1: the check has to show it.
+    1. The parts of the network (`randomise.parts`) get random weights one after the other, from the head to the stem;
+       parts that were randomised before stay random (`randomise.randomise`).
+    2. After each part, every method explains the same class of the same clips again. Results that depend on the frames
+       alone (optical flow, tubes) are computed once for all parts.
+    3. Each map is compared with the stored map. A method passes if the similarity falls to a low value: a map that
+       stays similar does not show what the network has learnt. `random` and `center` do not depend on the network and
+       must stay at 1.
 
-    Point 0 of each curve is the network as it is: 1 up to rounding, unless the stored map was made by something else.
-    A map without contrast is NaN: an untrained network may give nearly the same answer to every clip.
+    Point 0 of each curve is the unchanged network: 1 up to rounding, unless the stored map was made in another way. A
+    map without contrast is NaN: an untrained network may give nearly the same output for every clip.
 
-    Unlike the paper, whose networks start out as their authors' code has them, running statistics of normalisation
-    layers are kept: nothing is trained in between, and without them activations explode or vanish. Unlike the paper,
-    SSIM and HOG are taken frame by frame, of maps scaled over the whole clip.
+    Unlike the paper, running statistics of normalisation layers are kept: nothing is trained in between, and without
+    them activations explode or vanish. Unlike the paper, SSIM and HOG are computed per frame, on maps that are scaled
+    over the whole clip.
 
     Attributes:
-        similarities: How maps are compared; the first is also shown as its median and for the unchanged network.
+        similarities: The measures of similarity; the first also has a column for its median and the unchanged network.
         seed: Decides the random weights.
     """
 
@@ -61,7 +61,7 @@ class Sanity:
             raise ConfigError(f"metric.seed={self.seed}", expected="0 or more")
 
     def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
-        """Judges `maps` (M, N, T, H, W); the network comes out as it went in, also where a method fails.
+        """Judges `maps` (M, N, T, H, W); the network is restored afterwards, also if a method fails.
 
         Returns:
             Per similarity `<similarity>`, after everything is randomised, and `<similarity>_unchanged`, of the network

@@ -1,4 +1,4 @@
-"""The time that a map takes, and its parts.
+"""The time that a method needs for a map, and its parts.
 
 Uchiyama, T. et al., "Visually explaining 3D-CNN predictions for video classification with an adaptive occlusion
 sensitivity analysis", WACV 2023, table V.
@@ -28,25 +28,25 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Timing:
-    """Runs every method again on each clip by itself and takes the time, in milliseconds.
+    """Runs every method again on each clip by itself and measures the time, in milliseconds.
 
     The clock starts with the normalised frames on the device and stops with the map on the device: decoding, transfers
     and pictures do not count. Each run gets a query without stored results, so it computes optical flow again. The
     device's queue is emptied before a time is read.
 
-    Of a method's runs on a clip the one with the median total counts, with its parts: `flow`, `masks` (tubes, occluded
-    clips), `network` (forward and backward passes) and `assembly`, which is all the rest. Methods take turns, so that a
-    machine that is slow for a while is slow for all of them. The stored maps are not looked at.
+    The run with the median total is reported for each clip and method, with its parts: `flow`, `masks` (tubes, occluded
+    clips), `network` (forward and backward passes) and `assembly` (the rest). The methods run in turn, so that a slow
+    phase of the machine affects all of them. The stored maps are not used.
 
-    The paper says neither on what its means were taken nor with what batch. Here the machine, its threads, the number
-    of clips in a forward pass, the precision and whether the network is compiled are part of the table's caption and of
-    the name of its scores: times of two machines are never in one table.
+    The paper names neither its machine nor its batch size. Here the machine, its threads, the number of clips in a
+    forward pass, the precision and whether the network is compiled are part of the table's caption and of the name of
+    the scores, so that a table never mixes times of two machines.
 
     Attributes:
-        repeats: Runs that count, per clip and method.
-        warmup: Runs that do not, per method and stretch of `runtime.clips` clips: a first run loads and tunes kernels.
-        batch: Clips that are explained together; each gets an equal share of the time. 1: as in table V. Where a
-            stretch has fewer clips, they come again.
+        repeats: Timed runs per clip and method.
+        warmup: Untimed runs per method and group of `runtime.clips` clips: a first run loads and tunes kernels.
+        batch: Clips that are explained together; each gets an equal share of the time. 1: as in table V. If a group has
+            fewer clips, they are repeated.
     """
 
     version: ClassVar[int] = 1
@@ -62,7 +62,7 @@ class Timing:
                 raise ConfigError(f"metric.{name}={getattr(self, name)}", expected=f"{least} or more")
 
     def conditions(self, runtime: Runtime) -> dict[str, Any]:
-        """Returns what the times hold for beside clips, network and methods."""
+        """Returns the conditions of the times beside clips, network and methods."""
         device = runtime.torch_device()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         threads = torch.get_num_threads()
@@ -76,15 +76,15 @@ class Timing:
         }
 
     def passes_of(self, method: Method) -> int:
-        """Those of the method, once for each repetition; the warm-up is not counted."""
+        """The passes of the method for each repetition, without the warm-up."""
         return self.repeats * method.passes
 
     def score_methods(self, batch: MapBatch, methods: Sequence[Method]) -> Scores:
         """Times the M `methods` on each of the N clips.
 
         Returns:
-            `total`, `flow`, `masks`, `network`, `assembly` in milliseconds a clip; `memory`, the most that was held on
-            the device beyond what was there before, in MiB, NaN on a CPU, which does not tell; `clips_per_second`;
+            `total`, `flow`, `masks`, `network`, `assembly` in milliseconds per clip; `memory`, the peak of the
+            memory that the run added on the GPU, in MiB, NaN on a CPU; `clips_per_second`;
             `max_batch`, the largest forward pass, which is halved when memory runs out.
         """
         model, query = batch.network, batch.query
@@ -119,7 +119,7 @@ class Timing:
 
 
 def _some(query: Query, clips: Sequence[int]) -> Query:
-    """Returns a query of some of the clips, of which nothing is known yet."""
+    """Returns a query of some of the clips, with an empty cache."""
     places = list(clips)
     return Query(query.frames[places], query.target[places], tuple(query.seeds[i] for i in places))
 
@@ -144,7 +144,7 @@ def _row(run: dict[str, float], clips: int, model: VideoModel) -> list[float]:
 
 
 def _processor() -> str:
-    """Returns the processor's name where Linux tells it, else its architecture."""
+    """Returns the name of the processor if Linux reports it, else its architecture."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text("utf-8", errors="replace").splitlines() if facts.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""What both pointing games do: look at where a map peaks, and take ties for what they are."""
+"""The hit of a map's maximum, for both pointing games; the expected hit if there are several maxima."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def expected_hit(scores: Tensor, target: Tensor) -> Tensor:
-    """Returns the chance that a maximum of `scores`, picked at random among equals, lies in `target`.
+    """Returns the probability that a maximum of `scores`, drawn at random among equal ones, lies in `target`.
 
-    Taking the first of several maxima would score where an array begins; a constant map scores the share of the
-    target instead, which is chance.
+    The first of several maxima would be the start of the array. With the expected hit, a constant map scores the share
+    of the target, which is chance.
 
     Args:
         scores: (..., P) one score per place.

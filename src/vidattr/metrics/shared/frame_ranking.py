@@ -1,4 +1,4 @@
-"""How well the scores of frames put those of a segment first: average precision with ties taken for what they are."""
+"""Average precision of the frames of a segment, ranked by their scores; equal scores are in random order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def average_precision(scores: Tensor, right: Tensor) -> Tensor:
-    """Returns the expected area under the precision-recall curve over T frames, equal scores being in random order.
+    """Returns the expected area under the precision-recall curve over T frames, with equal scores in random order.
 
     With the frames in descending order, it is the mean over the k right ones of the precision at their place. Frames
     that are equal are averaged over their orders (McSherry and Najork, ECIR 2008): of a group of m equal frames, r of

@@ -1,7 +1,7 @@
-"""Noise that is as smooth as a map: it measures how much of a metric's score smoothness alone explains.
+"""Noise that is as smooth as a map: its score is the part of a metric's score that smoothness alone explains.
 
-Raw noise is no fair opponent of a smooth map. Voxels inserted in whole patches bring a class back sooner than scattered
-ones, whatever the patches show, and a smoothing that sees zeros beyond the border moves every peak to the centre.
+A comparison of a smooth map with raw noise is not fair. Inserted voxels in patches restore the class sooner than
+scattered ones, whatever the patches show, and smoothing with zeros beyond the border moves every peak to the centre.
 """
 
 from __future__ import annotations
@@ -27,32 +27,31 @@ Smoothing = Callable[[Tensor], Tensor]
 
 
 def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing | None = None) -> Tensor:
-    """Returns noise with the values and the smoothness of the maps of N clips, and none of their places.
+    """Returns noise with the values and the smoothness of the maps of N clips, at random places.
 
-    1. Only ranks decide what smooth means, so that one hot voxel does not: z = Φ⁻¹((rank + ½)/V), equal values sharing
-       their mean rank. Mirrored at the far end of each axis z is periodic without a step at its ends.
-    2. g = F⁻¹(√S · F w), w being white Gaussian noise and S the power P = |F z|², is a Gaussian field without a
+    1. Smoothness is measured on ranks, so that a single extreme voxel does not dominate: z = Φ⁻¹((rank + ½)/V); equal
+       values have their mean rank. z is mirrored at the far end of each axis, so that it is periodic without a step.
+    2. g = F⁻¹(√S · F w), with white Gaussian noise w and the power S = P = |F z|², is a Gaussian field without a
        preferred place, with the autocorrelation of z in space and time at every lag ("circulant embedding", Dietrich
-       and Newsam, SIAM J. Sci. Comput. 1997). Where values tie, as the zeros of a ReLU, step 4 takes some correlation
-       away, h(ρ) being left of ρ. There S = P·Π exp(−λ (1 − cos ω)) over the axes, with λ ≥ 0 such that h(ρ) at lag 1
+       and Newsam, SIAM J. Sci. Comput. 1997). If values are equal, as the zeros of a ReLU, step 4 reduces a
+       correlation ρ to h(ρ). Then S = P·Π exp(−λ (1 − cos ω)) over the axes, with λ ≥ 0 such that h(ρ) at lag 1
        is the map's on every axis.
-    3. The corners of g, each T × H × W, are draws, alike in distribution; there are eight, and eight more come of
-    another w. 4. The voxels of a draw are given the values of the map in the order of their ranks (as the surrogates of
-    Theiler et al.,
-       Physica D 1992): the share of zeros, the ties and the skewness are the map's own.
+    3. The eight corners of g, each T × H × W, are draws with the same distribution; further draws use another w.
+    4. The voxels of a draw get the values of the map in the order of their ranks (as the surrogates of Theiler et al.,
+       Physica D 1992): the share of zeros, the equal values and the skewness are those of the map.
 
-    Of a method that smooths its own maps (`protocols.Smoothed`), the spatial part is known, not estimated: P is that of
-    time only, g is turned into uniform noise in [0, 1) by Φ, and goes through the method's own smoothing, with its own
-    border, before step 4.
+    For a method that smooths its own maps (`protocols.Smoothed`), the spatial smoothness is known and not estimated: P
+    is that of time only, Φ turns g into uniform noise in [0, 1), and the method's own smoothing, with its own border,
+    is applied before step 4.
 
-    Everything is drawn on the CPU, from the clip's seed alone, and filtered in double precision: a clip's noise depends
-    on no other clip, and on no device.
+    Random numbers are drawn on the CPU from the clip's seed alone and filtered in double precision: a clip's noise
+    depends on no other clip and on no device.
 
     Args:
-        maps: (N, T, H, W). One that is constant is its own noise; one that is not finite has none: NaN.
+        maps: (N, T, H, W). The noise of a constant map is the map, that of a map that is not finite is NaN.
         seeds: N, one per clip.
         draws: How many.
-        smoothing: Smooths maps (…, H, W) as the method does its own; None: it does not.
+        smoothing: The method's smoothing of maps (…, H, W); None: it has none.
 
     Returns:
         (draws, N, T, H, W) float32.
@@ -103,7 +102,7 @@ def _amplitude(maps: Tensor, order: Tensor, axes: tuple[int, ...]) -> Tensor:
     power = torch.view_as_real(_spectrum(z, axes)).square().sum(-1)
     if over := [axis for axis in (2, 3) if axis not in axes]:
         power = power.mean(over, keepdim=True)
-    # rfft keeps half of the last axis's frequencies; the others are there twice.
+    # rfft keeps half of the frequencies of the last axis; the omitted ones equal them.
     twice = torch.full((power.shape[axes[-1]],), 2.0, dtype=power.dtype, device=power.device)
     twice[:: max(1, z.shape[axes[-1]] // 2)] = 1  # 0 and, as every period but 1 is even, the highest
     whole = power * twice.view([-1 if axis == axes[-1] else 1 for axis in range(4)])
@@ -186,7 +185,7 @@ def _pairs() -> tuple[Tensor, Tensor]:
 
 
 def _before(correlation: Tensor, left: Tensor) -> Tensor:
-    """Returns h⁻¹ (N,) of correlations (N,), linear between the knots of h (N, R); what is not positive stays."""
+    """Returns h⁻¹ (N,) of correlations (N,), linear between the knots of h (N, R); values up to 0 are unchanged."""
     knots = _pairs()[0].to(correlation.device)
     right = torch.searchsorted(left, correlation.unsqueeze(1)).clamp(1, left.shape[1] - 1)
     low, high = left.gather(1, right - 1), left.gather(1, right)

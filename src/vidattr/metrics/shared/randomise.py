@@ -1,4 +1,4 @@
-"""The parts of a network from its head downwards, and how each gets random weights."""
+"""Splits a network into parts from its head downwards, and gives a part random weights."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def parts(module: nn.Module) -> list[Part]:
 
     The rule, for any network:
 
-    1. Its parts are its children that own parameters, in the order in which they are registered, which is taken for the
-       order of computation.
-    2. A part that holds more than half of all layers is the trunk and is split into its own children, again and again:
-       a wrapper is looked through, and a list of blocks becomes its blocks. What the split module owns itself (say, a
-       position embedding) goes with its first child.
-    3. A part that owns vectors only (a normalisation layer, a scale) goes with the part before it.
+    1. Its parts are its children that own parameters. The order of registration is assumed to be that of computation.
+    2. A part with more than half of all layers is split into its own children, repeatedly: a wrapper is replaced by its
+       content, and a list of blocks by its blocks. Parameters of the split module itself (for example a position
+       embedding) join its first child.
+    3. A part that owns only vectors (a normalisation layer, a scale) joins the part before it.
 
     torchvision's video ResNets become fc, layer4, layer3, layer2, layer1, stem.
     """
@@ -70,7 +69,7 @@ def _own(layer: nn.Module) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def restored(module: nn.Module) -> Iterator[None]:
-    """Gives all parameters their own values back, to the bit, however the block ends."""
+    """Restores the values of all parameters exactly when the block ends, also by an exception."""
     kept = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
     try:
         yield
@@ -82,14 +81,14 @@ def restored(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def randomise(module: nn.Module, part: Part, seed: int) -> None:
-    """Initialises the layers of one part anew, in place, each from a stream of its own: `seed` and the layer's name.
+    """Initialises the layers of a part again, in place; the random numbers of a layer depend on `seed` and its name.
 
     Convolutions: normal, by Kaiming's rule for the fan-out, with bias 0, as in ResNets. Normalisation layers: weight 1,
-    bias 0, and their running statistics stay: without them the activations of an untrained network in eval mode explode
-    or die. Other layers: their own `reset_parameters`. Parameters of which nobody knows how they began (a position
+    bias 0, and unchanged running statistics: without them the activations of an untrained network in eval mode explode
+    or vanish. Other layers: their own `reset_parameters`. Parameters with an unknown initialisation (a position
     embedding, a packed projection): their own values in random order.
 
-    Drawn on the CPU, so that every device sees the same network.
+    Random numbers are drawn on the CPU, so that the network is the same on every device.
     """
     for name in part.layers:
         layer = module.get_submodule(name)
@@ -115,7 +114,7 @@ def _normalisation(layer: nn.Module, generator: torch.Generator) -> dict[str, Te
 
 
 def _reset(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    """Lets a copy of the layer reset itself, under the CPU's global generator, which is put back."""
+    """Resets a copy of the layer with the CPU's global generator, whose state is restored afterwards."""
     twin = copy.deepcopy(layer).to_empty(device="cpu")
     for parameter in twin.parameters():
         parameter.data = parameter.data.contiguous()  # random numbers follow the order in memory

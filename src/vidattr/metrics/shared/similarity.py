@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-_FLAT = 1e-6  # relative: what is left of a constant map after float32 rounding is no pattern
+_FLAT = 1e-6  # relative; float32 rounding of a constant map is no contrast
 _WINDOW = 7  # pixels, of SSIM
 _CELL, _BLOCK, _BINS = 16, 3, 9  # pixels a cell, cells a block, orientations, of HOG
 _CELLS = 4  # along the shorter side, at least
@@ -26,13 +26,13 @@ class Similarity(StrEnum):
 
 
 def similarity(kind: Similarity, a: Tensor, b: Tensor) -> Tensor:
-    """Returns how alike the maps of each clip are, 1 being equal up to what `kind` does not see.
+    """Returns the similarity of two maps of each clip; 1: equal, up to changes to which `kind` is invariant.
 
-    NaN for a map without contrast or one that is not finite. (A network with the same answer to every clip gives zero
-    maps, and two zero maps would otherwise count as equal.)
+    NaN for a map without contrast or one that is not finite. (A network with the same output for every clip gives
+    zero maps, and two zero maps would otherwise count as equal.)
 
     Args:
-        kind: What is compared.
+        kind: The measure of similarity.
         a: Maps (N, T, H, W).
         b: Maps of the same clips.
 
@@ -44,10 +44,10 @@ def similarity(kind: Similarity, a: Tensor, b: Tensor) -> Tensor:
 
 
 def flat(maps: Tensor) -> Tensor:
-    """Tells (N,) which maps (N, T, H, W) have no contrast beyond rounding, or are not finite."""
+    """Returns (N,) which maps (N, T, H, W) have no contrast beyond rounding, or are not finite."""
     values = maps.flatten(1)
     low, high = values.amin(1), values.amax(1)
-    # A comparison with NaN is false, so what is asked is whether there is contrast.
+    # A comparison with NaN is false, so the test is for contrast, not for its absence.
     return ~((high - low > _FLAT * torch.maximum(low.abs(), high.abs())) & values.isfinite().all(1))
 
 
@@ -58,7 +58,7 @@ def ranks(values: Tensor) -> Tensor:
     steps[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     group = steps.cumsum(1)
     places = torch.arange(values.shape[1], dtype=torch.float64, device=values.device).expand(values.shape)
-    # Whole numbers below 2^53: the sums are exact in whatever order a device adds them.
+    # Whole numbers below 2^53: the sums are exact in any order of summation.
     sums, counts = (torch.zeros_like(places).scatter_add(1, group, x) for x in (places, torch.ones_like(places)))
     return torch.empty_like(sums).scatter(1, order, sums.gather(1, group) / counts.gather(1, group))
 
