@@ -24,28 +24,34 @@ INTRODUCTIONS = {
 
 def role_page(role: str) -> str:
     """Returns the page of a role: each class once, with the names of the configs that use it."""
-    from make_lists import targets
+    from make_lists import is_variant, targets
 
     classes = targets(role)
     lines = [f"# {'Data sets' if role == 'dataset' else 'Networks' if role == 'model' else role.title() + 's'}", ""]
     lines += [INTRODUCTIONS[role], ""]
     for path in dict.fromkeys(classes[name] for name in sorted(classes)):
         names = [name for name in sorted(classes) if classes[name] == path]
-        lines += [f"## {names[0]}", "", *_about(role, names), "", f"::: {path}", "    options:"]
+        title = ", ".join(name for name in names if not is_variant(name, classes))
+        lines += [f"## {title}", "", *(f"- {_about(role, name)}" for name in names), "", f"::: {path}", "    options:"]
         lines += ["      show_root_heading: false", "      show_root_toc_entry: false", "      members: []"]
         lines += ["      show_bases: false", "      show_signature: false", "      merge_init_into_class: false", ""]
+        lines += ["All options, with their defaults:", "", "```yaml", _options(role, names), "```", ""]
     return "\n".join(lines)
 
 
-def _about(role: str, names: list[str]) -> list[str]:
-    """Returns the comments at the top of each config, which say what it is and name its source."""
-    found = []
-    for name in names:
-        text = (ROOT / "configs" / role / f"{name}.yaml").read_text("utf-8")
-        comments = re.match(r"(?:#.*\n)*", text)
-        words = [line.lstrip("# ").rstrip(". ") for line in (comments[0] if comments else "").splitlines()]
-        found.append(f"- `{role}={name}`: {'. '.join(word for word in words if word)}.")
-    return found
+def _about(role: str, name: str) -> str:
+    """Returns the comments at the top of a config, which say what it is and name its source."""
+    comments = re.match(r"(?:#.*\n)*", (ROOT / "configs" / role / f"{name}.yaml").read_text("utf-8"))
+    words = [line.lstrip("# ").rstrip(". ") for line in (comments[0] if comments else "").splitlines()]
+    return f"`{role}={name}`: {'. '.join(word for word in words if word)}."
+
+
+def _options(role: str, names: list[str]) -> str:
+    """Returns the options in the first of some configs that names all of them, and does not build on another one."""
+    texts = [(ROOT / "configs" / role / f"{name}.yaml").read_text("utf-8") for name in names]
+    whole = next((text for text in texts if "defaults:" not in text), texts[0])
+    lines = [line for line in whole.splitlines() if not line.startswith(("#", "_target_"))]
+    return "\n".join(lines).strip() or "# none"
 
 
 def page_from_root(source: str) -> str:
