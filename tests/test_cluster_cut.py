@@ -28,17 +28,17 @@ def experiments(*overrides: str, primary: str = "run") -> list[Experiment]:
 
 
 def cut(
-    *lists: Sequence[Experiment], seconds: float, workers: int = 1, evaluate: Sequence[Sequence[Experiment]] = ()
+    found: Sequence[Experiment] = (), *, seconds: float, workers: int = 1, evaluate: Sequence[Experiment] = ()
 ) -> list[Task]:
-    return cutting.cut(lists, evaluate, seconds=seconds, workers=workers, speeds=Speeds("none", "cpu", rate=0.01))[0]
+    return cutting.cut(found, evaluate, seconds=seconds, workers=workers, speeds=Speeds("none", "cpu", rate=0.01))[0]
 
 
-def computed(tasks: Sequence[Task], lists: Sequence[Sequence[Experiment]]) -> Counter[tuple[str, str]]:
+def computed(tasks: Sequence[Task], experiments: Sequence[Experiment]) -> Counter[tuple[str, str]]:
     """Counts how often each clip of each run folder is computed."""
     found: Counter[tuple[str, str]] = Counter()
     for task in tasks:
         for piece in task.pieces:
-            mine = [lists[piece.overrides][place] for place in piece.experiments]
+            mine = [experiments[place] for place in piece.experiments]
             assert {os.path.abspath(run_folder(one).path) for one in mine} == set(piece.folders)
             clips = clips_of(mine[0], piece.shard)[0]
             found.update((folder, clip.id) for folder in piece.folders for clip in clips)
@@ -54,8 +54,8 @@ def _in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_map_is_in_exactly_one_task_and_tasks_are_as_short_as_asked(seconds: float) -> None:
     found = experiments("method=gradient,osa,aosa", "dataset.clips=12", "runtime.clips=2")
     tasks = cut(found, seconds=seconds)
-    assert set(computed(tasks, [found]).values()) == {1}
-    assert len(computed(tasks, [found])) == 3 * 12
+    assert set(computed(tasks, found).values()) == {1}
+    assert len(computed(tasks, found)) == 3 * 12
     batch = max(cost(one, 2, Speeds("none", "cpu", rate=0.01)).seconds or 0 for one in found)
     assert all(task.seconds <= max(seconds, batch) * 1.01 for task in tasks)
     assert [task.number for task in tasks] == list(range(len(tasks)))
@@ -75,7 +75,7 @@ def test_many_experiments_share_a_task_where_they_are_short() -> None:
     whole = sum(cost(one, 4, Speeds("none", "cpu", rate=0.01)).seconds or 0 for one in found)
     (task,) = cut(found, seconds=2 * whole)
     assert len(task.pieces) == 6
-    assert set(computed([task], [found]).values()) == {1}
+    assert set(computed([task], found).values()) == {1}
 
 
 def test_a_task_has_one_network() -> None:
@@ -118,22 +118,22 @@ def test_only_what_is_missing_is_cut() -> None:
     assert (task.pieces[0].experiments, task.clips) == ((1,), 2)
     runner.run(found[1:], quiet=True)
     assert cut(found, seconds=1e6) == []
-    assert cut(found, found, seconds=1e6) == []
+    assert cut([*found, *found], seconds=1e6) == []
 
 
 def test_the_same_experiment_in_two_lists_is_computed_once() -> None:
     first = experiments("method=center,random", "dataset.clips=4")
     second = experiments("method=random,gradient", "dataset.clips=4")
-    tasks = cut(first, second, seconds=1e6)
-    assert set(computed(tasks, [first, second]).values()) == {1}
-    assert len(computed(tasks, [first, second])) == 3 * 4
+    tasks = cut([*first, *second], seconds=1e6)
+    assert set(computed(tasks, [*first, *second]).values()) == {1}
+    assert len(computed(tasks, [*first, *second])) == 3 * 4
 
 
 def test_long_evaluations_are_cut_by_clips_and_short_ones_are_left_to_the_last_task() -> None:
     found = experiments("method=center,random", "dataset.clips=8", "metric=deletion_insertion", primary="evaluate")
     each = sum(judging_cost(one, 8, Speeds("none", "cpu", rate=0.01)).seconds or 0 for one in found)
-    assert cut(seconds=2 * each, evaluate=[found]) == []
-    tasks = cut(seconds=each / 2, evaluate=[found])
+    assert cut(seconds=2 * each, evaluate=found) == []
+    tasks = cut(seconds=each / 2, evaluate=found)
     assert [(task.verb, task.pieces[0].shard, task.pieces[0].experiments) for task in tasks] == [
         ("evaluate", (1, 2), (0, 1)),
         ("evaluate", (2, 2), (0, 1)),
@@ -142,7 +142,7 @@ def test_long_evaluations_are_cut_by_clips_and_short_ones_are_left_to_the_last_t
 
 def test_a_submission_is_read_back_as_it_was_written() -> None:
     found = experiments("method=center,aosa", "dataset.clips=8", "runtime.clips=2")
-    tasks, known = cutting.cut([found], [], seconds=1.0, workers=1, speeds=Speeds("none", "cpu", rate=0.01))
+    tasks, known = cutting.cut(found, [], seconds=1.0, workers=1, speeds=Speeds("none", "cpu", rate=0.01))
     work = Work(Path("visual_res"), run=(("method=center,aosa",),))
     made = Submission(new(work.folder), work, "local", {"cpus": 1, "minutes": 0.1}, tuple(tasks), os.getcwd(), known)
     made.write()

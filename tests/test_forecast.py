@@ -190,3 +190,15 @@ def test_judging_costs_its_passes_and_pointing_only_reads() -> None:
 )
 def test_times_are_said_as_people_say_them(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_a_published_table_is_forecast_without_its_data_from_the_number_of_clips_in_its_file(vidattr: Command) -> None:
+    found = vidattr("reproduce", "aosa_2", "--dry-run", "--rate", "20", "--format", "json")
+    assert found.code == 0, found.err
+    (table,) = json.loads(found.out)
+    assert {(row["clips"], row["basis"]) for row in table["runs"]} == {(7000, "rate")}
+    hours = sum(row["seconds"] for row in table["runs"] + table["evaluations"]) / 3600
+    half = vidattr("reproduce", "aosa_2", "--dry-run", "--rate", "40", "--format", "json")
+    faster = sum(row["seconds"] for row in json.loads(half.out)[0]["runs"]) / 3600
+    assert 10 < faster < hours < 1000
+    assert "GPU-hours" in vidattr("reproduce", "aosa_2", "--dry-run", "--rate", "20").out

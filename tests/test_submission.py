@@ -278,7 +278,7 @@ def test_every_option_of_the_launcher_is_in_the_job_and_in_the_printed_script(
 ) -> None:
     _, chosen = launchers.launcher("slurm", [f"launcher.{option}"])
     assert isinstance(chosen, Slurm)
-    piece = submissions.Piece("run", 0, (0,), (1, 5), True, (), 1, 1.0)
+    piece = submissions.Piece("run", (0,), (1, 5), True, (), 1, 1.0)
     tasks = tuple(submissions.Task(n, (piece,)) for n in range(5))
     made = Submission(tmp_path / "jobs" / "one", submissions.Work(tmp_path, run=((),)), "slurm", {}, tasks, "/")
     slurm.submit(made, chosen)

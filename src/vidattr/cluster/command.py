@@ -14,6 +14,7 @@ from vidattr.cli_options import AddConfigs, ConfigDir, Json, Overrides
 from vidattr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vidattr.cluster.work import Work
     from vidattr.run.experiment import Experiment
 
 Submit = Annotated[
@@ -23,6 +24,12 @@ Submit = Annotated[
         metavar="local|slurm",
         help="Cut the work into tasks: processes on this machine, or an array of jobs. launcher.<option>=value sets "
         "their number, time and resources; see configs/launcher.",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate", min=1e-6, help="Forecast by multiply-adds at this many TFLOP/s, in place of what was measured here."
     ),
 ]
 PrintSbatch = Annotated[
@@ -58,18 +65,11 @@ def submitted(
     Raises:
         ConfigError: The work cannot be submitted.
     """
-    from vidattr.cluster.launcher import split
-
-    options, rest = split(overrides)
+    options, rest = options_of_launcher(overrides, kind, only_print)
     if kind is None:
-        if options or only_print:
-            raise ConfigError(
-                f"{options[0] if options else '--print-sbatch'} without --submit", remedy="--submit slurm, or local"
-            )
         return
     for name in (name for name, given in refused.items() if given):
         raise ConfigError(f"{name} with --submit", remedy=f"leave {name} out")
-    from vidattr.cluster.submit import submit
     from vidattr.cluster.work import Work
     from vidattr.run import compose
 
@@ -83,6 +83,32 @@ def submitted(
         config_dir=config_dir,
         add_configs=tuple(add),
     )
+    submit_work(work, kind, options, only_print, quiet)
+
+
+def options_of_launcher(overrides: Sequence[str], kind: str | None, only_print: bool) -> tuple[list[str], list[str]]:
+    """Returns the overrides of the launcher, and the others.
+
+    Args:
+        overrides: All of a command.
+        kind: What `--submit` names.
+        only_print: Whether `--print-sbatch` was given.
+
+    Raises:
+        ConfigError: Options of a submission without one.
+    """
+    options = [one for one in overrides if one.lstrip("+").startswith(("launcher.", "launcher="))]
+    if kind is None and (options or only_print):
+        raise ConfigError(
+            f"{options[0] if options else '--print-sbatch'} without --submit", remedy="--submit slurm, or local"
+        )
+    return options, [one for one in overrides if one not in options]
+
+
+def submit_work(work: Work, kind: str, options: Sequence[str], only_print: bool, quiet: bool) -> None:
+    """Submits work, and ends the command with its exit code."""
+    from vidattr.cluster.submit import submit
+
     raise typer.Exit(submit(work, kind, options, only_print=only_print, quiet=quiet, say=typer.echo))
 
 
@@ -116,10 +142,7 @@ def forecast(
         typer.Option("--measure", help="Measure the chosen networks and methods on this device, and store the result."),
     ] = False,
     seconds: Annotated[float, typer.Option("--seconds", help="Longest measurement of one method.")] = 20.0,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", help="Count multiply-adds at this many TFLOP/s, in place of what was measured."),
-    ] = None,
+    rate: Rate = None,
     clips: Annotated[
         int | None, typer.Option("--clips", help="Number of clips of the dataset, which need not be at hand.")
     ] = None,
@@ -143,8 +166,8 @@ def forecast(
         rows = {"device": known.device, "file": str(known.path), "rows": speeds.plain(known.rows)}
         typer.echo(json.dumps(rows, indent=2) if as_json else f"written: {known.path}")
         return
-    if (rate is not None and rate <= 0) or (clips is not None and clips < 1):
-        raise ConfigError(f"--rate {rate} --clips {clips}", expected="positive numbers")
+    if clips is not None and clips < 1:
+        raise ConfigError(f"--clips {clips}", expected="1 or more")
     if clips is None:
         plan = dry_run.plan(found)
         costs.extend(plan, found, rate)

@@ -37,8 +37,8 @@ class _Part:
 
 
 def cut(
-    run: Sequence[Sequence[Experiment]],
-    evaluate: Sequence[Sequence[Experiment]],
+    run: Sequence[Experiment],
+    evaluate: Sequence[Experiment],
     *,
     seconds: float,
     workers: int,
@@ -47,22 +47,21 @@ def cut(
     """Returns the tasks, and what is known of each experiment by the folder of its run.
 
     Args:
-        run: For each list of overrides its experiments.
+        run: The experiments of all lists of overrides.
         evaluate: The same of the lists to evaluate.
         seconds: Work in a task, at most, where one batch does not take longer.
         workers: How many tasks can run at the same time: so many are made where there is enough work.
         speeds: What is known of the device.
     """
     known: dict[str, dict[str, Any]] = {}
-    pending = [list(_pending(place, experiments, speeds, known)) for place, experiments in enumerate(run)]
-    whole = sum(group.seconds for groups in pending for group in groups)
+    pending = list(_pending(run, speeds, known))
+    most = _most(seconds, sum(group.seconds for group in pending), workers)
+    tasks = _packed([part for group in pending for part in group.parts(most)], most)
+    judged = _judging(evaluate, speeds)
+    whole = sum(group.seconds for group in judged)
     most = _most(seconds, whole, workers)
-    parts = [part for groups in pending for group in groups for part in group.parts(most)]
-    tasks = _packed(parts, most)
-    judged = [_judging(place, experiments, speeds) for place, experiments in enumerate(evaluate)]
-    most = _most(seconds, sum(one.seconds for groups in judged for one in groups), workers)
-    parts = [part for groups in judged for group in groups if group.seconds > most for part in group.parts(most)]
-    tasks += _packed(parts, most)
+    if whole > most:  # a short evaluation is left to the last task
+        tasks += _packed([part for group in judged for part in group.parts(most)], most)
     return [Task(number, task) for number, task in enumerate(tasks)], known
 
 
@@ -90,14 +89,12 @@ class _Group:
 
     Attributes:
         verb: "run" or "evaluate".
-        overrides: Place of their list.
         units: Sets of experiments that stay together: their places, folders and seconds of a clip.
         batches: For each batch of clips how many of them are to be gone through.
         network: Stands for the network.
     """
 
     verb: str
-    overrides: int
     units: tuple[tuple[tuple[int, ...], tuple[str, ...], float], ...]
     batches: tuple[int, ...]
     network: str
@@ -120,7 +117,7 @@ class _Group:
                 clips = sum(self.batches[i - 1 :: n])
                 if clips:
                     whole = len(bins) == 1 and self.every
-                    piece = Piece(self.verb, self.overrides, places, (i, n), whole, folders, clips, clips * each)
+                    piece = Piece(self.verb, places, (i, n), whole, folders, clips, clips * each)
                     yield _Part(piece, self.network)
 
     def _bins(self, count: int) -> list[list[tuple[tuple[int, ...], tuple[str, ...], float]]]:
@@ -130,10 +127,8 @@ class _Group:
         return [one for one in bins if one]
 
 
-def _pending(
-    overrides: int, experiments: Sequence[Experiment], speeds: Speeds, known: dict[str, dict[str, Any]]
-) -> Iterator[_Group]:
-    """Yields the groups of one list that lack maps, and notes what is known of each experiment."""
+def _pending(experiments: Sequence[Experiment], speeds: Speeds, known: dict[str, dict[str, Any]]) -> Iterator[_Group]:
+    """Yields the groups that lack maps, and notes what is known of each experiment."""
     places = {id(experiment): place for place, experiment in enumerate(experiments)}
     for group in by_network(experiments):
         clips, _, _ = clips_of(group[0])
@@ -160,11 +155,11 @@ def _pending(
             units = _units(mine, lambda one: _seconds(cost(one, 1, speeds).seconds))
             named = [(tuple(places[id(one)] for one in unit), _folders(unit), seconds) for unit, seconds in units]
             every = len(mine) == len(group)
-            yield _Group("run", overrides, tuple(named), counts, network_key(group[0]), every)
+            yield _Group("run", tuple(named), counts, network_key(group[0]), every)
 
 
-def _judging(overrides: int, experiments: Sequence[Experiment], speeds: Speeds) -> list[_Group]:
-    """Returns the groups of one list to evaluate: the experiments of one table stay together."""
+def _judging(experiments: Sequence[Experiment], speeds: Speeds) -> list[_Group]:
+    """Returns the groups to evaluate: the experiments of one table stay together."""
     places = {id(experiment): place for place, experiment in enumerate(experiments)}
     groups = []
     for group in by_network(experiments):
@@ -177,7 +172,7 @@ def _judging(overrides: int, experiments: Sequence[Experiment], speeds: Speeds) 
             judged = mine[:1] if isinstance(mine[0].metric, NetworkMetric) else mine
             each = sum(_seconds(judging_cost(one, 1, speeds).seconds) for one in judged)
             unit = tuple(places[id(one)] for one in mine), _folders(mine), each
-            groups.append(_Group("evaluate", overrides, (unit,), counts, network_key(group[0]), True))
+            groups.append(_Group("evaluate", (unit,), counts, network_key(group[0]), True))
     return groups
 
 

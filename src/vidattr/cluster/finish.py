@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidattr.cluster.submission import Submission
-from vidattr.run import compose, runner
+from vidattr.run import runner
 from vidattr.run.batches import by_network
 from vidattr.run.dry_run import plan
 from vidattr.run.experiment import Experiment
@@ -19,8 +19,8 @@ from vidattr.writing import sweep_of, write_text
 def finish(submission: Submission) -> int:
     """Completes pictures, evaluates, and prints the table; returns the highest exit code."""
     work, code = submission.work, 0
-    for overrides in work.run:
-        _complete(compose.experiments(overrides, folder=work.config_dir, add=work.add_configs))
+    if work.run:
+        _complete(work.experiments("run"))
     for folder in {*submission.folders}:
         sweep_of(Path(folder), [submission.writer(task.number) for task in submission.tasks])
     undone = [task.number for task in submission.tasks if submission.state(task.number).phase != "done"]
@@ -28,8 +28,11 @@ def finish(submission: Submission) -> int:
         state = submission.state(number)
         print(f"task {number} did not end ({state.phase} {state.error})", file=sys.stderr, flush=True)
     commands = [("evaluate", *overrides, "--quiet", *work.options()) for overrides in work.evaluate]
-    if work.last[:1] == ("evaluate",):  # it evaluates itself
+    if work.last[:1] in (("evaluate",), ("reproduce",)):  # these evaluate
         commands = []
+    if undone and work.last[:1] == ("reproduce",):  # it would compute what the tasks did not
+        print("no table: submit again, and only what is missing is computed", file=sys.stderr, flush=True)
+        return 1
     text = ""
     for command in [*commands, *([(*work.last, *work.options())] if work.last else [])]:
         found = subprocess.run([sys.executable, "-m", "vidattr", *command], stdout=subprocess.PIPE, check=False)

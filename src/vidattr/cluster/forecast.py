@@ -70,7 +70,9 @@ def speeds_of(experiment: Experiment, rate: float | None = None) -> Speeds:
         experiment: Any one that runs there.
         rate: TFLOP/s to assume in place of measurements.
     """
-    return Speeds(*this_device(experiment.runtime.device.value), rate)
+    if rate is not None:
+        return Speeds(f"device of {rate:g} TFLOP/s", "cuda", rate)
+    return Speeds(*this_device(experiment.runtime.device.value))
 
 
 def cost(experiment: Experiment, clips: int, speeds: Speeds) -> Cost:
@@ -198,11 +200,13 @@ def row_of(experiment: Experiment, clips: int, speeds: Speeds) -> dict[str, Any]
         "dataset": names["dataset"],
         "model": names["model"],
         "clips": clips,
-        "passes": one.passes,
-        "seconds": one.seconds,
-        "bytes": one.bytes,
-        "basis": one.basis.name,
+        **plain(one),
     }
+
+
+def plain(one: Cost) -> dict[str, Any]:
+    """Returns a cost as the values of a row; `of_row` reads them."""
+    return {"passes": one.passes, "seconds": one.seconds, "bytes": one.bytes, "basis": one.basis.name}
 
 
 def of_row(row: Mapping[str, Any]) -> Cost:
@@ -234,7 +238,7 @@ def judging_plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1,
     for row, experiment in zip(rows, experiments, strict=True):
         clips = row["clips"] if isinstance(experiment.metric, NetworkMetric) else row["present"]
         one = judging_cost(experiment, clips, speeds_of(experiment))
-        row |= {"passes": one.passes, "seconds": one.seconds, "bytes": one.bytes, "basis": one.basis.name}
+        row |= plain(one)
         row["metric"] = experiment.names["metric"]
     return rows
 

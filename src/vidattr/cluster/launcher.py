@@ -10,7 +10,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vidattr.config.overrides import is_override
 from vidattr.errors import ConfigError, unknown
 from vidattr.run.compose import part
 
@@ -79,12 +78,6 @@ class Slurm:
 
 
 Launcher = Local | Slurm
-
-
-def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the overrides of the launcher, and the others."""
-    ours = [one for one in overrides if is_override(one) and one.lstrip("+").startswith(("launcher.", "launcher="))]
-    return ours, [one for one in overrides if one not in ours]
 
 
 def launcher(

@@ -36,8 +36,7 @@ class Piece:
 
     Attributes:
         verb: "run" or "evaluate".
-        overrides: Which list of overrides of the work, by its place.
-        experiments: Which experiments of this list, by their places.
+        experiments: Which experiments, by their places among those of all lists of overrides of the verb.
         shard: (i, n): which of their batches.
         whole: Whether these are all experiments of their dataset and network, so that sheets compare them.
         folders: The folders of their runs.
@@ -46,7 +45,6 @@ class Piece:
     """
 
     verb: str
-    overrides: int
     experiments: tuple[int, ...]
     shard: tuple[int, int]
     whole: bool
@@ -236,7 +234,6 @@ def _piece(found: Mapping[str, Any]) -> Piece:
     first, of = found["shard"]
     return Piece(
         str(found["verb"]),
-        int(found["overrides"]),
         tuple(map(int, found["experiments"])),
         (int(first), int(of)),
         bool(found["whole"]),

@@ -16,7 +16,6 @@ from vidattr.cluster.speeds import RATES, Speeds, device_name
 from vidattr.cluster.submission import Submission
 from vidattr.cluster.work import Work
 from vidattr.errors import ConfigError
-from vidattr.run import compose
 from vidattr.run.experiment import Experiment
 from vidattr.run.job import check_folders
 from vidattr.writing import remove, sweep_of, write_text
@@ -52,17 +51,10 @@ def submit(
     kind, found = launcher(kind, options, folder=work.config_dir, add=work.add_configs)
     if only_print and not isinstance(found, Slurm):
         raise ConfigError("--print-sbatch prints the scripts of --submit slurm", remedy="--submit slurm --print-sbatch")
-    lists = {
-        verb: [
-            compose.experiments(one, primary=verb, folder=work.config_dir, add=work.add_configs)
-            for one in getattr(work, verb)
-        ]
-        for verb in ("run", "evaluate")
-    }
-    for experiments in lists["run"]:
-        check_folders(experiments)
-    if not any(lists["run"] + lists["evaluate"]):
+    lists = {verb: work.experiments(verb) for verb in ("run", "evaluate")}
+    if not any(lists.values()):
         raise ConfigError("no experiment to submit")
+    check_folders(lists["run"])
     made = _made(work, kind, found, lists["run"], lists["evaluate"])
     if not made.tasks and not made.has_last:
         say("nothing to do: every map is there")
@@ -99,10 +91,10 @@ def _made(
     work: Work,
     kind: str,
     found: Launcher,
-    run: Sequence[Sequence[Experiment]],
-    evaluate: Sequence[Sequence[Experiment]],
+    run: Sequence[Experiment],
+    evaluate: Sequence[Experiment],
 ) -> Submission:
-    speeds = _speeds(found, next(one for experiments in (*run, *evaluate) for one in experiments))
+    speeds = _speeds(found, [*run, *evaluate][0])
     count = local.workers(found) if isinstance(found, Local) else 1
     tasks, known = cut(run, evaluate, seconds=60 * found.minutes, workers=count, speeds=speeds)
     return Submission(submissions.new(work.folder), work, kind, asdict(found), tuple(tasks), os.getcwd(), known)

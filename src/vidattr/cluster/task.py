@@ -29,7 +29,7 @@ from vidattr.cluster.submission import LAST, Piece, Submission, TaskState
 from vidattr.errors import ConfigError, VidattrError
 from vidattr.evaluate import evaluator
 from vidattr.process import prepare
-from vidattr.run import compose, runner
+from vidattr.run import runner
 from vidattr.run.control import Control, DroppedBatch
 from vidattr.run.experiment import Experiment
 from vidattr.run.job import run_folder
@@ -197,11 +197,7 @@ def composed(submission: Submission, piece: Piece) -> list[Experiment]:
     Raises:
         ConfigError: A config or a file that it names changed since the submission.
     """
-    work = submission.work
-    lists = work.run if piece.verb == "run" else work.evaluate
-    found = compose.experiments(
-        lists[piece.overrides], primary=piece.verb, folder=work.config_dir, add=work.add_configs
-    )
+    found = submission.work.experiments(piece.verb)
     mine = [found[place] for place in piece.experiments if place < len(found)]
     if {os.path.abspath(run_folder(one).path) for one in mine} != set(piece.folders):
         raise ConfigError(

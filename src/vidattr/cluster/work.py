@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidattr.run.compose import several
+from vidattr.run.experiment import Experiment
+
 Overrides = tuple[str, ...]
 
 
@@ -37,6 +40,16 @@ class Work:
         """Returns the options that every command of this work takes: the folders of configs."""
         main = [] if self.config_dir is None else ["--config-dir", str(self.config_dir)]
         return main + [word for folder in self.add_configs for word in ("--add-configs", str(folder))]
+
+    def experiments(self, verb: str) -> list[Experiment]:
+        """Returns the experiments of all lists of `run` or `evaluate`, in their order.
+
+        Raises:
+            ConfigError: An override is wrong.
+        """
+        lists = self.run if verb == "run" else self.evaluate
+        found = several(lists, primary=verb, folder=self.config_dir, add=self.add_configs)
+        return [experiment for experiments in found for experiment in experiments]
 
     def plain(self) -> dict[str, Any]:
         """Returns the work as plain values for JSON; `of` reads them."""

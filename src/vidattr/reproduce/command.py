@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vidattr.cli_options import AddConfigs, ConfigDir, Format, Quiet
+from vidattr.cluster.command import PrintSbatch, Rate, Submit, one_folder, options_of_launcher, submit_work
 
 if TYPE_CHECKING:
+    from vidattr.cluster.work import Work
     from vidattr.reproduce.plan import Plan
     from vidattr.reproduce.running import Results
 
@@ -50,6 +52,9 @@ def reproduce(
         bool, typer.Option("--status", help="Print how far each cell is and what is missing for it; compute nothing.")
     ] = False,
     form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.terminal,
+    rate: Rate = None,
+    submit: Submit = None,
+    print_sbatch: PrintSbatch = False,
     quiet: Quiet = False,
 ) -> None:
     """Compute the published tables again and compare.
@@ -59,7 +64,9 @@ def reproduce(
     """
     from vidattr.reproduce import state
 
-    plans = _plans(arguments or [], only or [], protocol, config_dir, add_configs or [])
+    launcher, rest = options_of_launcher(arguments or [], submit, print_sbatch)
+    arguments = rest
+    plans = _plans(arguments, only or [], protocol, config_dir, add_configs or [])
     if not _tables(arguments or []) and not (dry_run or status):
         rows = [state.summary(plan) for plan in plans]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False) if form is Format.json else state.listing(rows))
@@ -71,11 +78,40 @@ def reproduce(
         else:
             typer.echo("\n\n".join(state.text(plan, states) for plan, states in found))
     elif dry_run:
-        _dry_run(plans, form)
+        _dry_run(plans, form, rate)
+    elif submit is not None:
+        last = ["reproduce", *arguments, *(word for one in only or [] for word in ("--only", one))]
+        last += ["--protocol", protocol.value, "--format", form.value, "--quiet"]
+        work = work_of(plans, last, config_dir, add_configs or [])
+        submit_work(work, submit, launcher, print_sbatch, quiet)
     else:
         complete = [_compute(plan, form, quiet or form is Format.json) for plan in plans]
         if not all(complete):
             raise typer.Exit(1)
+
+
+def work_of(plans: Sequence[Plan], last: Sequence[str], folder: Path | None, add: Sequence[Path]) -> Work:
+    """Returns the work of tables: the cells that can be computed here, and the command that prints the tables.
+
+    Raises:
+        ConfigError: None can.
+    """
+    from vidattr.cluster.work import Work
+    from vidattr.errors import ConfigError
+
+    ready = [cell for plan in plans for cell in plan.ready]
+    if not ready:
+        raise ConfigError("no cell can be computed here", remedy="--status says what is missing for each")
+    run = dict.fromkeys(cell.run_overrides for cell in ready if cell.needs_maps)
+    evaluate = dict.fromkeys(cell.overrides for cell in ready)
+    return Work(
+        folder=one_folder([cell.experiment for cell in ready]),
+        run=tuple(run),
+        evaluate=tuple(evaluate),
+        last=tuple(last),
+        config_dir=folder,
+        add_configs=tuple(add),
+    )
 
 
 def _tables(arguments: Sequence[str]) -> list[str]:
@@ -139,10 +175,10 @@ def _tell(results: Results) -> None:
         typer.echo(line, err=True)
 
 
-def _dry_run(plans: Sequence[Plan], form: Format) -> None:
+def _dry_run(plans: Sequence[Plan], form: Format, rate: float | None) -> None:
     from vidattr.reproduce.forecast import plain, text
 
     if form is Format.json:
-        typer.echo(json.dumps([plain(plan) for plan in plans], indent=2, ensure_ascii=False))
+        typer.echo(json.dumps([plain(plan, rate) for plan in plans], indent=2, ensure_ascii=False))
     else:
-        typer.echo("\n\n".join(map(text, plans)))
+        typer.echo("\n\n".join(text(plan, rate) for plan in plans))
