@@ -77,7 +77,7 @@ class OutputError(VidattrError):
 
 
 class ClipError(VidattrError):
-    """One clip cannot be read or scored: it becomes a line of `errors.jsonl`, and the command goes on."""
+    """One clip cannot be read or scored: it becomes a line of `errors.jsonl`, and the command continues."""
 
 
 CONCERNS_METHOD = (ConfigError, MethodUndefinedError, OutOfMemoryError)

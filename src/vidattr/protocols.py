@@ -226,7 +226,7 @@ class MatchedNoise(Metric, Protocol):
 
     @property
     def noise_draws(self) -> int:
-        """Number of draws of noise per map, of which the mean counts; 0: none. A field of the dataclass."""
+        """Number of draws of noise per map; their mean score counts. 0: none. A field of the dataclass."""
 
 
 @runtime_checkable
@@ -243,10 +243,10 @@ class MachineDependent(Metric, Protocol):
 
 @runtime_checkable
 class FittedReference(Metric, Protocol):
-    """A metric that can tell the best of many trivial answers, which only all clips together decide."""
+    """A metric with a reference that is fitted to all clips, such as the best constant point."""
 
     def fitted(self, rows: pd.DataFrame, size: tuple[int, int]) -> Fitted:
-        """Returns that answer's scores, for a further row of the table.
+        """Returns the scores of the fitted reference, for a further row of the table.
 
         Args:
             rows: One row a clip, as `vidattr evaluate` stores them, with the metric's `Scores.notes`.

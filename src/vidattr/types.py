@@ -58,7 +58,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Joined:
-    """Clips that are shown one after the other as one clip.
+    """Clips that are joined in time to one clip.
 
     Attributes:
         parts: The clips, each with a `span`: frame a of a part with the span (a, b) follows frame b of the part before.
@@ -272,7 +272,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trivial answer that was chosen on the clips that it is judged on; a table shows it as a reference row.
+    """A reference that is fitted to the clips that it is judged on; a table shows it as a row.
 
     Attributes:
         name: Name of its row.

@@ -154,7 +154,7 @@ class Spliced:
     def _pairs(self, clips: Sequence[Clip]) -> list[tuple[Clip, Clip]]:
         """Returns each clip with one of another class.
 
-        In a drawn order of all clips, it is the first one after a place that the clip draws.
+        It is the first suitable clip in a random order of all clips, from a random start that depends on the clip.
 
         So a clip that is added or removed changes the partners of few others.
         """

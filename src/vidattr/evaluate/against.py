@@ -25,14 +25,14 @@ class SweepPoint:
     """One score at one value of the option; the fields are the columns of the CSV file.
 
     Attributes:
-        line: Name of the method, with what else the sweep varies.
-        x: Value of the option; NaN of a row that does not have it, such as random.
+        line: Name of the method, with the other options that the sweep varies.
+        x: Value of the option; NaN for a row without the option, such as random.
         column: Title of the metric's column.
         value: The score.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        n: Clips judged.
-        videos: Videos that they come from.
+        n: Number of judged clips.
+        videos: Number of their videos.
     """
 
     line: str

@@ -1,8 +1,8 @@
-"""Scores for stored maps: which score sheets make a table, which of their rows still hold, and what has to be judged.
+"""Scores of stored maps: the score sheets of a table, their rows that are still valid, and the maps left to judge.
 
-`evaluate` computes no map that a run stores, with one exception: the two baselines that every table shows, random and
-center, cost nothing and need no network, so they are computed on the spot where no run of them is stored. Only a
-`RerunMetric` runs the methods again.
+`evaluate` computes no map that a run stores, with one exception: the baselines random and center, which every table
+shows. They need no network and are computed here if no run of them is stored. Only a `RerunMetric` runs the methods
+again.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def evaluate(
     shard: tuple[int, int] = (1, 1),
     control: Control | None = None,
 ) -> list[list[ScoreSheet]]:
-    """Judges the stored maps, or the network, of every experiment; what was judged before is not judged again.
+    """Judges the stored maps, or the network, of every experiment; stored scores are not computed again.
 
     Args:
-        experiments: What to judge.
+        experiments: The experiments to judge.
         quiet: Whether to show no progress bar.
         shard: (i, n): only every n-th batch of clips, starting with the i-th. Its scores are stored in files of their
             own, which an evaluation of all clips takes over.
-        control: What may stop the evaluation, and is told of each batch.
+        control: May stop the evaluation, and is notified of each batch.
 
     Returns:
         One list of score sheets per table: the experiments that share dataset, model and metric, baselines last; under
@@ -72,7 +72,7 @@ def evaluate(
         needed = _needs_network(table[0].experiment.metric) and any(sheet.open() for sheet in table)
         network = resident.network if needed else None
         if network is not None:
-            # An earlier table may have halved it when memory ran out.
+            # An earlier table may have halved it because memory ran out.
             network.max_batch = resident.experiment.runtime.max_batch
         judge(table, clips, network, quiet, control)
         for sheet in table:
@@ -85,13 +85,13 @@ def stored_tables(
 ) -> list[list[ScoreSheet]]:
     """Returns the finished scores of the experiments, grouped as tables, without judging anything.
 
-    Rows of maps that were computed again since are left out. So are, where the dataset is at hand, rows of clips that
-    the experiment does not ask for, and rows whose annotation changed.
+    Rows of maps that were computed again since are left out. If the dataset is available, so are rows of clips that the
+    experiment does not select, and rows whose annotation changed.
 
     Args:
-        experiments: What was judged.
-        left_out: Takes an error for each experiment without scores, and the tables are those of the others; None: such
-            an experiment is an error.
+        experiments: The judged experiments.
+        left_out: An error is appended for each experiment without scores, and the tables are those of the others; None:
+            such an error is raised.
 
     Raises:
         ConfigError: A metric is of no known kind, or an experiment was never evaluated; the message says what to do.
@@ -122,7 +122,7 @@ def stored_tables(
 
 
 def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, bool]]:
-    """Returns the experiments, and after them the baselines that a table shows and that they do not name themselves.
+    """Returns the experiments, and after them the baselines of the tables that are not among the experiments.
 
     The second of each pair says whether it is such an added baseline.
     """
@@ -185,7 +185,7 @@ def _tables(sheets: Sequence[ScoreSheet]) -> list[list[ScoreSheet]]:
 def _survey(sheets: Sequence[ScoreSheet]) -> list[Clip]:
     """Returns the clips of one table, and drops from each sheet the maps and rows of clips that changed since.
 
-    A map that is not becomes a line of the sheet's errors. The map of a baseline that no run stored depends on the
+    A missing map becomes a line of the sheet's errors. The map of a baseline that no run stored depends on the
     frames and the explained class alone.
     """
     experiment = sheets[0].experiment
@@ -212,12 +212,12 @@ def _survey(sheets: Sequence[ScoreSheet]) -> list[Clip]:
 
 
 def _keep_current(sheet: ScoreSheet, asked: dict[str, str], truths: Mapping[str, str] | None) -> None:
-    """Leaves the rows of a sheet that are of its maps as they are stored now.
+    """Drops the rows of a sheet that do not belong to its maps as they are stored now.
 
     Args:
         sheet: Of one table; methods come before added baselines.
         asked: Clip to the mark of its frames and explained class; filled here from methods' maps, read for baselines.
-        truths: Clip to the mark of its annotation; None: the dataset is not at hand.
+        truths: Clip to the mark of its annotation; None: the dataset is not available.
     """
     facts = {clip: sheet.folder.facts(clip) or {} for clip in sheet.judged() if sheet.folder.map_path(clip).is_file()}
     made_of = {clip: mark_of(each) if "sha256" in each else "" for clip, each in facts.items()}
@@ -234,10 +234,10 @@ def _keep_current(sheet: ScoreSheet, asked: dict[str, str], truths: Mapping[str,
 
 
 def _truths(experiment: Experiment) -> tuple[dict[str, str] | None, str]:
-    """Returns the mark of the annotation of each clip of an experiment, or None and why the dataset is not at hand.
+    """Returns the mark of the annotation of each clip of an experiment, or None and why the dataset is not available.
 
     Raises:
-        ConfigError: It is not at hand, and `limit` or `per_class` says that not all of its clips are asked for.
+        ConfigError: It is not available, and `limit` or `per_class` selects a part of its clips.
     """
     try:
         return {clip.id: truth_of(clip) for clip in clips_of(experiment)[0]}, ""

@@ -25,7 +25,7 @@ from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep
 
-SAVE_AFTER = 10  # seconds: a killed evaluation loses no more, and long tables are not written with every batch
+SAVE_AFTER = 10  # seconds between two savings: a killed evaluation loses no more than that
 
 _Result = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # scores of maps; place of a map to the scores of its noise
 
@@ -33,14 +33,14 @@ _Result = tuple[Scores, Mapping[int, Mapping[str, Tensor]]]  # scores of maps; p
 def judge(
     sheets: Sequence[ScoreSheet], clips: Sequence[Clip], network: VideoModel | None, quiet: bool, control: Control
 ) -> None:
-    """Judges what the score sheets of one table lack; each batch with all the sheets that lack a row of it.
+    """Computes the missing rows of the score sheets of one table, each batch for all sheets that lack a row of it.
 
     Args:
         sheets: Of one dataset, model and metric.
         clips: Of the dataset.
         network: None: the metric does not need it.
         quiet: No progress bar.
-        control: What may stop the work, and is told of each batch.
+        control: May stop the work, and is notified of each batch.
     """
     first = sheets[0].experiment
     lacking = {id(sheet): sheet.open() for sheet in sheets}
@@ -75,7 +75,7 @@ def judge(
 
 
 def save(sheets: Sequence[ScoreSheet]) -> None:
-    """Writes what was judged so far, all files of all sheets before any gets its name: a kill leaves all or nothing."""
+    """Writes all files of all sheets before any of them gets its name, so that a kill leaves all of them or none."""
     with ExitStack() as names:
         for sheet in sheets:
             if len(sheet.rows) or sheet.outdated or (sheet.failures and not sheet.baseline):
@@ -142,7 +142,7 @@ def _judge_batch(
     for rows, results in done:
         for m in range(M):
             add(m, rows, results)
-    for n in failed:  # Only with the map of one method, or with any? Each is judged by itself.
+    for n in failed:  # Judges each map by itself, to find out whether the error is that of one map or of all.
         for m, sheet in enumerate(sheets):
             try:
                 add(m, [n], scores([n] * N, [m] * M))
@@ -153,7 +153,7 @@ def _judge_batch(
 
 
 def truths(decoded: Sequence[Decoded]) -> list[Truth]:
-    """Returns what is annotated of each clip of a batch; for an unreadable clip boxes and segment of another."""
+    """Returns the annotation of each clip of a batch; an unreadable clip has boxes and segment of another one."""
     pairs = zip(decoded, stood_in(decoded), strict=True)
     return [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for (clip, _), sample in pairs]
 

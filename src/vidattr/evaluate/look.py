@@ -1,4 +1,4 @@
-"""What of a table is shown, and how: columns, rows, names, decimals, intervals, differences, counts and notes."""
+"""The look of a table: its columns, rows, names, decimals, intervals, differences, counts and notes."""
 
 from __future__ import annotations
 

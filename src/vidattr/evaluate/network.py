@@ -1,8 +1,7 @@
 """Scores of networks themselves, by a `NetworkMetric`: no method runs and no stored map is read.
 
-They lie under `<out>/network/<model>/<dataset>-<key>/`, as the scores of a method lie in the folder of its run. Nothing
-else is stored of a network, so the folder itself says what the scores were made of: `sources.json` holds the
-fingerprint of each clip's source, as a map's file does.
+They are stored in `<out>/network/<model>/<dataset>-<key>/`, as the scores of a method are stored in the folder of its
+run. There is no map that holds the fingerprint of a clip's source, so `sources.json` in this folder holds it.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class NetworkFolder(RunFolder):
                 found = json.loads(file.read_text(encoding="utf-8"))
                 self._facts |= {clip: facts for clip, facts in found.items() if {"source", "target"} <= facts.keys()}
             except (OSError, ValueError, AttributeError, RecursionError):
-                pass  # What is not known to be of these sources is judged again.
+                pass  # Clips whose source is not known are judged again.
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.glob("sources.*-of-*.json"))
@@ -61,15 +60,15 @@ class NetworkFolder(RunFolder):
         return frozenset(self._facts)
 
     def facts(self, clip: str) -> dict[str, Any] | None:
-        """Returns what the scores of a clip were made of; None: it is not known."""
+        """Returns the mark of the source of a clip's scores; None: unknown."""
         return self._facts.get(clip)
 
     def note(self, clip: str, source: Mapping[str, Any]) -> None:
-        """Notes the fingerprint of the source that the scores of a clip are made of."""
+        """Records the fingerprint of the source of a clip's scores."""
         self._facts[clip] = {"source": dict(source), "sha256": "", "target": "label"}
 
     def write(self) -> None:
-        """Writes what was noted; the evaluation of all clips takes over the files of shards."""
+        """Writes the records; an evaluation of all clips takes over the files of shards."""
         write_text(self._file, json.dumps(self._facts, sort_keys=True) + "\n")
         for part in self._parts() if self._whole else ():
             remove(part)
@@ -90,7 +89,7 @@ def network_tables(
         resident: The network that is in memory.
         quiet: No progress bar.
         shard: As in `evaluator.evaluate`.
-        control: What may stop the work, and is told of each batch.
+        control: May stop the work, and is notified of each batch.
 
     Returns:
         One list of score sheets per table: the networks that share dataset and metric.
@@ -109,7 +108,7 @@ def network_tables(
 def stored_network_tables(experiments: Sequence[Experiment]) -> list[list[ScoreSheet]]:
     """Returns the finished scores of networks, grouped as tables, without judging anything.
 
-    Where the dataset is at hand, rows of clips that changed since are left out.
+    If the dataset is available, rows of clips that changed since are left out.
 
     Raises:
         ConfigError: A network was never judged; the message says how to.
@@ -150,7 +149,7 @@ def _name(sheets: Sequence[ScoreSheet]) -> None:
 
 
 def _survey(sheet: ScoreSheet) -> list[Clip]:
-    """Returns the clips of a sheet, and leaves its rows that are of them as they are now."""
+    """Returns the clips of a sheet, and drops its rows of clips that changed since."""
     clips, problems, notes = clips_of(sheet.experiment, sheet.shard)
     survey = Sources(clips, str(sheet.experiment.settings.target)).survey(sheet.folder)
     sheet.clips, sheet.failures = len(clips), list(problems)
@@ -161,7 +160,7 @@ def _survey(sheet: ScoreSheet) -> list[Clip]:
 
 
 def _keep_current(sheet: ScoreSheet) -> None:
-    """Leaves the rows that hold, where the dataset is at hand; raises ConfigError where none is left."""
+    """Drops rows that are not valid any more, if the dataset is available; raises ConfigError if none remains."""
     try:
         _survey(sheet)
         sheet.narrow()
@@ -177,7 +176,7 @@ def _keep_current(sheet: ScoreSheet) -> None:
 
 
 def _judge(sheet: ScoreSheet, resident: Resident, quiet: bool, control: Control) -> None:
-    """Judges what a sheet lacks and writes it."""
+    """Computes the missing rows of a sheet and writes them."""
     clips, experiment = _survey(sheet), sheet.experiment
     lacking = sheet.open()
     batches = [

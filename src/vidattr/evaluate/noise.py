@@ -1,4 +1,4 @@
-"""The scores of matched noise: what a metric gives to noise as smooth as each map (`metrics.shared.matched_noise`)."""
+"""The scores of noise that is as smooth as each map (`metrics.shared.matched_noise`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidattr.metrics.shared.matched_noise import Smoothing, noise
 from vidattr.protocols import MapBatch, MapMetric, MatchedNoise, Method, Metric, RerunMetric, Smoothed
 from vidattr.types import Query, Scores
 
-_AT_ONCE = 2**26  # numbers in the noise of a few clips
+_AT_ONCE = 2**26  # largest size of the noise of a few clips, in numbers
 
 
 def draws_of(metric: Metric | None) -> int:
@@ -51,7 +51,7 @@ def noise_scores(
         query = Query(batch.query.frames[part], batch.query.target[part], batch.query.seeds[part])
         drawn = [noise(batch.maps[m, part], query.seeds, draws, _smoothing(methods[m])) for m in places]
         some = MapBatch(torch.stack(drawn).flatten(0, 1), query, batch.truth[part], batch.model)
-        # No method made this noise: a metric that runs methods again gets one that takes no options.
+        # No method made this noise: a metric that runs methods again gets a method without options.
         scores = map_scores(metric, some, [Random()] * (len(places) * draws))
         for name, column in scores.columns.items():
             for m, values in zip(places, column.view(len(places), draws, -1).mean(1), strict=True):

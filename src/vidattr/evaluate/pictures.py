@@ -72,14 +72,14 @@ def draw_strips(sheets: Sequence[ScoreSheet], folder: Path) -> bool:
 
 
 def _picture(sheet: ScoreSheet, clip: str, rows: Sequence[tuple[ScoreSheet, Path]]) -> bytes:
-    """Returns the picture of the strips of a clip; the text beside them is what the run of one sheet knows of it."""
+    """Returns the picture of the strips of a clip; the text beside them is that of the first sheet."""
     strips = {row.title: StoredStrip.load(path) for row, path in rows}
     scene = _scene(sheet, clip, next(iter(strips.values())))
     return strips_to_png(scene, strips, sheet.experiment.render)
 
 
 def _scene(sheet: ScoreSheet, clip: str, strip: StoredStrip) -> Scene:
-    """Returns the single frame of a strip, with what its run knows of the clip."""
+    """Returns the single frame of a strip, with the facts that its run stored."""
     stored = sheet.folder.load(clip)
     return Scene(
         clip=clip,

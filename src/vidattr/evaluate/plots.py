@@ -24,7 +24,7 @@ _COLOURS = (
     "#000000",
     "#8c564b",
     "#7f7f7f",
-)  # Okabe and Ito's, and two
+)  # the colours of Okabe and Ito, and two more
 _DASHES = (
     "-",
     (0, (6, 2)),

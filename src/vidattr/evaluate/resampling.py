@@ -18,7 +18,7 @@ _BLOCK = 2**22  # numbers in the largest temporary array
 
 
 def judged(values: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.bool_]:
-    """Tells which clips (N,) enter: those with a finite score and a positive weight."""
+    """Returns which clips (N,) count: those with a finite score and a positive weight."""
     values = np.asarray(values, dtype=np.float64)
     return np.asarray(np.isfinite(values) & (weights_of(values, weights) > 0))
 
@@ -48,14 +48,14 @@ class ClusterSums:
         )
 
     def means(self, counts: Floats) -> Floats:
-        """Returns the mean (D,) over the groups present, each cluster taken as often as counts (D, C) says."""
+        """Returns the mean (D,) over the groups present, with each cluster repeated counts (D, C) times."""
         weights = counts @ self.weights
         present = weights > 0
         means = np.divide(counts @ self.values, weights, out=np.zeros_like(weights), where=present)
         return np.asarray(means.sum(1) / present.sum(1))
 
     def without_one(self) -> Floats:
-        """Returns the mean (C,) without each cluster in turn; a group that only it has is then left out."""
+        """Returns the mean (C,) without each cluster in turn; groups that are then empty are left out."""
         weights = self.weights.sum(0) - self.weights
         present = weights > 1e-12 * self.weights.sum(0)
         means = np.divide(self.values.sum(0) - self.values, weights, out=np.zeros_like(weights), where=present)
@@ -68,7 +68,7 @@ def weights_of(values: Floats, weights: ArrayLike | None) -> Floats:
 
 
 def numbered(names: Names | None, keep: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
-    """Returns the number of each kept name among the sorted distinct ones, and how many these are; None: all alike."""
+    """Returns the index of each kept name among the sorted distinct names, and their count; names None: all equal."""
     if names is None:
         return np.zeros(int(keep.sum()), dtype=np.intp), int(keep.any())
     unique, place = np.unique(np.asarray(names)[keep], return_inverse=True)
@@ -76,14 +76,14 @@ def numbered(names: Names | None, keep: NDArray[np.bool_]) -> tuple[NDArray[np.i
 
 
 def _blocks(rows: int, columns: int) -> Iterator[int]:
-    """Cuts `rows` into pieces whose arrays (piece, columns) stay small."""
+    """Splits `rows` into blocks, so that arrays (block, columns) stay small."""
     step = max(1, _BLOCK // columns)
     for start in range(0, rows, step):
         yield min(step, rows - start)
 
 
 def resampled(clusters: int, draws: int, seed: int) -> Iterator[Floats]:
-    """Yields how often each draw took each cluster, (block, C), in blocks of draws.
+    """Yields the number of times that each draw contains each cluster, (block, C), in blocks of draws.
 
     The draws are those of `scipy.stats.bootstrap` with `rng=seed`. That function takes means over indices; counts make
     them a matrix product, which gives the same intervals in a fifth to a twentieth of the time with 24 to 101 classes

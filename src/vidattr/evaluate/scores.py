@@ -1,4 +1,4 @@
-"""The scores of one experiment under one metric: rows, curves and strips on disk, and which of them still hold."""
+"""The scores of one experiment under one metric: rows, curves and strips on disk, and which are still valid."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class ScoreSheet:
     """The scores of one experiment under one metric.
 
     Attributes:
-        experiment: What was judged, and by what.
+        experiment: The experiment, with its metric.
         folder: The folder of its run, or of its network under a `NetworkMetric`.
-        rows: One row a clip: clip, label, video, `made_of` (stands for map and frames), `truth` (stands for the
-            annotation), the scores, "<reference>/<score>" for what a trivial answer scores, and "matched/<score>" for
-            noise as smooth as the map.
-        curves: Name to one row a clip: clip and the curve's values, headed 0, 1, … and by the points' names.
+        rows: One row per clip: clip, label, video, `made_of` (a hash of map and frames), `truth` (a hash of the
+            annotation), the scores, "<reference>/<score>" for the score of a reference such as chance, and
+            "matched/<score>" for noise as smooth as the map.
+        curves: Name to one row per clip: clip and the curve's values, headed 0, 1, … and by the points' names.
         strips: Clip to the maps that the metric keeps, not yet written.
         clips: Number of clips in the dataset.
-        failures: Of clips that could not be judged.
+        failures: The clips that could not be judged.
         baseline: Whether it was added to the table although no override names it.
         marks: Clip to the `made_of` and `truth` that its row must have; without clips that cannot be judged.
-        maps: Clips whose map can be judged; of a baseline those that a run stored.
-        outdated: Clips whose row was found to be of another map, other frames or another annotation.
-        title: Of its row in the table; by default that of the experiment.
-        unlisted: Why the clips of the experiment are not known, so that all rows on disk are shown; "" where they are.
+        maps: Clips whose map can be judged; for a baseline those with a stored map.
+        outdated: Clips whose row belongs to another map, other frames or another annotation.
+        title: The title of its row in the table; by default that of the experiment.
+        unlisted: Why the clips of the experiment are unknown, so that all rows on disk are shown; "": they are known.
         shard: (i, n): only every n-th batch of clips is judged, and its scores are stored in files of their own.
-        doubts: What is doubtful about the clips, from the run and from this evaluation.
+        doubts: The doubts about the clips, from the run and from this evaluation.
     """
 
     experiment: Experiment
@@ -100,10 +100,10 @@ class ScoreSheet:
         return dict(zip(self.rows["clip"], zip(self.rows["made_of"], self.rows["truth"], strict=True), strict=True))
 
     def expect(self, marks: Mapping[str, tuple[str, str]], gone: Collection[str] = ()) -> None:
-        """Drops rows and curves of other maps, frames or annotations than there are now.
+        """Drops rows and curves that belong to earlier maps, frames or annotations.
 
         Args:
-            marks: Clip to what `made_of` and `truth` have to be.
+            marks: Clip to its present `made_of` and `truth`.
             gone: Clips whose row is dropped in any case.
         """
         self.marks = dict(marks)
@@ -202,9 +202,9 @@ class ScoreSheet:
 
 
 def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
-    """Returns what decides the scores of an experiment beside its maps, in the form of a key version.
+    """Returns all that decides the scores of an experiment beside its maps, in the form of a key version.
 
-    Under a `MachineDependent` metric that includes the machine.
+    For a `MachineDependent` metric this includes the machine.
     """
     metric, identity = experiment.metric, metric_identity(experiment, version)
     if draws_of(metric):
@@ -221,14 +221,14 @@ def read_scores(
     baseline: bool = False,
     shard: tuple[int, int] = (1, 1),
 ) -> ScoreSheet:
-    """Returns the scores of an experiment that were stored earlier, without a row where there are none yet.
+    """Returns the stored scores of an experiment; without any row if there are none yet.
 
     The rows of shards are among them.
 
     Args:
-        experiment: What is judged, and by what metric.
-        folder: Where its scores lie; None: in the folder of its run.
-        baseline: Whether a table shows it although no override names it.
+        experiment: The experiment, with its metric.
+        folder: Folder of its scores; None: the folder of its run.
+        baseline: Whether it was added to the table although no override names it.
         shard: As in `ScoreSheet`.
     """
     empty = pd.DataFrame(columns=list(KEYS))
@@ -250,10 +250,10 @@ def read_scores(
 
 
 def unlisted(experiment: Experiment, error: VidattrError) -> str:
-    """Returns the remark for a table of a dataset that is not at hand.
+    """Returns the remark for a table of a dataset that is not available.
 
     Raises:
-        ConfigError: `limit` or `per_class` says that not all of its clips are asked for.
+        ConfigError: `limit` or `per_class` selects a part of its clips.
     """
     asked = {name: getattr(experiment.settings, name) for name in ("limit", "per_class")}
     if some := [f"{name}={value}" for name, value in asked.items() if value is not None]:

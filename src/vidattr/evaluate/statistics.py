@@ -1,8 +1,7 @@
 """Intervals and tests for per-clip scores, in double precision on the host.
 
-Clips of one video are not independent. Whatever is resampled or flipped here is therefore a whole *cluster* of clips (a
-video), never a clip. Clips whose score is not a number, or whose weight is 0, are left out; `judged` says which they
-are.
+Clips of one video are not independent. Therefore whole *clusters* of clips (videos) are resampled or flipped here, and
+never single clips. Clips whose score is not a number, or whose weight is 0, are left out (`judged`).
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ LEVEL = 0.95
 DRAWS = 2000
 FLIPS = 10_000
 EXACT_UP_TO = 12  # clusters; 2^12 sign patterns are fewer than FLIPS
-FEWEST = 3  # videos, with fewer of which nothing is said about their spread
-FEW = 20  # videos, with fewer of which a bootstrap's percentiles cover too little
+FEWEST = 3  # with fewer videos there is no interval
+FEW = 20  # with fewer videos the intervals of a bootstrap are too narrow
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference, its interval and the p-value of "there is none"; NaN where unknown."""
+    """A mean paired difference, its interval and the p-value of "no difference"; NaN: unknown."""
 
     value: float
     low: float
@@ -59,18 +58,18 @@ def interval(
     bounds: tuple[float, float] | None = None,
     wilson: bool = False,
 ) -> tuple[float, float]:
-    """Returns the 95 % interval of `mean` over whole clusters, by the rule that covers the truth with so many of them.
+    """Returns the 95 % interval of `mean` over whole clusters, by a rule that depends on the number of clusters.
 
     * From `FEW` clusters on: `cluster_bootstrap`, unless `wilson` asks for the next rule.
     * Scores with bounds: the score interval (Wilson 1927) with the clusters' own variance and Student's t of C − 1
       degrees of freedom. The variance of a bounded score vanishes towards a bound, so with p the mean as a share of the
       range and s its standard error, the interval is {q : (p − q)² ≤ t² s² q(1 − q) / (p(1 − p))}: Wilson's for p(1 −
-      p)/s² trials. At a bound, where s = 0 says nothing, every cluster is one trial.
+      p)/s² trials. At a bound, where s = 0 is no information, every cluster is one trial.
     * Other scores: mean ± t s.
     * Fewer than `FEWEST` clusters: NaN.
 
     s² = Σ_c (mean without cluster c − mean of these)², C/(C − 1) times the jackknife's: few and unequal clusters show
-    less variance than they have. docs/STATISTICS.md says how often the truth is covered.
+    less variance than they have. docs/STATISTICS.md lists how often the intervals cover the true value.
 
     Args:
         values: (N,) one score per clip.
@@ -79,7 +78,7 @@ def interval(
         groups: (N,) the class of each clip, for the mean over classes; None: one mean over the clips.
         seed: Decides the bootstrap's draws.
         bounds: The least and the largest possible score; None: there are none.
-        wilson: Whether the score interval is used however many clusters there are; needs `bounds`.
+        wilson: Whether the score interval is used for any number of clusters; needs `bounds`.
     """
     sums = ClusterSums.of(values, weights, clusters, groups)
     C = len(sums.values)

@@ -1,4 +1,4 @@
-"""From a source frame to the network's frame: one piece of arithmetic, applied to pixels and to boxes alike."""
+"""Maps a source frame to the network's frame, by the same arithmetic for pixels and for boxes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessin
 class Placement:
     """A source frame, resized as a whole and laid on a black canvas; what does not fit on the canvas is cut off.
 
-    Squash, crop and letter-box differ only in these numbers, so a box goes exactly where its pixels go.
+    Squash, crop and letter-box differ only in these numbers, so that boxes are moved exactly like pixels.
 
     Attributes:
         source: (h, w) of the source frame, pixels.
@@ -93,7 +93,7 @@ class Placement:
         return whole
 
     def boxes(self, boxes: Iterable[Box], drawn_on: tuple[int, int] | None = None) -> tuple[Box, ...]:
-        """Takes boxes where `pixels` takes their pixels, clips them to the canvas and drops those that are then empty.
+        """Moves boxes as `pixels` moves their pixels, clips them to the canvas and drops those that are then empty.
 
         Args:
             boxes: Boxes in pixels of a frame of `drawn_on`, in any number.
@@ -135,7 +135,7 @@ def _resized(h: int, w: int, to: list[int], rounded: LongSide) -> tuple[int, int
     if len(to) == 2:
         return to[0], to[1]
     short = to[0]
-    # As torchvision and mmaction2 multiply: another order may end a hair below a whole number.
+    # Multiplied in the order of torchvision and mmaction2: another order may give slightly less than an integer.
     long = (
         int(short * max(h, w) / min(h, w)) if rounded is LongSide.floor else int(max(h, w) * (short / min(h, w)) + 0.5)
     )

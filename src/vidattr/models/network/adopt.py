@@ -1,4 +1,4 @@
-"""Takes a network of the user into use: its answers to two clips are checked, and its last convolution is found."""
+"""Checks a network of the user: its output for two clips is validated, and its last convolution is found."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def adopt(
     output: Output,
     axes: Axes,
 ) -> VideoModel:
-    """Returns the network, after a blank clip and one of noise went through it.
+    """Returns the network after it was run on a blank clip and on a clip of noise.
 
     Args:
         module: The network; its `forward` may be replaced (`axes.takes_channels_first`).
         view: Its preprocessing.
         names: Returns the names of its K outputs, given K.
         wording: How messages name it and its settings.
-        layer: Name of the module whose output is the last convolutional feature volume; None: it is searched for
+        layer: Name of the module whose output is the last convolutional feature volume; None: it is found
             (`volumes.last_convolution`).
         output: What the network returns.
-        axes: In which order it takes the axes of the frames.
+        axes: The order of the axes of its input.
 
     Raises:
-        ConfigError: The network fails, or its answer is not (N, K) or not what `output` says.
+        ConfigError: The network fails, or its output is not (N, K) or does not agree with `output`.
     """
     check = _Check(takes_channels_first(module.eval(), axes), wording, axes)
     shape = (1, len(view.mean), view.frames, *view.size)
@@ -76,7 +76,7 @@ def adopt(
 
 
 class _Check:
-    """The checks of a network's answers."""
+    """The checks of a network's output."""
 
     def __init__(self, module: nn.Module, wording: Wording, axes: Axes) -> None:
         self.module, self.wording, self.axes = module, wording, axes
@@ -84,7 +84,7 @@ class _Check:
         self.device = tensors[0].device if tensors else torch.device("cpu")
 
     def outputs(self, shape: tuple[int, ...], output: Output) -> int:
-        """Returns K, from the answer to a blank clip; the answer to a clip of noise has to agree with `output`."""
+        """Returns K, from the output for a blank clip; the output for a clip of noise must agree with `output`."""
         with torch.no_grad():
             returned = self._answer(torch.zeros(shape))
         if not isinstance(returned, Tensor) or returned.ndim != 2 or len(returned) != 1 or returned.shape[1] == 0:

@@ -1,4 +1,4 @@
-"""Finds the layer where a network's numbers stop being finite, for a clip whose answer stands for no probabilities."""
+"""Finds the layer where a network's numbers stop being finite, for a clip without valid class probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEDY = "check the weights (a training that diverged) and what this layer divi
 
 @torch.no_grad()
 def complaint(network: VideoModel, frames: Tensor) -> ClipError:
-    """Returns the error for one clip (1, C, T, H, W), which names the first layer whose output is not finite.
+    """Returns the error for one clip (1, C, T, H, W); it names the first layer whose output is not finite.
 
     The clip runs again, with a hook on every module. The message says if the layer was already given such numbers.
     """

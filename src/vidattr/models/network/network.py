@@ -110,7 +110,7 @@ class VideoModel(Passes):
     def probabilities(self, frames: Tensor) -> Tensor:
         """Returns the (N, K) class probabilities, in chunks of `max_batch`.
 
-        A clip whose answer stands for no probabilities (`output.sound`) has a row of NaN.
+        A clip whose output gives no valid probabilities (`output.sound`) has a row of NaN.
 
         Raises:
             ConfigError: The network fails on any clip of this size.

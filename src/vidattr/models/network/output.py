@@ -26,7 +26,7 @@ class Output(StrEnum):
 
 
 def logits_of(returned: Tensor, output: Output) -> Tensor:
-    """Returns the logits (N, K) of what a network returned: ln p if it returned probabilities, else what it returned.
+    """Returns logits (N, K) for the output of a network: ln p if it returned probabilities p, else the output itself.
 
     Probabilities below the smallest normal number are replaced by it, so that their logarithm is finite.
     """
@@ -56,7 +56,7 @@ def sound(returned: Tensor, output: Output) -> Tensor:
 
 
 def misstated(answers: Sequence[Tensor], last: str, output: Output) -> tuple[str, Output] | None:
-    """Checks a network's answers, (N, K) each, against the configured `output`.
+    """Checks outputs of a network, (N, K) each, against the configured `output`.
 
     Args:
         answers: Answers to clips that differ.
@@ -64,7 +64,7 @@ def misstated(answers: Sequence[Tensor], last: str, output: Output) -> tuple[str
         output: The configured meaning of the answers.
 
     Returns:
-        What the network returns instead, and the `output` to configure; None if the answers agree with `output`.
+        What the network returns instead, and the `output` to configure; None if its values agree with `output`.
     """
     values = torch.cat([answer.flatten() for answer in answers])
     shares = all(len(a.T) > 1 and (a >= 0).all() and ((a.sum(1) - 1).abs() < _TOLERANCE).all() for a in answers)

@@ -22,13 +22,18 @@ from vidattr.errors import ConfigError
 if TYPE_CHECKING:
     from vidattr.protocols import ModelConfig
 
-_APART = ("weights", "classes", "input", "revision")  # what a file of weights does not repeat of its model's config
+_APART = (
+    "weights",
+    "classes",
+    "input",
+    "revision",
+)  # fields of the model's config that a file of weights does not repeat
 _SHOWN = 80
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a file says: the fields of the preprocessing, and class and fields of the model, as plain values."""
+    """The content of the metadata: fields of the preprocessing, class and fields of the model, as plain values."""
 
     preprocessing: Mapping[str, Any]
     model: Mapping[str, Any]
@@ -40,7 +45,7 @@ def plain_fields(part: Any) -> dict[str, Any]:
 
 
 def metadata(model: ModelConfig, classes: Sequence[str]) -> dict[str, str]:
-    """Returns what is stored beside the weights, as safetensors' metadata: JSON texts by name."""
+    """Returns the metadata of the weights for a safetensors file: JSON texts by name."""
     skipped = {item.name for item in dataclasses.fields(model) if item.metadata.get("identity") == "skip"}  # type: ignore[arg-type]
     values = {name: value for name, value in plain_fields(model).items() if name not in skipped}
     kept = {name: value for name, value in values.items() if name not in _APART}
@@ -52,17 +57,17 @@ def metadata(model: ModelConfig, classes: Sequence[str]) -> dict[str, str]:
 
 
 def trained(path: Path) -> Trained | None:
-    """Returns what a file of weights says about its training, or None where it says nothing; no tensor is read.
+    """Returns the metadata of a file of weights, or None if it has none; no tensor is read.
 
     Raises:
-        ConfigError: What it says is damaged.
+        ConfigError: The metadata is damaged.
     """
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             said = file.metadata() or {}
-    except (SafetensorError, OSError):  # whoever loads the weights says what is wrong
+    except (SafetensorError, OSError):  # loading the weights reports the error
         return None
     if "preprocessing" not in said:
         return None
@@ -119,7 +124,7 @@ def adopted(values: Mapping[str, Any], path: Path, asked: Collection[str]) -> tu
 def as_trained(
     model: ModelConfig, values: Mapping[str, Any], asked: Collection[str], typed: Mapping[str, str]
 ) -> tuple[ModelConfig, dict[str, Any], tuple[str, ...]]:
-    """Returns a model with its weights' own preprocessing, its configuration, and what is to be said of it.
+    """Returns a model with the preprocessing of its weights, its configuration, and notes for the results.
 
     Args:
         model: As it was configured.
@@ -128,7 +133,7 @@ def as_trained(
         typed: As in `building.made`.
 
     Raises:
-        ConfigError: What its file of weights says is damaged.
+        ConfigError: The metadata of its file of weights is damaged.
     """
     file = model.weights_file() if values.get("weights") and hasattr(model, "weights_file") else None
     if file is None:
