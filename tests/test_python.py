@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -360,6 +361,38 @@ def test_show_opens_a_browser_or_says_what_else_to_do(
     with pytest.raises(ConfigError, match=r"save\('explanation.html'\)"):
         explained.show()
     assert not Path(opened[1].removeprefix("file://")).exists()
+
+
+def test_a_notebook_shows_the_video_below_the_cell(
+    explained: vidattr.ClipExplanation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    display = types.SimpleNamespace(HTML=str, display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)  # type: ignore[arg-type]
+    explained.show(colormap="viridis")
+    assert len(shown) == 1
+    assert "<video" in shown[0]
+    del shell.kernel  # IPython in a terminal shows no HTML
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    with pytest.raises(ConfigError, match="no notebook"):
+        explained.show()
+
+
+def test_the_command_line_takes_frames_before_channels_too(vidattr: Command, tmp_path: Path) -> None:
+    code = Path(__file__).read_text()
+    parts = [re.search(rf"class {name}\(.*?(?=\n\n\n)", code, re.DOTALL) for name in ("Plain", "FramesFirst")]
+    head = "import torch\nfrom torch import Tensor, nn\n\n\n"
+    (tmp_path / "mynet.py").write_text(head + "\n\n\n".join(part[0] for part in parts if part) + "\n")
+    line = ("explain", str(VIDEO), "model=custom", "model.target=mynet:FramesFirst", "model.input.frames=4")
+    line = (*line, "model.input.size=[24,32]", "method=grad_cam", "render.gif=false", "render.mp4=false")
+    wrong = vidattr(*line)
+    assert wrong.code == 2
+    assert "model.axes=NTCHW: it takes (N, T, C, H, W)" in wrong.err
+    right = vidattr(*line, "model.axes=NTCHW")
+    assert right.code == 0, right.err
+    assert "grad_cam explains" in right.out
 
 
 def test_explanations_are_judged_beside_the_baselines(tiny: VideoModel, explained: vidattr.ClipExplanation) -> None:
