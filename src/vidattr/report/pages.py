@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files as package_files
@@ -235,8 +236,8 @@ def _short(value: float | None) -> str:
 
 
 def _breaks(name: str) -> Markup:
-    """Returns a name that may be broken after each underscore."""
-    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+    """Returns a name that may be broken after an underscore and before a capital that follows a small letter."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=_)|(?<=[a-z])(?=[A-Z])", name))
 
 
 def _url(path: str) -> str:
