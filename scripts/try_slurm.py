@@ -85,10 +85,12 @@ def watch(folder: Path, left: list[str], restart: str) -> None:
             return
         for path in made.glob("tasks/*.json"):
             state = json.loads(path.read_text())
-            fresh = path.stem not in disturbed and state["phase"] == "running" and state["clips"] > 0
+            log = made / "logs" / f"batches-{path.stem}.log"
+            in_batch = log.is_file() and " begins " in (log.read_text().splitlines() or [""])[-1]
+            fresh = path.stem not in disturbed and state["phase"] == "running" and in_batch
             if left and fresh and f"{state['job']} RUNNING" in queue:
                 disturbed.add(path.stem)
-                disturb(left.pop(0), state, made / "logs" / f"batches-{path.stem}.log", restart)
+                disturb(left.pop(0), state, log, restart)
         time.sleep(0.3)
 
 
