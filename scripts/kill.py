@@ -105,7 +105,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Returns every file that counts, without what two runs may differ in."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file():
+        if not path.is_file() or "logs" in path.parts:
             continue
         content = path.read_bytes()
         if path.name == "run.json":

@@ -55,7 +55,9 @@ def run(folder: Path, log: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {
-        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "run.json"
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != "run.json" and "logs" not in p.parts  # dates and times of each process
     }
 
 

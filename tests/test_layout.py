@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from import_graph import circles, floors, graph, rooms
 
 LAYERS: list[list[str]] = [
-    ["errors", "array_pickle", "labels", "process", "profiling", "seeds", "types", "writing"],
+    ["errors", "array_pickle", "labels", "process", "profiling", "progress", "seeds", "types", "writing"],
     ["config"],
     ["video"],
     ["models.network", "models.speed"],

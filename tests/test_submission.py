@@ -66,7 +66,7 @@ def files(folder: Path) -> dict[str, bytes]:
     """The results in a folder, without what says who made them and what was submitted."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and "jobs" not in path.relative_to(folder).parts[:1]:
+        if path.is_file() and not {"jobs", "logs"} & set(path.relative_to(folder).parts[:1]):
             content = path.read_bytes()
             if path.name == "run.json":
                 content = json.dumps(json.loads(content)["identity"]).encode()

@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vidattr.errors import CONCERNS_ALL, ClipError, Failure
 from vidattr.evaluate.noise import map_scores, noise_scores
@@ -21,6 +20,7 @@ from vidattr.run.batches import clip_seed, read_ahead, split_batches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.control import Control
 from vidattr.run.job import made_by
+from vidattr.run.progress import Bar
 from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep
@@ -56,7 +56,7 @@ def judge(
         sweep(sheet.folder.path)
     saved = time.monotonic()
     try:
-        with tqdm(total=sum(map(len, batches)), desc=title, unit="clip", disable=quiet or not batches) as bar:
+        with Bar(title, sum(map(len, batches)), quiet=quiet) as bar:
             for decoded in read_ahead(batches, first):
                 if control.stopped:
                     break

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tqdm import tqdm
 
 from vidattr.config.identity import describe, key
 from vidattr.errors import ConfigError, Failure, VidattrError
@@ -30,6 +29,7 @@ from vidattr.run.control import Control
 from vidattr.run.doubts import Doubts
 from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.job import made_by
+from vidattr.run.progress import Bar
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.run.store import RunFolder
@@ -188,7 +188,7 @@ def _judge(sheet: ScoreSheet, resident: Resident, quiet: bool, control: Control)
     title = f"{experiment.names['metric']} · {experiment.names['dataset']} · {experiment.names['model']}"
     saved = time.monotonic()
     try:
-        with tqdm(total=sum(map(len, batches)), desc=title, unit="clip", disable=quiet or not batches) as bar:
+        with Bar(title, sum(map(len, batches)), quiet=quiet) as bar:
             for decoded in read_ahead(batches, experiment):
                 if control.stopped:
                     break

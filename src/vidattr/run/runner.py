@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
 from vidattr.run import gallery
@@ -25,6 +23,7 @@ from vidattr.run.doubts import Doubts
 from vidattr.run.elsewhere import computed_elsewhere
 from vidattr.run.experiment import Experiment
 from vidattr.run.job import Job, check_folders, made_by, run_folder, together
+from vidattr.run.progress import RunProgress
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources
 from vidattr.run.store import StoredMap
@@ -131,9 +130,8 @@ def _run_group(
         for batch in batches
         if overwrite or any(clip.id in missing for clip in batch) or gallery.lacks_any(jobs, batch, sheets)
     ]
-    title = f"{first.names['dataset']} · {first.names['model']}"
-    bar = tqdm(total=sum(map(len, wanted)), desc=title, unit="clip", disable=quiet or not wanted)
-    with bar, ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw") as pool:
+    pool = ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw")
+    with RunProgress(jobs, wanted, quiet=quiet) as bar, pool:
         drawing: list[gallery.Drawing] = []
 
         def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> gallery.Drawing:
@@ -152,7 +150,7 @@ def _run_group(
                 computed_elsewhere(jobs, [clip for clip, _ in decoded])
                 before = sum(job.written for job in jobs)
                 control.batch_begun(names)
-                new = _do_batch(resident, jobs, decoded, draw, control)
+                new = _do_batch(resident, jobs, decoded, draw, control, bar)
                 drawing = [*_settled(drawing, keep=first.runtime.threads()), *new]
                 bar.update(len(decoded))
                 control.batch_done(names, sum(job.written for job in jobs) - before)
@@ -181,6 +179,7 @@ def _do_batch(
     decoded: Sequence[Decoded],
     draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], gallery.Drawing],
     control: Control,
+    bar: RunProgress,
 ) -> list[gallery.Drawing]:
     """Explains a batch by every method that lacks a map of it; maps are written here, pictures in the background."""
     good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
@@ -196,7 +195,7 @@ def _do_batch(
         for failure in failures:
             _fail_all(jobs, failure)
     found: dict[int, dict[str, StoredMap]] = {}
-    for alike in together(jobs):
+    for alike in bar.methods(together(jobs), [clip for clip, _ in good]):
         found |= _maps(resident, alike, ready, good, control)
     return [
         draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample)

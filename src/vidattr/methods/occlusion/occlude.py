@@ -23,6 +23,7 @@ from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.methods.shared.scores import Score, score_drop, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
+from vidattr.progress import tracked
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import Preprocessing
@@ -176,7 +177,8 @@ def _drops(
         jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
     begun = None if box is None else reuse(model, frames, fills, box)
     f = torch.zeros(len(unions.clip), len(fills), dtype=torch.float64, device=frames.device)
-    for job in torch.tensor_split(jobs, math.ceil(len(jobs) / model.max_batch)):  # even, as in `scores.chunks`
+    count = math.ceil(len(jobs) / model.max_batch)
+    for job in tracked(torch.tensor_split(jobs, count), count, "masks", len(jobs)):  # even, as in `scores.chunks`
         union, draw = job.unbind(1)
         clip = unions.clip[union]
         with stage("masks"):

@@ -14,6 +14,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.shared.scores import Score, scores
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
+from vidattr.progress import tracked
 from vidattr.types import Explanation, Query
 
 
@@ -113,7 +114,8 @@ class RISE:
             )
             grids, shifts = (draws[:, :cells] < self.p).to(frames.dtype).view(-1, *self.cells), draws[:, cells:]
         pairs = torch.arange(len(grids), device=frames.device)
-        for part in torch.tensor_split(pairs, math.ceil(len(pairs) / size)):
+        count = math.ceil(len(pairs) / size)
+        for part in tracked(torch.tensor_split(pairs, count), count, "masks", len(pairs)):
             with stage("masks"):
                 masks = enlarge(grids[part], shifts[part], (frames.shape[2], frames.shape[3], frames.shape[4]))
             yield part // self.masks, part % self.masks, masks

@@ -14,6 +14,7 @@ from vidattr.methods.perturbation.options import SIDES, Context, PerturbationOpt
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, Border, blur, perturb
 from vidattr.methods.perturbation.solver import solve
 from vidattr.models.network.network import VideoModel
+from vidattr.progress import tracked
 from vidattr.types import Explanation, MaskRow, Query
 
 
@@ -133,7 +134,7 @@ class ExtremalPerturbation(PerturbationOptions):
         parts = [
             problems[k * len(problems) // count : (k + 1) * len(problems) // count] for k in range(count)
         ]  # even, as in `chunks`
-        solved = [solve(self, model, query, list(part)) for part in parts]
+        solved = [solve(self, model, query, list(part)) for part in tracked(parts, count, "parts")]
         return {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
 
 

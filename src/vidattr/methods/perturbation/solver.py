@@ -30,6 +30,7 @@ from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output
 from vidattr.profiling import stage
+from vidattr.progress import tracked
 from vidattr.types import Query
 
 
@@ -127,7 +128,7 @@ def solve(
         "iterations": torch.zeros_like(rows.row),
         "moved": torch.zeros_like(rows.row, dtype=torch.bool),
     }
-    for t in range(method.iterations):
+    for t in tracked(range(method.iterations), method.iterations, "iterations"):
         with stage("masks"), torch.enable_grad():
             leaf = rows.seeds.detach().requires_grad_()
             plane = smooth_max(leaf if weights is None else (weights @ leaf.flatten(2)).view_as(leaf))

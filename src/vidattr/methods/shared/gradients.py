@@ -12,6 +12,7 @@ from torch import Tensor
 from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
+from vidattr.progress import tracked
 
 
 class Polarity(StrEnum):
@@ -86,7 +87,7 @@ def probe_gradients(
     """
     pairs = [(i, k) for i in range(len(target)) for k in range(probes)]
     count = math.ceil(len(pairs) / model.max_batch)
-    for c in range(count):
+    for c in tracked(range(count), count, "points", len(pairs)):
         chunk = pairs[c * len(pairs) // count : (c + 1) * len(pairs) // count]  # even, as in `chunks`
         points = torch.stack([probe(i, k) for i, k in chunk])
         gradients = input_gradients(model, points, torch.stack([target[i] for i, _ in chunk]), score)
