@@ -145,7 +145,7 @@ def evaluate(
         return
     groups = evaluator.evaluate(found, quiet=quiet or as_json, shard=part)
     if part == (1, 1):
-        typer.echo(report.show(groups, baseline, "json" if as_json else form.value))
+        typer.echo(report.show(groups, baseline, "json" if as_json else form.value).removesuffix("\n"))
     else:
         typer.echo(report.counts(groups, part, as_json))
     outcome.tell_doubts(job.doubts for group in groups for job in group)
