@@ -34,7 +34,7 @@ def test_every_section_runs_on_a_cpu(
 ) -> None:
     out = tmp_path / "numbers.json"
     monkeypatch.setattr(
-        sys, "argv", ["bench_gpu.py", "--device", "cpu", "--tiny", "--seconds", "600", "--out", str(out)]
+        sys, "argv", ["bench_gpu.py", "--device", "cpu", "--tiny", "--seconds", "6000", "--out", str(out)]
     )
     with pytest.raises(SystemExit) as left:
         bench_gpu.main()

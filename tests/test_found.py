@@ -355,13 +355,13 @@ def test_a_pickle_that_numbers_its_objects_beyond_measure_is_refused(tmp_path: P
 
 
 def test_the_first_of_many_synthetic_clips_are_there_at_once() -> None:
-    began = time.monotonic()
+    began = time.process_time()  # of this process, however busy the machine is
     clips = Synthetic(clips=10_000_000).index().clips
     one, other = clips[:2][1], Synthetic(clips=2).index().clips[1]
     assert (one.id, one.boxes, one.segment, one.label) == (other.id, other.boxes, other.segment, other.label)
     assert clips[-1].id.startswith("object-9999999")
     assert len(clips[5::1000]) == 10_000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_damaged_decides_which_clips_there_are_and_no_number(tmp_path: Path) -> None:

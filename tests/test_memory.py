@@ -49,7 +49,7 @@ def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path, most: int, c
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert found.returncode == code, found.stderr

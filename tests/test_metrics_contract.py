@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import toys
 from conftest import ROOT
+from vidattr import profiling
 from vidattr.evaluate.noise import map_scores
 from vidattr.methods.baselines.center import Center
 from vidattr.methods.gradients.gradient import Gradient
@@ -129,6 +129,23 @@ def learnt() -> World:
     return World(MapBatch(maps, query, truth, model), methods)
 
 
+class Clock:
+    """Stands still unless a method takes time, so that a busy machine changes no score."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "time", CLOCK)
+
+
 @dataclass(frozen=True)
 class Slow:
     """A method that takes its time."""
@@ -138,14 +155,14 @@ class Slow:
     version: int = 1
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        time.sleep(self.seconds)
+        CLOCK.now += self.seconds
         return Explanation(torch.zeros(len(query.seeds), T, H, W))
 
 
 def timed() -> World:
     """A fast and a slow method."""
     world = boxed().of([BEST, WORST], range(len(CORNERS)))
-    return replace(world, methods=[Slow(0), Slow(0.02)])
+    return replace(world, methods=[Slow(0.01), Slow(0.02)])
 
 
 WORLDS: dict[str, Callable[[], World]] = {"Flicker": still, "Sanity": learnt, "Timing": timed}

@@ -19,7 +19,7 @@ DATA = ROOT / "test_data"
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("test_data")
-    subprocess.run([sys.executable, ROOT / "scripts/make_test_data.py", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, ROOT / "scripts/make_test_data.py", folder], check=True, timeout=600)
     return folder
 
 

@@ -130,10 +130,10 @@ def test_when_one_process_is_killed_the_others_end(tmp_path: Path) -> None:
     first, second = start(tmp_path / "two", 2, pause=0.02)
     clock = time.monotonic()
     while not (tmp_path / "two/last.safetensors").is_file():
-        assert time.monotonic() - clock < 60
+        assert time.monotonic() - clock < 600, "no epoch ended"
         time.sleep(0.05)
     os.kill(second.pid or 0, signal.SIGKILL)
-    first.join(30)
+    first.join(300)
     assert first.exitcode == 1
     assert "another process of this training has ended" in (tmp_path / "error-0").read_text()
     assert not list((tmp_path / "two").glob(".*"))

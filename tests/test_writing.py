@@ -153,7 +153,7 @@ def test_a_limit_on_the_size_of_files_is_a_user_error_and_leaves_nothing(tmp_pat
     answers: multiprocessing.Queue[str] = multiprocessing.get_context("fork").Queue()
     process = multiprocessing.get_context("fork").Process(target=_limited, args=(tmp_path, size, answers))
     process.start()
-    assert words in answers.get(timeout=60)
+    assert words in answers.get(timeout=600)
     process.join()
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == (words == "written")
 
