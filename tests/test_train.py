@@ -517,6 +517,21 @@ def test_unreadable_clips_are_named_and_the_rest_trains(tmp_path: Path, capsys: 
     assert "red1" in err
 
 
+def test_where_unreadable_clips_leave_one_class_they_are_named(tmp_path: Path) -> None:
+    for label in ("red", "blue"):
+        frames_folder(tmp_path / "data", label, 1)
+    (tmp_path / "data/green").mkdir()
+    (tmp_path / "data/green/cut.mp4").write_bytes(b"\0" * 100)
+    for path in (tmp_path / "data/red").glob("*/*"):
+        path.write_bytes(b"no picture")
+    asked = recipe(train={}, held_out={}, epochs=1, batch=10)
+    model = Given(Watched(), classes=("red", "blue", "green"))
+    with pytest.raises(
+        ConfigError, match=r"all 1 clips are of one class: blue; 2 clips are left out, the first: .*cut"
+    ):
+        run(asked, model, tmp_path / "out", Clips(root=str(tmp_path / "data")))
+
+
 def test_without_any_readable_clip_nothing_is_trained(tmp_path: Path) -> None:
     for label in ("red", "blue"):
         (tmp_path / "data" / label).mkdir(parents=True)

@@ -55,7 +55,13 @@ class Material:
         self.measured = {
             name: self._read(name, clips, Frames.preprocessing, 1) for name, clips in found.measured.items()
         }
-        classes_of(self.training.clips)
+        try:
+            classes_of(self.training.clips)
+        except ConfigError as error:
+            if not self.errors:
+                raise
+            lost = f"{len(self.errors)} clips are left out, the first: {self.errors[0].clip}: {self.errors[0].error}"
+            raise ConfigError(f"{error.found}; {lost}", expected=error.expected, remedy=error.remedy) from error
 
     def _read(self, name: str, clips: Sequence[Clip], frames: Frames, draws: int) -> ClipLoader:
         processes = self._processes
