@@ -1,1 +1,1 @@
-"""Training: recipes, the training loop, and checkpoints from which a killed training goes on."""
+"""Training: recipes, the training loop, and checkpoints from which a killed training continues."""

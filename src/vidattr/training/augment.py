@@ -1,6 +1,6 @@
 """Augments a batch of clips.
 
-Random numbers are drawn per clip and epoch, so that no batch size and no process changes them.
+Random numbers depend on the clip and the epoch, and not on batch size or number of processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def augmented(pixels: Tensor, drawn: Tensor, recipe: Recipe) -> Tensor:
     Args:
         pixels: (N, T, H, W, 3) uint8.
         drawn: (N, 9) numbers, the rows of `draws` for these clips, on the same device.
-        recipe: What is done.
+        recipe: The augmentation.
 
     Returns:
         (N, T, H, W, 3) uint8.
@@ -46,8 +46,8 @@ def augmented(pixels: Tensor, drawn: Tensor, recipe: Recipe) -> Tensor:
 def _cropped(pixels: Tensor, drawn: Tensor, least: float) -> Tensor:
     """Cuts one window out of each clip, the same on all of its frames, and resizes it bilinearly to the frame's size.
 
-    The window's side, a share of the frame's, is uniform in [least, 1), and so is its place among those that it can
-    have.
+    The side of the window, as a share of the frame's side, is uniform in [least, 1), and its place is uniform in the
+    frame.
     """
     clips, frames, height, width, _ = pixels.shape
     side = least + (1 - least) * drawn[:, 0]

@@ -1,7 +1,7 @@
-"""What a training writes: weights that `model.weights` takes, and a state from which a killed training goes on.
+"""Files of a training: weights for `model.weights`, and a state from which a killed training continues.
 
-Each file is written whole (`vidattr.writing`). The state of an epoch is one file and is written first; weights, log and
-picture follow from it, so that a kill between two files leaves nothing that cannot be made again. Nothing is a pickle.
+Each file is written whole (`vidattr.writing`). The state of an epoch is one file and is written first. Weights, log and
+picture can be made from it, so that a kill between two files loses nothing. No file is a pickle.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from vidattr.protocols import ModelConfig
 from vidattr.writing import write_bytes
 
 FORMAT = 1
-"""Of the state file; raised when an older one can no longer be read."""
+"""Version of the state file; raised when older files can no longer be read."""
 
 _WEIGHTS, _OPTIMIZER = "weights.", "optimizer."
 
 
 @dataclass
 class State:
-    """How far a training has come.
+    """The progress of a training.
 
-    There is no state of random numbers: what an epoch draws depends on the recipe's seed and the epoch's number alone.
+    There is no random state: the random numbers of an epoch depend on the recipe's seed and the epoch's number alone.
 
     Attributes:
-        identity: What decides the training, as plain values.
-        epoch: Epochs that are done.
-        rows: The log, one row an epoch, column to text.
+        identity: All that decides the training, as plain values.
+        epoch: Number of completed epochs.
+        rows: The log, one row per epoch, column to text.
         accumulate: Parts into which a batch is divided.
     """
 
@@ -64,7 +64,7 @@ def serialised(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> bytes:
 def weights(network: VideoModel, model: ModelConfig) -> bytes:
     """Returns a checkpoint of the network.
 
-    It holds the network's weights, and all that `model.weights` needs beside them (`_trained.metadata`).
+    It holds the network's weights, and the metadata that `model.weights` needs (`trained.metadata`).
 
     Args:
         network: The network.
@@ -93,12 +93,10 @@ def write_state(path: Path, state: State, module: nn.Module, optimizer: torch.op
 def read_state(
     path: Path, identity: Mapping[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> State | None:
-    """Fills module and optimizer from a state file and returns how far the training had come.
-
-    Returns None where there is no file.
+    """Fills module and optimizer from a state file and returns the progress; None if there is no file.
 
     Raises:
-        ConfigError: The file is damaged, or it belongs to another training: the message says how they differ.
+        ConfigError: The file is damaged, or it belongs to another training; the message lists the differences.
     """
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The pixels of the clips: decoded ahead by threads, and kept in memory while there is room."""
+"""Decodes the training clips ahead in threads, and keeps their pixels in memory as far as there is room."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from vidattr.types import Clip, Pixels, Sample
 from vidattr.video import decode
 from vidattr.video.preprocessing import Preprocessing
 
-_ROOM = 0.5  # of the memory that is available, for decoded clips
+_ROOM = 0.5  # share of the available memory that is used for decoded clips
 
 
 class ClipLoader:
-    """Decodes clips as a network takes them.
+    """Decodes the frames of clips that a network sees.
 
     Args:
         clips: The clips.
         labels: The index of each clip's class.
         view: The network's preprocessing.
-        frames: Which frames are taken.
-        draws: How many times each clip appears, with other frames each time.
-        seed: Decides random frames.
-        workers: Threads that decode.
-        room: Bytes of decoded clips that are kept; what does not fit is decoded again each time. The pixels are the
-            same either way.
+        frames: The selection of frames.
+        draws: How many times each clip appears in an epoch, with other frames each time.
+        seed: Seed of random frames.
+        workers: Number of decoding threads.
+        room: Bytes of decoded clips that are kept; other clips are decoded again each time, with the same pixels.
     """
 
     def __init__(
@@ -108,10 +107,10 @@ class ClipLoader:
     def check(
         self, items: Sequence[int], said: str, quiet: bool
     ) -> tuple[dict[str, ClipError], dict[str, tuple[str, ...]]]:
-        """Decodes items once, with the frames of the first epoch, and keeps what there is room for.
+        """Decodes items once, with the frames of the first epoch, and keeps as many as there is room for.
 
         Returns:
-            Clip to the reason why it cannot be decoded, and clip to what is doubtful about it.
+            Clip to the reason why it cannot be decoded, and clip to its doubts.
         """
         errors: dict[str, ClipError] = {}
         doubts: dict[str, tuple[str, ...]] = {}
@@ -151,7 +150,7 @@ def room_for_clips(processes: int) -> int:
     """Returns how many bytes of decoded clips this process may keep in memory.
 
     Args:
-        processes: How many processes of this training share the machine.
+        processes: Number of processes of this training on the machine.
     """
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())

@@ -25,7 +25,7 @@ from vidattr.training.trainable import check_class
 
 @dataclass(frozen=True)
 class Training:
-    """What `vidattr train` is asked to do: the names that were chosen, and the objects they describe."""
+    """A composed training: the names of the chosen configs, and their objects."""
 
     names: dict[str, str]
     recipe: Recipe
@@ -43,7 +43,7 @@ class Training:
 
 
 def composed(overrides: Sequence[str], *, folder: Path | None = None, add: Sequence[Path] = ()) -> Training:
-    """Composes what `vidattr train` needs.
+    """Composes the recipe, dataset, model and runtime of `vidattr train`.
 
     Raises:
         ConfigError: An unknown choice or option, a wrong type, a sweep, or a model that cannot be trained.

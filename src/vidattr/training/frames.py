@@ -1,4 +1,4 @@
-"""Random frames of training clips, and the seeds that decide everything that is drawn."""
+"""Random frames of training clips, and the seeds of all random numbers of a training."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def seed_of(*parts: object) -> int:
 
 
 def random_frames(count: int, view: Preprocessing, fps: float | None, seed: int) -> list[int]:
-    """Returns which of `count` frames are taken as the T frames of a training clip.
+    """Selects the T frames of a training clip at random from `count` frames.
 
-    A network that looks at a part of the clip gets this part from a random place. One that looks at the whole clip gets
-    one random frame of each of T equal segments; with released sampling, one of each block of r = ⌊count/T⌋ frames, of
-    which the last T blocks count: the released training code of perturbation-based video explanations (WACV 2021).
-    Unlike that code, a clip of fewer than T frames is taken as at test time.
+    If the network sees a part of the clip, this part is at a random place. If it sees the whole clip, one random frame
+    of each of T equal segments is selected; with released sampling, one of each of the last T blocks of r = ⌊count/T⌋
+    frames, as in the training code released with Li et al. (WACV 2021). Unlike that code, a clip of fewer than T frames
+    has the frames of test time.
 
     Args:
         count: n, at least 1.
         view: The network's preprocessing.
-        fps: The source's frames a second; None: it does not tell.
+        fps: Frames per second of the source; None: unknown.
         seed: Decides the frames.
 
     Returns:
@@ -40,7 +40,7 @@ def random_frames(count: int, view: Preprocessing, fps: float | None, seed: int)
     random = np.random.default_rng(seed)
     frames = view.frames
     if view.sampling in PLACED:
-        # `stride` always starts at the first frame; the same frames from another place are `center`'s.
+        # `stride` always starts at the first frame; `center` selects the same frames from any place.
         kind = Sampling.center if view.sampling is Sampling.stride else view.sampling
         return sample(count, replace(view, sampling=kind, start=None, place=float(random.random())), fps)
     if count < frames:

@@ -46,11 +46,11 @@ def classes_of(clips: Sequence[Clip], order: Sequence[str] = ()) -> tuple[str, .
 
 
 def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip], order: Sequence[str] = ()) -> None:
-    """Gives a network the classes that are to be trained, and marks the parameters that are.
+    """Gives a network the classes of the training, and marks the parameters that are trained.
 
     Args:
         network: A network that was just loaded; it is changed.
-        recipe: Says whether the last layer is replaced, and what is trained.
+        recipe: Decides whether the last layer is replaced, and which layers are trained.
         clips: All clips, those for training and those for measuring.
         order: Names of classes in the order of the dataset (`classes_of`).
 
@@ -87,15 +87,15 @@ def prepared(network: VideoModel, recipe: Recipe, clips: Sequence[Clip], order: 
 def training_mode(network: VideoModel, recipe: Recipe) -> None:
     """Puts the layers that are trained into training mode.
 
-    The other layers keep their batch statistics and drop nothing.
+    The other layers keep their batch statistics and use no dropout.
     """
     network.module.train(recipe.layers is Layers.all)
 
 
 def last_layer(network: VideoModel) -> str:
-    """Returns the name of the linear layer, or 1 × 1 × 1 convolution, that puts out the class scores.
+    """Returns the name of the linear layer, or 1 × 1 × 1 convolution, whose outputs are the class scores.
 
-    Where several layers have as many outputs as the network has classes, it is the one that runs last on a blank clip.
+    If several layers have as many outputs as the network has classes, it is the layer that runs last on a blank clip.
 
     Raises:
         ConfigError: There is none.

@@ -1,4 +1,4 @@
-"""The epochs of a training: one after the other, each written whole, going on where a killed training stopped."""
+"""The epochs of a training: each is written whole, and a killed training continues after its last epoch."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Loop:
     Args:
         network: The network, on its device, with the classes of the clips.
         model: The config that it was loaded from.
-        recipe: How it is trained.
+        recipe: The recipe.
         material: The clips.
-        identity: What decides the result, as plain values.
-        processes: Those that train together; the first writes.
+        identity: All that decides the result, as plain values.
+        processes: The processes that train together; the first one writes.
         out: The folder.
         quiet: Whether progress is kept silent.
     """
@@ -62,7 +62,7 @@ class Loop:
         self.steps = -(-len(material.training) // recipe.batch)  # in an epoch
 
     def resume(self) -> None:
-        """Goes on where this training stopped, if it did.
+        """Continues after the last completed epoch of this training, if there is one.
 
         Raises:
             ConfigError: The folder holds another training, or a damaged one.
@@ -87,10 +87,10 @@ class Loop:
             self._write_results(picture=True)
 
     def run(self) -> None:
-        """Trains until the last epoch, or until nothing has improved for as long as the recipe says.
+        """Trains until the last epoch, or until there was no improvement for `recipe.patience` epochs.
 
         Raises:
-            VidattrError: The loss or the weights are no finite numbers; what was written before stays.
+            VidattrError: The loss or the weights are not finite; files of earlier epochs remain.
         """
         if self._finished():
             return
@@ -123,8 +123,8 @@ class Loop:
     def _epoch(self, epoch: int, steps: Steps, bar: tqdm[Any]) -> dict[str, str]:
         """Trains on each clip once and measures; returns the row of the log, without the time.
 
-        All that is drawn depends on the recipe's seed and the epoch alone (dropout on the process as well), so that an
-        epoch is the same whether or not the training was interrupted before it.
+        Random numbers depend on the recipe's seed and the epoch alone (those of dropout also on the process), so
+        that an interruption before an epoch does not change it.
         """
         recipe, network, clips = self.recipe, self.network, self.material.training
         torch.manual_seed(seed_of(recipe.seed, "dropout", epoch, self.processes.rank))
@@ -163,7 +163,7 @@ class Loop:
             yield next(decoded) if len(batch) else nothing
 
     def best(self) -> int | None:
-        """Returns the epoch whose weights are selected so far, or None where the recipe selects none."""
+        """Returns the epoch whose weights are the best so far; None if the recipe selects no epoch."""
         return best_epoch(self.state.rows, self.recipe)
 
     def _finished(self) -> bool:
@@ -179,7 +179,7 @@ class Loop:
         )
 
     def _write_results(self, picture: bool) -> None:
-        """Writes what follows from the state, weights only where they are not there already."""
+        """Writes the files that follow from the state; weights only if they are missing."""
         best = self.best()
         content = checkpoint.weights(self.network, self.model)
         _write_if_new(self.out / "last.safetensors", content)
@@ -196,18 +196,17 @@ class Loop:
 def epoch_batches(items: int, steps: int, seed: int, epoch: int) -> list[Tensor]:
     """Returns the numbers of the items of an epoch in random order, in batches.
 
-    The batches have equal size, give or take one; each item comes once.
+    The sizes of the batches differ by at most one; each item occurs once.
     """
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed_of(seed, "order", epoch)))
     return list(torch.tensor_split(order, steps))
 
 
 def best_epoch(rows: Sequence[Mapping[str, str]], recipe: Recipe) -> int | None:
-    """Returns the epoch with the highest accuracy on what the recipe selects by.
+    """Returns the epoch with the highest accuracy on the set of clips that the recipe selects by.
 
-    Of equals, it is the one with the lowest loss, then the first.
-
-    None where the recipe selects the last epoch, or no epoch is done.
+    Among equal epochs it is the one with the lowest loss, then the first. None if the recipe selects the last epoch, or
+    no epoch is completed.
     """
     if recipe.select is Select.last or not rows:
         return None

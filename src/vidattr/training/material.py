@@ -1,4 +1,4 @@
-"""The clips of a training as the network takes them: labelled, decoded, and without those that cannot be read."""
+"""The clips of a training as the network sees them: labelled, decoded, without unreadable ones."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SHOWN = 5
 
 
 class Material:
-    """Reads all clips of a training once, so that what is unreadable is known before the first step.
+    """Reads all clips of a training once, so that unreadable clips are known before the first step.
 
     Args:
         found: The clips.
         network: Its classes are those of the clips.
-        recipe: Says which frames are shown.
-        processes: Those that train together; each reads a part of the clips here, and all leave out the same.
+        recipe: Decides which frames are selected.
+        processes: The processes that train together; each reads a part of the clips, and all leave out the same clips.
         workers: Threads that decode.
         quiet: Whether progress is kept silent.
 
@@ -95,7 +95,7 @@ class Material:
         return "".join(json.dumps(failure.row(), ensure_ascii=False) + "\n" for failure in self.errors)
 
     def tell(self) -> None:
-        """Says on the terminal what is trained on, what is doubtful about it and what was left out."""
+        """Prints the clips of the training, their doubts, and the clips that were left out."""
         said = told(self._doubts, self._notes)
         if self.errors:
             said.append(f"{len(self.errors)} clips are left out (errors.jsonl):")
@@ -114,10 +114,7 @@ class Material:
             tqdm.write(line, sys.stderr)
 
     def identity(self) -> dict[str, Any]:
-        """Returns what stands for the clips themselves in a training's identity.
-
-        It is their number, and a hash of their ids and classes.
-        """
+        """Returns the clips' part of a training's identity: their number, and a hash of their ids and classes."""
         return {
             name: {"clips": len(loader.clips), "sha256": _digest(loader.clips)}
             for name, loader in {"train": self.training, **self.measured}.items()

@@ -1,4 +1,4 @@
-"""The processes of one training: one alone, or those that torchrun starts, which train together through torch's DDP."""
+"""The processes of a training: a single one, or those that torchrun starts, which train together by torch's DDP."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Processes:
 
     Attributes:
         rank: Number of this process, from 0; process 0 writes all files.
-        count: How many there are.
+        count: Number of processes.
         local: Number of this process on its machine, which is the number of its GPU.
-        per_machine: How many there are on this machine.
+        per_machine: Number of processes on this machine.
     """
 
     rank: int = 0

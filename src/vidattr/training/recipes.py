@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a training beside the model and the dataset."""
+"""A recipe: all that decides a training, except the model and the dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Optimizer(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate changes.
+    """The change of the learning rate.
 
     `one_cycle`: up and down once, step by step (Smith and Topin, 2018, arXiv 1708.07120). `cosine`: a linear warm-up,
     then half a cosine to zero, step by step (Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983). `steps`: times
@@ -42,10 +42,10 @@ class Schedule(StrEnum):
 
 
 class Frames(StrEnum):
-    """Which frames of a training clip are shown.
+    """The selection of a training clip's frames.
 
-    `preprocessing`: those that the network takes at test time. `random`: drawn anew in each epoch. `frozen`: drawn
-    once, the same in all epochs. Held-out and test clips always have those of test time.
+    `preprocessing`: the frames of test time. `random`: random frames in each epoch. `frozen`: random frames, the same
+    in all epochs. Held-out and test clips always have the frames of test time.
     """
 
     preprocessing = auto()
@@ -56,7 +56,7 @@ class Frames(StrEnum):
 class Select(StrEnum):
     """Which epoch's weights are the result.
 
-    It is the epoch most accurate on held-out videos or on the test split, or the last one.
+    It is the most accurate epoch on held-out videos or on the test split, or the last epoch.
     """
 
     held_out = auto()
@@ -65,9 +65,9 @@ class Select(StrEnum):
 
 
 class Apart(StrEnum):
-    """What training clips must not share with clips of the test split.
+    """How training clips are kept apart from the test split.
 
-    It is the video they were cut from, or the clip itself.
+    `video`: no training clip is from a video of the test split. `clip`: no training clip is a clip of the test split.
     """
 
     video = auto()
@@ -92,7 +92,7 @@ class Head(StrEnum):
 
 
 class Layers(StrEnum):
-    """What is trained: the whole network, or its last layer."""
+    """The layers that are trained: the whole network, or its last layer."""
 
     all = auto()
     head = auto()
@@ -108,36 +108,34 @@ class Recipe:
         held_out: The same for datasets on which accuracy and loss are measured after each epoch, each on its own.
         fit: Fields of `dataset=` with other values, which make it the training split; empty: it is as configured.
         test: Fields of `dataset=` with other values, which make it the test split. Empty: there is no test split.
-        apart: What is left out of the training clips: all clips of the test split's videos, or its clips only.
-        select: Which epoch's weights are the result.
-        share: Share of the training videos that is held out, at least one video of each class being kept for training.
-        start: What training starts from.
+        apart: Whether all clips of the test split's videos are left out of the training clips, or only its clips.
+        select: The epoch whose weights are the result.
+        share: Share of the training videos that is held out; at least one video of each class is kept for training.
+        start: The initial weights.
         head: Whether the last layer is replaced.
-        layers: What is trained. With `head` the other layers stay as they are, their batch statistics included.
+        layers: The trained layers. With `head` the other layers do not change, nor do their batch statistics.
         epochs: Passes over the clips.
-        batch: Clips in an optimisation step, at most: an epoch is divided into batches of equal size, give or take one
-            clip.
-        accumulate: Parts into which a batch is divided, one pass each, whose gradients are added up: the same step but
-            for rounding, for batch normalisation (which then sees a part) and for dropout (which draws in another
-            order). Doubled by itself when memory runs out.
-        frames: Which frames of a training clip are shown.
-        clips_per_video: How many draws of frames of each training clip an epoch holds.
+        batch: Largest number of clips in an optimisation step; the sizes of an epoch's batches differ by at most one.
+        accumulate: Parts into which a batch is divided, with one pass each, whose gradients are added. The step is the
+            same up to rounding, except for batch normalisation (statistics of a part) and dropout (another order of
+            random numbers). Doubled automatically if memory runs out.
+        frames: The selection of a training clip's frames.
+        clips_per_video: How often each training clip appears in an epoch, with other frames each time.
         optimizer: adamw or sgd.
         lr: The highest learning rate.
-        momentum: Of sgd.
-        weight_decay: Of the optimizer.
-        schedule: How the rate changes.
+        momentum: Momentum of sgd.
+        weight_decay: Weight decay of the optimizer.
+        schedule: The change of the rate.
         warm_up: Share of the steps in which the rate of one_cycle or cosine rises.
         milestones: Epochs, counted from 0, at whose start the rate of `steps` falls.
-        gamma: Factor by which it falls.
+        gamma: The factor of this fall.
         flips: Axes, of time, height and width, along which a training clip is flipped with probability 1/2.
         crop: Smallest height and width of a random crop, as a share of the frame's; resized to the frame's size. 1: no
             crop.
         permute_colours: Whether the colour channels of a clip are put into a random order.
-        mixed_precision: Whether products are computed in bfloat16 where the device is a GPU that has it; weights stay
-            float32.
-        patience: Epochs without a better one (`select`) after which training stops; null: it never stops early.
-        seed: Of the split, the order, the frames, the augmentation, the dropout and a new last layer.
+        mixed_precision: Whether products are computed in bfloat16 on a GPU that supports it; weights stay float32.
+        patience: Epochs without improvement (`select`) after which training stops; null: it never stops early.
+        seed: Seed of the split, the order, the frames, the augmentation, the dropout and a new last layer.
     """
 
     version: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""The clips of a training: those that are trained on, and those on which accuracy and loss are measured."""
+"""The sets of clips of a training: the training clips, and the sets on which accuracy and loss are measured."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Sets:
     """All clips of a training.
 
     Attributes:
-        training: Those that are trained on.
-        measured: Name to those that are measured after each epoch: held_out, test, and the sets that the recipe names.
+        training: The training clips.
+        measured: Name to the clips that are measured after each epoch: held_out, test, and the recipe's own sets.
         problems: Clips that a dataset names but cannot offer.
-        notes: What lies beside the clips and is not read.
+        notes: Files beside the clips that are not read.
         classes: Names of the classes in the order of the datasets that have one; others follow by the alphabet.
     """
 
@@ -157,9 +157,9 @@ def _distinct(clips: Sequence[Clip]) -> None:
 
 
 def _remedy(error: ConfigError, recipe: Recipe, part: str) -> str:
-    """Returns what to do about a split that cannot be had.
+    """Returns the remedy for a split that cannot be made.
 
-    It is what the dataset says, or to change the split or do without.
+    It is the remedy of the dataset's error, or to change or omit the split.
     """
     names = [f"recipe.{part}.{name}" for name in getattr(recipe, part)]
     given, gone = (" ".join(form.format(name) for name in names) for form in ("{}=…", "~{}"))

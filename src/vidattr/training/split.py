@@ -13,12 +13,12 @@ from vidattr.types import Clip
 
 
 def video_of(clip: Clip) -> str:
-    """Returns the name of the video that a clip was cut from, its own where the dataset names none."""
+    """Returns the name of a clip's video; the clip's own name if the dataset names no video."""
     return clip.video or clip.id
 
 
 def without(clips: Sequence[Clip], others: Sequence[Clip], apart: Apart = Apart.video) -> list[Clip]:
-    """Returns the clips that share no video with the others, or that are none of the others."""
+    """Returns the clips that share no video with the others, or that are not among the others."""
     if apart is Apart.clip:
         ids = {clip.id for clip in others}
         return [clip for clip in clips if clip.id not in ids]

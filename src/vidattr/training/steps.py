@@ -62,11 +62,10 @@ class Steps:
     def take(self, pixels: Tensor, labels: Tensor, drawn: Tensor, whole: int) -> tuple[float, int]:
         """Takes one step.
 
-        Its gradient is that of the mean loss over the whole batch, in however many parts and processes.
+        Its gradient is that of the mean loss over the whole batch, for any number of parts and processes.
 
         Args:
-            pixels: (n, T, H, W, 3) uint8 of this process's clips; n is 0 where a batch has fewer clips than there are
-                processes.
+            pixels: (n, T, H, W, 3) uint8 of this process's clips; n is 0 if a batch has fewer clips than processes.
             labels: (n,).
             drawn: (n, 9), as `augment.draws`.
             whole: Clips in the whole batch, over all processes.
@@ -119,7 +118,7 @@ class Steps:
         return float(torch.stack(losses).sum()), int(torch.stack(hits).sum())
 
     def _pass(self, pixels: Tensor, labels: Tensor, drawn: Tensor, whole: int) -> tuple[Tensor, Tensor]:
-        """Adds the gradient of some clips to what is there.
+        """Adds the gradient of some clips to the accumulated gradient.
 
         Returns the sum of their losses and the number of hits.
         """
@@ -146,7 +145,7 @@ class Steps:
 def measure(network: VideoModel, loader: ClipLoader, processes: Processes) -> tuple[float, float]:
     """Returns accuracy and mean loss of a network in evaluation mode over all clips.
 
-    Each clip is taken with the frames of test time.
+    Clips have the frames of test time.
     """
     batches = torch.split(processes.part(torch.arange(len(loader))), network.max_batch)
     loss, hits = 0.0, 0

@@ -24,15 +24,15 @@ from vidattr.writing import explained, sweep
 
 @dataclass(frozen=True)
 class Result:
-    """What a training left.
+    """The result of a training.
 
     Attributes:
         weights: The file of weights that the recipe selects; `model.weights` takes it.
-        epoch: The epoch that it is of.
+        epoch: The epoch of these weights.
         last: The last epoch.
-        accuracy: Name to the accuracy of that epoch as the log has it: train, and each set that was measured.
-        left_out: How many clips could not be had or decoded; `errors.jsonl` names them.
-        first: Whether this process is the one that writes and prints.
+        accuracy: Set of clips ("train" and the measured sets) to its accuracy in that epoch, as in the log.
+        left_out: Number of clips that are missing or cannot be decoded; `errors.jsonl` names them.
+        first: Whether this is the process that writes and prints.
     """
 
     weights: Path
@@ -61,20 +61,20 @@ def train(
 ) -> Result:
     """Trains a network from the model's own weights, and writes into `out` after each epoch.
 
-    `state.safetensors`: all that a killed training needs to go on with the same result as an undisturbed one, to the
-    bit on a CPU with the same number of threads. `last.safetensors`, and `best.safetensors` where the recipe selects an
-    epoch: weights with class names and preprocessing, for `model.weights`. `log.csv`, `curves.png`, and `errors.jsonl`
-    where a clip was left out.
+    The files are: `state.safetensors`, from which a killed training continues, with the same result as without the kill
+    (bit for bit on a CPU with the same number of threads); `last.safetensors`, and `best.safetensors` if the recipe
+    selects an epoch: weights with class names and preprocessing, for `model.weights`; `log.csv`, `curves.png`, and
+    `errors.jsonl` if a clip was left out.
 
     Args:
-        recipe: How.
-        model: What; its weights are where training starts.
-        dataset: On what, beside the datasets that the recipe names.
-        out: A folder, made if need be. Where it holds the beginning of this training, training goes on.
+        recipe: The recipe.
+        model: The model config; its weights are the initial weights.
+        dataset: The clips, in addition to the datasets that the recipe names.
+        out: The folder; it is made if it does not exist. If it holds a part of this training, training continues.
         runtime: Device, precision, decoding threads, and the largest number of clips in a pass when accuracy is
             measured.
-        notes: What is to be said of the model, beside what is said of the clips.
-        force: Moves a folder that is there aside and starts afresh.
+        notes: Notes about the model, which are printed.
+        force: Whether an existing folder is renamed, and training starts from the beginning.
         quiet: Whether progress is kept silent.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a model config can be trained, and takes the trained weights back: checked before any clip is read."""
+"""Checks that a model config can be trained and can load the trained weights, before any clip is read."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ def check_class(config: type, name: str) -> None:
 
 
 def check_loads(network: VideoModel, model: ModelConfig, out: Path, processes: Processes) -> None:
-    """Raises ConfigError where the model would not take the weights that will be written into `out`.
+    """Raises ConfigError if the model cannot load the weights that training will write into `out`.
 
-    Process 0 writes a file of weights, loads it and removes it. The check comes before the clips are read and hours are
-    spent on the weights.
+    Process 0 writes a file of weights, loads it and removes it, before the clips are read and training begins.
     """
     problem: ConfigError | None = None
     if processes.first:
