@@ -103,3 +103,19 @@ def test_a_run_is_logged_with_times_and_a_run_without_work_is_not(
     assert "gradient: 2 written, 0 failed" in text
     assert vidattr("run", "method=gradient", *SMALL, "-q").code == 0
     assert log.read_text().splitlines() == lines
+
+
+def test_a_bar_on_a_terminal_ends_with_what_was_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "_REDRAW", 0.0)
+    with Bar("clips · r3d_18", 4, quiet=False) as bar:
+        bar.show(1.0, "step: 200 of 400 iterations")
+        bar.update(3)
+    states = capsys.readouterr().err.split("\r")
+    assert any("25%" in state and "0 of 4 clips, step: 200 of 400 iterations" in state for state in states)
+    assert "75%" in states[-1]
+    assert "3 of 4 clips" in states[-1]

@@ -45,6 +45,8 @@ class Bar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._bar is not None:
+            self._bar.n = self.finished
+            self._bar.set_postfix_str(f"{self.finished} of {self.total} clips")
             self._bar.close()
         elif not self._quiet and kind is None:
             self._line(f"{self.finished} of {self.total} clips in {_duration(time.monotonic() - self._begun)}")
