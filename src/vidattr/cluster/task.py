@@ -92,7 +92,9 @@ class Progress(Control):
 
     def piece_begins(self, piece: Piece) -> None:
         """Notes that a piece begins."""
-        self.note(f"{piece.verb} {len(piece.experiments)} experiments, shard {piece.shard[0]}/{piece.shard[1]}")
+        place = self.submission.tasks[self.number].pieces.index(piece)
+        shard = f"{piece.shard[0]}/{piece.shard[1]}"
+        self.note(f"{piece.verb} piece {place}: {len(piece.experiments)} experiments, shard {shard}")
 
 
 def perform(folder: str, number: int) -> None:
