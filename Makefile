@@ -47,7 +47,7 @@ docs: setup ## add new choices to README.md and docs/NETWORKS.md, then build the
 	$(BIN)/python scripts/make_lists.py
 	$(BIN)/python scripts/make_networks.py --methods
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings

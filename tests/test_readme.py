@@ -145,6 +145,10 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     assert listed == written | made
 
 
+def test_a_warning_of_the_site_is_an_error() -> None:
+    assert "mkdocs build --strict\n" in (ROOT / "Makefile").read_text()  # --quiet would hide warnings from --strict
+
+
 @pytest.mark.parametrize("role", docs_hooks.INTRODUCTIONS)
 def test_the_reference_names_every_config_and_class(role: str) -> None:
     page = docs_hooks.role_page(role)
