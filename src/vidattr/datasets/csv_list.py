@@ -19,7 +19,7 @@ from vidattr.video.decoders import VIDEO_SUFFIXES, pyav
 from vidattr.video.footage import UnreadableError
 from vidattr.video.frame_folder import frame_files
 
-# Returns the largest frame number of a source and its frames a second, None where it does not say them.
+# Returns the largest frame number of a source and its frames per second; None: unknown.
 _Length = Callable[[Path, int], tuple[int, float | None]]
 
 _REQUIRED = ("path", "label")
@@ -35,7 +35,7 @@ _REMEDY = "dataset.file=FILE.csv"
 class CsvList:
     """Clips listed in a CSV file, one per row; the first line names the columns, in any order.
 
-    | column | what it holds |
+    | column | content |
     |---|---|
     | `path` | a video file or a folder of numbered frames; a relative path starts at the folder of the CSV file |
     | `label` | name of the class; empty where it is not known |
@@ -51,7 +51,7 @@ class CsvList:
     Attributes:
         file: The CSV file.
         classes: Only these labels; empty: all.
-        fps: Frames a second of folders of frames, which do not say it; needed where they have `start` or `end`.
+        fps: Frames per second of folders of frames; needed for rows with `start` or `end`.
         damaged: What happens to a clip that can be decoded only in part: warn explains that part and gives a warning,
             fail makes it an error.
         first_frame: The number that frame 1 has in the file names of frames.
@@ -118,7 +118,7 @@ class _RowError(Exception):
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields number of line and cells of each row; the key "" holds what is wrong with the number of cells."""
+    """Yields number of line and cells of each row; the key "" holds the error if the number of cells is wrong."""
     if not os.path.isfile(path):
         raise ConfigError(f"no such file: dataset.file={path!r}", expected=_EXPECTED, remedy=_REMEDY)
     with parsing(path, _EXPECTED, _REMEDY), open(path, newline="", encoding="utf-8-sig") as file:
@@ -146,7 +146,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _name(row: Mapping[str, str]) -> str:
-    """Returns the id of a row that states none: the last part of its path, and its seconds where it has some."""
+    """Returns the id of a row without an id: the last part of its path, and its seconds if it has any."""
     path = Path(row.get("path", ""))
     name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
     return "_".join([name, *(row[bound] for bound in ("start", "end") if row.get(bound))])
@@ -193,7 +193,7 @@ def _seconds(row: Mapping[str, str], bound: str) -> float | None:
 
 
 def _length(path: Path, first_frame: int) -> tuple[int, float | None]:
-    """Returns the largest frame number of a source, and its frames a second, None where it does not tell."""
+    """Returns the largest frame number of a source, and its frames per second; None: unknown."""
     try:
         if path.is_dir():
             return max(frame_files(path, first_frame)[0]), None

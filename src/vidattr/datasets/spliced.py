@@ -1,4 +1,4 @@
-"""Two clips of different classes joined in time: where in time the class is shown is known wherever there is video."""
+"""Clips joined in time to frames of another class, so that the frames that show the class are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vidattr.video.decode import available
 
 
 class Partner(StrEnum):
-    """What is beside the target: a clip of another class, or another time of the same video."""
+    """The frames beside the target: a clip of another class, or another time of the same video."""
 
     other_class = auto()
     same_video = auto()
@@ -34,19 +34,19 @@ class Spliced:
 
     The clip's own part is the segment of the joined clip.
 
-    * `other_class`: the whole clip and a whole clip of another class, on a side that is drawn. A network that takes its
-      frames evenly from the joined clip gets them from both in proportion to their lengths (Li et al., "Spatio-temporal
-      perturbations for video attribution", TCSVT 2021). The cut between the two shows.
+    * `other_class`: the whole clip and a whole clip of another class, on a random side. A network that selects frames
+      evenly from the joined clip sees both in proportion to their lengths (Li et al., "Spatio-temporal
+      perturbations for video attribution", TCSVT 2021). The cut between the two is visible.
     * `same_video`: a window of the clip's own video, without a cut, half of which shows the class. It lies around the
       beginning or the end of the clip's segment (UCF101-24's tubes); each half is as long as the shorter of the segment
       and the rest of the video on that side. Clips that show their class all the time, or whose segment is not known,
       are left out.
 
-    Which clips are joined, and how, depends on the seed and the clips on disk; each map stores what it was made of.
+    The pairs and their order depend on the seed and the clips on disk; each map stores the sources of its parts.
 
     Attributes:
         of: The dataset that the clips are taken from: `_target_` and its fields.
-        partner: What is beside the target.
+        partner: The frames beside the target.
         seed: Decides partner and side of each clip.
         min_frames: Frames of the shortest part; a clip without so many is left out.
     """
@@ -63,7 +63,7 @@ class Spliced:
             raise ConfigError(
                 f"dataset.seed={self.seed}, dataset.min_frames={self.min_frames}", expected="0 or more, 1 or more"
             )
-        _ = self.base  # a mistake in its options is reported before anything is read
+        _ = self.base  # a mistake in its options is reported before any file is read
 
     @cached_property
     def base(self) -> Dataset:
@@ -76,7 +76,7 @@ class Spliced:
         return found
 
     def of_content(self) -> Mapping[str, Any]:
-        """Returns what enters the run key of the dataset that the clips are taken from."""
+        """Returns the part of the run key for the dataset that the clips are taken from."""
         return describe(self.base)
 
     def index(self) -> Index:
@@ -124,7 +124,7 @@ class Spliced:
         return self.base.class_names() if isinstance(self.base, OrderedClasses) else ()
 
     def listing(self) -> str:
-        """Returns what is joined to what as a CSV text."""
+        """Returns the joined clips and their parts as a CSV text."""
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(

@@ -20,7 +20,7 @@ CLASSES = (*scenes.SHAPES, *scenes.TEXTURES)
 
 
 class Variant(StrEnum):
-    """What the class is: the shape of a moving object, or the texture of the background."""
+    """What decides the class: the shape of a moving object, or the texture of the background."""
 
     object = auto()
     texture = auto()
@@ -48,10 +48,10 @@ class Synthetic:
     whatever `clips` is. The label is the index modulo four, so consecutive clips are balanced over the classes.
 
     Attributes:
-        variant: What the class is.
+        variant: What decides the class.
         split: The bundled networks were trained on train, without model selection; explanations use test.
         seed: Another seed gives another dataset.
-        clips: How many clips.
+        clips: Number of clips.
         frames: Frames in a clip, at least 8.
         size: Height and width of a frame in pixels, at least 32.
     """
@@ -78,7 +78,7 @@ class Synthetic:
         return Index(_Clips(self, range(self.clips)))
 
     def scene(self, number: int) -> scenes.SyntheticScene:
-        """Returns what clip `number` (from 0) shows."""
+        """Returns the scene of clip `number` (from 0)."""
         name = f"{self.seed}/{self.variant.value}/{self.split.value}/{number}"
         random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))
         label = self._label(number)

@@ -1,4 +1,4 @@
-"""Seeded draws that depend on a clip alone, not on which others there are."""
+"""Seeded random numbers that depend on a clip alone, and not on the other clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What EPIC-Object and EPIC-Action share: a list of segments, made by rule or published, and where its frames lie."""
+"""Common code of EPIC-Object and EPIC-Action: a list of segments, by rule or published, and their frames."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Numbers = list[int]
 
 @dataclass(frozen=True)
 class Resolved:
-    """The list of segments that is used, problems of its rows, what must be said about it, its classes in order."""
+    """The list of segments that is used, problems of its rows, notes about it, and its classes in order."""
 
     segments: tuple[Segment, ...]
     problems: tuple[Problem, ...]
@@ -86,9 +86,7 @@ class Epic:
             raise ConfigError(f"dataset.test_frames={[*self.test_frames]}", expected="[fewest,most] frames, or []")
 
     def list_content(self) -> Mapping[str, str]:
-        """Returns what of the list enters the run key.
-
-        The segments that the rule or the file gives enter, not the options that lead to them.
+        """Returns the part of the run key for the list: its segments, and not the options that select them.
 
         Raises:
             ConfigError: A file of annotations is missing or cannot be read.
@@ -98,9 +96,9 @@ class Epic:
     def class_names(self) -> tuple[str, ...]:
         """Returns the names of the classes in the order of their indices in a network that is trained on them.
 
-        Of a list by rule: the classes with the most valid segments first, as in the published lists, whatever the
-        split; with `top=0` and `naming=official` all official classes in the official order. Of a list in a file: as
-        its own indices say (`epic_segments.class_order`), with `naming=official` all official classes.
+        For a list by rule, the classes with the most valid segments come first, as in the published lists, for every
+        split; with `top=0` and `naming=official` all official classes in the official order. For a list in a file, the
+        order is that of its indices (`epic_segments.class_order`); with `naming=official` all official classes.
 
         Raises:
             ConfigError: A file of annotations or the list is missing or cannot be read.
@@ -111,8 +109,8 @@ class Epic:
     def index(self) -> Index:
         """Returns the segments of the list whose frames are on disk.
 
-        A segment outside its video, of an unknown class or with an unreadable row is a problem; one whose frames are
-        not on disk is a problem only with `require_all`, for nobody has all videos.
+        A segment outside its video, of an unknown class or with an unreadable row is a problem; a
+        segment whose frames are not on disk is a problem only with `require_all`, since copies are never complete.
 
         Raises:
             ConfigError: No such folder, none of the segments is in it, or a file of annotations is missing or cannot
@@ -202,7 +200,7 @@ class Epic:
         return self.listed()
 
     def listed(self) -> Resolved:
-        """Returns the list: that of the file `list`, or by the rule.
+        """Returns the list of segments, from the file `list` or by the rule.
 
         Raises:
             ConfigError: A file is missing or cannot be read.

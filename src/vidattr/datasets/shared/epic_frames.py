@@ -30,7 +30,7 @@ _DEEPEST = 8
 
 
 class FrameSource(StrEnum):
-    """What is read of a segment; `any`: the first of frames, tar, videos and cutouts that is there."""
+    """The kind of source that is read; `any`: the first of frames, tar, videos and cutouts that exists."""
 
     any = auto()
     frames = auto()
@@ -41,7 +41,7 @@ class FrameSource(StrEnum):
 
 @dataclass
 class OnDisk:
-    """What lies under a root: name of a video, or number of a cut-out segment, to its path."""
+    """The sources under a root: name of a video, or number of a cut-out segment, to its path."""
 
     frames: dict[str, Path] = field(default_factory=dict)
     tar: dict[str, Path] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class OnDisk:
     cutouts: dict[str, Path] = field(default_factory=dict)
 
     def of(self, segment: Segment, wanted: FrameSource) -> tuple[FrameSource, Path] | None:
-        """Returns where the frames of a segment lie and what that is; None where they do not."""
+        """Returns the kind and the path of the source of a segment's frames; None if there is none."""
         for kind in FrameSource if wanted is FrameSource.any else [wanted]:
             name = segment.id if kind is FrameSource.cutouts else segment.video
             if kind is not FrameSource.any and (path := getattr(self, kind.value).get(name)) is not None:
@@ -58,7 +58,7 @@ class OnDisk:
 
 
 def on_disk(root: str) -> OnDisk:
-    """Returns what lies under a root, at any depth; folders called `flow` hold no frames and are left alone.
+    """Returns the sources under a root, at any depth; folders called `flow` hold no frames and are ignored.
 
     Raises:
         ConfigError: No such folder, or nothing of EPIC-KITCHENS in it.
@@ -142,7 +142,7 @@ def in_frames(segment: Segment, last: int, tolerance: int) -> Located:
 def in_video(segment: Segment, info: VideoInfo, tolerance: int) -> Located:
     """Returns a segment in the frames of its video.
 
-    Frame n of the annotation is shown at (n − 1)/60 s, and the nearest frame is taken.
+    Frame n of the annotation is shown at (n − 1)/60 s; the nearest frame of the video is used.
 
     Raises:
         ValueError: It ends after the video, by more than half a second.
