@@ -302,6 +302,7 @@ def test_rows_that_cannot_be_read_are_problems(world: Path, tmp_path: Path) -> N
     assert [clip.id for clip in index.clips] == ["tap-open-P01_01_1"]
     assert [p.clip for p in index.problems] == ["2", "3", "4", "line-6", "8"]
     assert all(f"{path}, line " in p.message for p in index.problems)
+    assert "'x' is no frame number" in index.problems[1].message
     path.write_text(path.read_text() + "\n" + good)
     with pytest.raises(ConfigError, match="line 8: segment 1 is listed twice"):
         objects(world, list=str(path)).index()

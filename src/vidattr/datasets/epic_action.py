@@ -81,5 +81,5 @@ class EpicAction(Epic):
             )
         found = self._from_file(self.splice.list, "dataset.splice.list")
         segments, problems, note = lists.by_labels(found.segments, self._actions().actions, "dataset.splice.list")
-        notes = (*found.notes, note)
+        notes = (*found.notes, *filter(None, [note]))
         return replace(found, segments=tuple(segments), problems=(*found.problems, *problems), notes=notes)

@@ -160,6 +160,9 @@ def video_info(folder: str) -> Mapping[str, VideoInfo]:
 
 def frames_of(first: str, last: str) -> tuple[int, int]:
     """Returns two frame numbers; raises ValueError where they are none, or in the wrong order."""
+    for text in (first, last):
+        if not text.strip().isdecimal():
+            raise ValueError(f"{text[:40]!r} is no frame number")
     found = int(first), int(last)
     if not 1 <= found[0] <= found[1]:
         raise ValueError(f"frames {first} to {last} are no segment of a video: numbers start at 1")

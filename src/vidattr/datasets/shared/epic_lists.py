@@ -247,8 +247,12 @@ def by_labels(
         words["segment" if own.ground == own.side else "rest"] += bool(own.ground)
         found.append(own)
     note = (
-        f"{option}: `ground` names the side of the segment in {words['segment']} and the other "
-        f"side in {words['rest']} of {len(found)} windows; the truth here is the segment itself (metric=t_pt); "
-        "metric=t_pt_released judges by the opposite"
+        ""
+        if not words
+        else (
+            f"{option}: `ground` names the side of the segment in {words['segment']} and the other "
+            f"side in {words['rest']} of {len(found)} windows; the truth here is the segment itself (metric=t_pt); "
+            "metric=t_pt_released judges by the opposite"
+        )
     )
     return found, problems, note
