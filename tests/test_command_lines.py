@@ -471,14 +471,15 @@ def test_python_is_told_what_the_command_line_is_told(tmp_path: Path) -> None:
     assert (model.view.frames, list(model.view.size)) == (8, [64, 64])
     method, frames = package.load_method("gradient"), torch.zeros(2, 3, 8, 64, 64)
     for wrong_fields in (
-        {"name": "../x"}, {"name": "tiny_r2plus1d seed=3"}, {"name": 3}, {"name": "x\0"}, {"_target_": "os.system"},
+        {"network": "../x"}, {"network": "tiny_r2plus1d seed=3"}, {"network": 3}, {"network": "x\0"},
+        {"_target_": "os.system"},
         {"device": "tpu"}, {"device": None}, {"max_batch": "x"}, {"max_batch": 1.5}, {"max_batch": 0},
         {"weights": Path("no (1).pth")}, {"weights": "${x"}, {"weights": object()}, {"input": "x"},
         {"input": {"siez": 3}},
         {"add_configs": str(tmp_path)}, {"add_configs": [tmp_path / "no"]},
     ):  # fmt: skip
         with pytest.raises(ConfigError):
-            package.load_model(**{"name": "tiny_r2plus1d", "device": "cpu", **wrong_fields})  # type: ignore[arg-type]
+            package.load_model(**{"network": "tiny_r2plus1d", "device": "cpu", **wrong_fields})  # type: ignore[arg-type]
     for wrong_frames in (frames[0], frames[:, :1], frames[:0], frames / 0, frames[..., :3, :3], frames.numpy()):
         with pytest.raises(ConfigError, match=r"frames|takes no clips"):
             package.explain(model, method, wrong_frames, 0)
