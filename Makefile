@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench docs fuzz data lock clean kill mutants
+.PHONY: help setup demo test check format bench docs fuzz data lock clean kill mutants tables
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -48,6 +48,9 @@ docs: setup ## add new choices to README.md and docs/NETWORKS.md, then build the
 	$(BIN)/python scripts/make_networks.py --methods
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+tables: setup ## compute the published tables with bundled stand-ins, and write docs/TABLES.md (ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/make_tables.py
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings

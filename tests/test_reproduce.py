@@ -13,7 +13,10 @@ import pytest
 
 from conftest import Command
 from vidattr.evaluate.summary import Entry
+from vidattr.reproduce import gpu
+from vidattr.reproduce.command import work_of
 from vidattr.reproduce.compare import Value, sheet
+from vidattr.reproduce.gpu import markdown
 from vidattr.reproduce.paper import paper_table, scale
 from vidattr.reproduce.plan import Lack, Plan, Protocol, plan
 from vidattr.reproduce.running import Found, Results
@@ -136,10 +139,43 @@ def test_every_form_tells_the_same(tmp_path: Path, form: str) -> None:
         assert not [line for line in text.splitlines() if line.endswith(r"\\") and line.count(" & ") not in (0, 8)]
 
 
-def test_a_dry_run_computes_nothing(vidattr: Command) -> None:
-    found = vidattr("reproduce", "aosa_7", "scale=bundled", "--dry-run")
+def test_a_dry_run_forecasts_what_is_missing_and_computes_nothing(vidattr: Command) -> None:
+    found = vidattr("reproduce", "aosa_7", "scale=bundled", "--dry-run", "--rate", "1")
     assert found.code == 0
     assert "aosa_approx_plain" in found.out
+    assert "as --rate says" in found.out
     assert not Path("visual_res").exists()
-    (one,) = json.loads(vidattr("reproduce", "aosa_2", "--dry-run", "--format", "json").out)
-    assert len(one["cannot"]) == 54
+
+    # Of data sets that are not here, as many clips as the paper has.
+    asked = ("reproduce", "aosa_2", "--dry-run", "--protocol", "printed")
+    (one,) = json.loads(vidattr(*asked, "--format", "json").out)
+    passes = {(row["experiment"], row["model"]): row["passes"] for row in one["runs"]}
+    assert passes["aosa", "r3d_50"] == 7000 * (1 + 785)  # 28 × 28 tubes and the whole clip
+    assert len(one["runs"]) == len(one["evaluations"]) == 12  # the three measures of a cell share maps and scores
+    assert len(one["cannot"]) == 36
+
+
+def test_gpu_hours_are_told_where_there_is_no_gpu(tmp_path: Path) -> None:
+    found = plan(paper_table("aosa_4"), ("paper", scale("paper")), [f"paths.data={tmp_path}"], only=["aosa/*"])
+    assert "on one GPU at 40 TFLOP/s (as --rate says)" in gpu.told(found, 40.0)
+    slow, fast = (gpu.on_gpu(found, rate)[0] for rate in (20.0, 40.0))
+    assert slow.passes == fast.passes == 4 * 910 * (1 + 197)  # two networks, two protocols
+    assert slow.seconds is not None
+    assert fast.seconds is not None
+    assert fast.seconds < slow.seconds
+    small = plan(paper_table("aosa_4"), ("small", scale("small")), [f"paths.data={tmp_path}"], only=["aosa/*"])
+    assert gpu.told(small) == ""  # how many clips it will have is not known
+    assert markdown([found]).count("\n| aosa_4 | 910 |") == 1
+
+
+def test_what_a_submission_consists_of(vidattr: Command) -> None:
+    only = ("--only", "aosa/ucf101_24-r3d_50")
+    assert vidattr("reproduce", "aosa_4", "step_1", "scale=bundled", *only, "--submit", "local").code == 2
+    assert "--submit" in vidattr("reproduce", "aosa_4", "launcher.cpus=1").err
+    nothing = vidattr("reproduce", "aosa_4", "--submit", "local")
+    assert nothing.code == 2
+    assert "no cell can be computed here" in nothing.err
+    found = plan(paper_table("aosa_4"), ("bundled", scale("bundled")), only=["aosa/ucf101_24-r3d_50"])
+    work = work_of([found], ["reproduce", "aosa_4"], None, [])
+    assert len(work.run) == len(work.evaluate) == 2  # both protocols
+    assert not any(one.startswith("metric") for overrides in work.run for one in overrides)

@@ -12,6 +12,7 @@ from vidattr.cluster import forecast
 from vidattr.cluster.forecast import Cost
 from vidattr.cluster.speeds import Speeds
 from vidattr.errors import VidattrError
+from vidattr.reproduce import gpu
 from vidattr.reproduce.plan import Cell, Plan
 from vidattr.reproduce.state import scored
 from vidattr.run import dry_run
@@ -84,6 +85,8 @@ def text(plan: Plan, rate: float | None = None) -> str:
         lines += [forecast.text(runs), *_told("runs", runs, speeds)]
     if judged:
         lines += _told("evaluations", judged, speeds)
+    if speeds.kind != "cuda" and (line := gpu.told(plan, rate)):
+        lines.append(line)
     if not plan.ready:
         lines.append("no cell can be computed here")
     unknown = {cell.experiment.names["dataset"] for cell in plan.cells if cell.lack is not None and not cell.clips}
