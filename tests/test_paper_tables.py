@@ -66,7 +66,7 @@ def test_over_all_is_insertion_less_deletion_as_far_as_digits_go() -> None:
         ("aosa_3", ("step", "kinetics400-timesformer"), "slip of copying"),
         ("step_5", ("ep3d", "epic_action-r2plus1d_18"), "inverted"),
         ("step_3", ("grad_cam", "epic_object-r2plus1d_18"), "centre of the frame"),
-        ("step_4", ("ep3d_sigma2", "ucf101_24-vgg16lstm"), "σ2 is lost"),
+        ("step_4", ("ep3d_sigma2", "ucf101_24-vgg16lstm"), "value of σ2 is lost"),
     ],
 )
 def test_what_is_known_to_be_wrong_is_a_footnote(name: str, cell: tuple[str, str], says: str) -> None:
