@@ -73,7 +73,7 @@ def section(name: str, out: str) -> str:
         sys.exit(f"{name}: {[lack.found for lack in results.lacks.values()]} {[one.error for one in results.failures]}")
     done = sheet(found, results)
     write(done, Path(out))
-    caption = re.sub(r"; with paths\.out=\S+", "", show(done, "markdown"), count=1)
+    caption = re.sub(r"; with paths\.out=[^\s;]+", "", show(done, "markdown"), count=1)
     return f"### {name}\n\n{caption}"
 
 
