@@ -1,6 +1,6 @@
 """Submits work to a real Slurm, disturbs it, and compares the result with that of one process.
 
-    python scripts/try_slurm.py [--folder DIR] [--calm] [--restart-slurmd COMMAND] -- reproduce step_4 scale=bundled
+    python scripts/try_slurm.py [--events kill,node] [--restart-slurmd COMMAND] -- reproduce step_4 scale=bundled
 
 Needs a machine that submits to Slurm. The work is computed twice, with one thread each: by one process, and by tasks
 that are disturbed, in turn, by `scontrol requeue`, `scancel --signal=USR1`, `scancel --signal=TERM`, a SIGKILL of the
@@ -30,7 +30,7 @@ def main() -> None:
     """Runs the trial and prints what was seen; the exit code is 1 where the results differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("try_slurm"))
-    parser.add_argument("--calm", action="store_true", help="disturb nothing")
+    parser.add_argument("--events", default=",".join(EVENTS), help="in this order; empty: disturb nothing")
     parser.add_argument("--restart-slurmd", default="", help="shell command that stops and starts slurmd")
     parser.add_argument(
         "--launcher", default="launcher.gpus=0 launcher.cpus=1 launcher.memory=1.5 launcher.minutes=0.5"
@@ -44,7 +44,7 @@ def main() -> None:
     begun = time.monotonic()
     alone = vidattr(folder / "one", [*asked.work, "--quiet"])
     print(f"one process: exit {alone.returncode}, {time.monotonic() - begun:.0f} s", flush=True)
-    left = [] if asked.calm else [event for event in EVENTS if event != "node" or asked.restart_slurmd]
+    left = [one for one in asked.events.split(",") if one and (one != "node" or asked.restart_slurmd)]
     rounds = 0
     while True:
         rounds += 1
@@ -87,31 +87,38 @@ def watch(folder: Path, left: list[str], restart: str) -> None:
             state = json.loads(path.read_text())
             log = made / "logs" / f"batches-{path.stem}.log"
             in_batch = log.is_file() and " begins " in (log.read_text().splitlines() or [""])[-1]
-            fresh = path.stem not in disturbed and state["phase"] == "running" and in_batch
+            attempt = f"{path.stem} {state['attempt']}"
+            fresh = attempt not in disturbed and state["phase"] == "running" and in_batch
             if left and fresh and f"{state['job']} RUNNING" in queue:
-                disturbed.add(path.stem)
-                disturb(left.pop(0), state, log, restart)
+                disturbed.add(attempt)
+                if disturb(left[0], state, restart):
+                    left.pop(0)
         time.sleep(0.3)
 
 
-def disturb(event: str, state: dict[str, str], log: Path, restart: str) -> None:
-    """Disturbs one task."""
-    print(f"{event}: job {state['job']}, {log.name}", flush=True)
+def disturb(event: str, state: dict[str, str], restart: str) -> bool:
+    """Disturbs one task, and returns whether that was still possible."""
+    job = state["job"]
+    print(f"{event}: job {job}, attempt {state['attempt']}", flush=True)
     if event == "requeue":
-        subprocess.run(["scontrol", "requeue", state["job"]], check=False)
-    elif event in ("USR1", "TERM"):
-        subprocess.run(["scancel", f"--signal={event}", state["job"]], check=False)
-    elif event == "kill":
-        pattern = rf"SLURM_ARRAY_TASK_ID={state['job'].split('_')[-1]}\0"
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                ours = re.search(pattern, path.read_text()) and b"submitit" in (path.parent / "cmdline").read_bytes()
-                if ours and f"SLURM_ARRAY_JOB_ID={state['job'].split('_')[0]}\0" in path.read_text():
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-            except (OSError, UnicodeDecodeError):
-                continue
-    else:
-        subprocess.run(restart, shell=True, check=False)
+        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+    if event in ("USR1", "TERM"):
+        return subprocess.run(["scancel", f"--signal={event}", job], check=False).returncode == 0
+    if event == "node":
+        return subprocess.run(restart, shell=True, check=False).returncode == 0
+    array, _, place = job.partition("_")
+    killed = False
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = path.read_bytes().split(b"\0")
+            ours = {f"SLURM_ARRAY_JOB_ID={array}".encode(), f"SLURM_ARRAY_TASK_ID={place}".encode()} <= set(variables)
+            program, *words = (path.parent / "cmdline").read_bytes().split(b"\0")
+            if ours and b"python" in program and b"submitit.core._submit" in words:  # the task, not srun
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                killed = True
+        except OSError:
+            continue
+    return killed
 
 
 def said(command: list[str]) -> str:
@@ -156,11 +163,11 @@ def compared(folder: Path, table: str) -> int:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Returns the files of results, without those about jobs and without `made_by`."""
+    """Returns the files of results, without jobs, logs and `made_by`."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and not name.startswith("jobs/"):
+        if path.is_file() and not name.startswith(("jobs/", "logs/")):
             content = path.read_bytes()
             if path.name == "run.json":
                 content = json.dumps(json.loads(content)["identity"]).encode()
