@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vidattr.cluster.work import Work
+from vidattr.config.settings import check_out
 
 WORK = Work(
     folder=Path("out"),
@@ -36,3 +38,17 @@ def test_values_of_another_form_are_refused(change: dict[str, Any]) -> None:
 def test_every_command_gets_the_folders_of_configs() -> None:
     assert WORK.options() == ["--config-dir", "configs", "--add-configs", "mine", "--add-configs", "with space"]
     assert Work(Path("out")).options() == []
+
+
+def test_processes_with_the_same_id_on_several_hosts_share_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers on several nodes, where the first process of each has the same id."""
+    seen: list[str] = []
+    real = Path.mkdir
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr(Path, "mkdir", lambda self, *a, **k: (seen.append(self.name), real(self, *a, **k))[1])
+    for _ in range(2):
+        check_out(str(tmp_path))
+    assert len(set(seen)) == len(seen) == 2
+    assert list(tmp_path.iterdir()) == []

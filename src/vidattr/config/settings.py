@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def check_out(out: str, option: str = "paths.out") -> None:
         raise ConfigError(f"{option}={out}: {path} is no folder", remedy=remedy)
     if any(len(os.fsencode(one)) > os.pathconf(path, "PC_NAME_MAX") for one in Path(out).parts):
         raise ConfigError(f"{option}={out[:300]}: a name in it is too long for the file system", remedy=remedy)
-    probe = path / f".vidattr-probe-{os.getpid()}"
+    probe = path / f".vidattr-probe-{secrets.token_hex(8)}"  # several hosts may look at the folder at the same time
     try:
         # permissions alone do not tell it: a disk may be mounted for reading, and root is refused nothing
         probe.mkdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from vidattr.types import Clip
 
 EVERY = 30.0  # seconds between two plain lines
 _REDRAW = 0.2  # seconds between two states of a bar
+_PROCESS = secrets.token_hex(4)  # process ids are the same on several hosts, and hosts' names in several containers
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
@@ -93,7 +95,8 @@ class RunProgress(Bar):
         names = jobs[0].experiment.names
         super().__init__(f"{names['dataset']} · {names['model']}", sum(map(len, batches)), quiet=quiet)
         self._jobs, self._failures = jobs, [len(job.failures) for job in jobs]
-        self._log = Path(jobs[0].experiment.paths.out) / "logs" / f"{datetime.now(UTC):%Y-%m-%d}-{os.getpid()}.log"
+        name = f"{datetime.now(UTC):%Y-%m-%d}-{socket.gethostname()}-{_PROCESS}.log"
+        self._log = Path(jobs[0].experiment.paths.out) / "logs" / name
         if self.total:
             methods = ", ".join(f"{job.experiment.title} in {job.folder.path}" for job in jobs)
             self.log(f"{self.title}: {self.total} clips to compute by {methods}")
