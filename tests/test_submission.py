@@ -77,11 +77,11 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_tasks_and_the_last_job_leave_what_one_process_leaves(
     vidattr: Command, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metric = "metric=deletion_insertion"
+    metric = ("metric=deletion_insertion", "metric.steps=4")
     (tmp_path / "plain").mkdir()
     monkeypatch.chdir(tmp_path / "plain")
     assert vidattr("run", *SWEEP, "--quiet").code == 0
-    table = vidattr("evaluate", *SWEEP, metric, "--quiet").out
+    table = vidattr("evaluate", *SWEEP, *metric, "--quiet").out
     (tmp_path / "jobs").mkdir()
     monkeypatch.chdir(tmp_path / "jobs")
     found = vidattr("run", *SWEEP, "--submit", "slurm", *SHORT)
@@ -94,7 +94,7 @@ def test_tasks_and_the_last_job_leave_what_one_process_leaves(
     if made.has_last:
         task.perform(str(made.path), LAST)
     (fake / "queue").write_text("")
-    assert vidattr("evaluate", *SWEEP, metric, "--submit", "slurm", *SHORT).code == 0
+    assert vidattr("evaluate", *SWEEP, *metric, "--submit", "slurm", *SHORT).code == 0
     made = the_submission()
     assert [one.verb for one in made.tasks] == ["evaluate"] * len(made.tasks)
     for one in made.tasks:
