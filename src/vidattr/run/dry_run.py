@@ -50,7 +50,7 @@ class _Indexed:
             id(experiment.dataset),
             asked.limit,
             asked.per_class,
-            asked.seed,
+            asked.seed if asked.per_class is not None else None,  # it draws the clips of each class
             experiment.runtime.clips,
             experiment.notes,
         )
