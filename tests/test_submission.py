@@ -333,6 +333,22 @@ def test_wrong_ways_to_submit_end_the_command(vidattr: Command, arguments: tuple
     assert "Traceback" not in found.err
 
 
+def test_a_dry_run_of_a_submission_says_how_the_work_is_cut_and_submits_nothing(vidattr: Command, fake: Path) -> None:
+    found = vidattr("run", *SWEEP, "--submit", "slurm", *SHORT, "--dry-run")
+    assert found.code == 0, found.err
+    assert "2 experiments, 12 maps missing: " in found.out
+    assert "in all" in found.out
+    assert not (fake / "calls").exists()
+    assert submissions.stored(Path("visual_res")) == []
+
+
+def test_an_evaluation_without_maps_is_refused_before_it_waits_in_a_queue(vidattr: Command, fake: Path) -> None:
+    found = vidattr("evaluate", *SWEEP, "--submit", "slurm", *SHORT)
+    assert (found.code, "`vidattr run` first" in found.err) == (2, True)
+    assert not (fake / "calls").exists()
+    assert vidattr("evaluate", *SWEEP, "metric=accuracy", "--submit", "slurm", *SHORT).code == 0, "it needs none"
+
+
 def test_local_processes_do_the_work_and_print_the_table(vidattr: Command) -> None:
     assert vidattr("run", *SWEEP, "--submit", "local", "launcher.processes=2", "--quiet").code == 0
     assert vidattr("run", *SWEEP, "--submit", "local", "--quiet").out == "nothing to do: every map is there\n"

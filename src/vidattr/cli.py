@@ -92,9 +92,9 @@ def run(
     from vidattr.run import compose
 
     part = shard_of(shard)
-    if not dry_run:
-        refused = {"--shard": part != (1, 1), "--force": force, "--fail-fast": fail_fast, "--json": as_json}
-        submitted("run", submit, overrides or [], config_dir, add_configs or [], print_sbatch, quiet, refused)
+    refused = {"--shard": part != (1, 1), "--force": force, "--fail-fast": fail_fast, "--json": as_json}
+    folders = config_dir, add_configs or []
+    submitted("run", submit, overrides or [], *folders, print_sbatch, quiet, dry_run, refused)
     compose.chosen(overrides or [], folder=config_dir, add=add_configs or [])
     found = compose.experiments(overrides or [], folder=config_dir, add=add_configs or [])
 
@@ -129,11 +129,10 @@ def evaluate(
     from vidattr.run import compose
 
     part = shard_of(shard)
-    if not dry_run:
-        refused = {"--shard": part != (1, 1), "--json": as_json}
-        last = ("--format", form.value, "--baseline", baseline or "none")
-        folders = config_dir, add_configs or []
-        submitted("evaluate", submit, overrides or [], *folders, print_sbatch, quiet, refused, last)
+    refused = {"--shard": part != (1, 1), "--json": as_json}
+    last = ("--format", form.value, "--baseline", baseline or "none")
+    folders = config_dir, add_configs or []
+    submitted("evaluate", submit, overrides or [], *folders, print_sbatch, quiet, dry_run, refused, last)
     compose.chosen(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
     found = compose.experiments(overrides or [], primary="evaluate", folder=config_dir, add=add_configs or [])
 

@@ -46,6 +46,7 @@ def submitted(
     add: Sequence[Path],
     only_print: bool,
     quiet: bool,
+    dry_run: bool,
     refused: Mapping[str, bool],
     last: Sequence[str] = (),
 ) -> None:
@@ -59,6 +60,7 @@ def submitted(
         add: Further config folders.
         only_print: Whether to print scripts and submit nothing.
         quiet: Whether to show no progress bar.
+        dry_run: Whether to print the plan and the tasks, and to do nothing.
         refused: Options that have no meaning here, and whether they were given.
         last: Options of the `evaluate` that prints the table.
 
@@ -83,7 +85,9 @@ def submitted(
         config_dir=config_dir,
         add_configs=tuple(add),
     )
-    submit_work(work, kind, options, only_print, quiet)
+    if dry_run:
+        typer.echo(planned(verb, found, (1, 1), as_json=False))
+    submit_work(work, kind, options, only_print, quiet, dry_run)
 
 
 def options_of_launcher(overrides: Sequence[str], kind: str | None, only_print: bool) -> tuple[list[str], list[str]]:
@@ -105,11 +109,13 @@ def options_of_launcher(overrides: Sequence[str], kind: str | None, only_print: 
     return options, [one for one in overrides if one not in options]
 
 
-def submit_work(work: Work, kind: str, options: Sequence[str], only_print: bool, quiet: bool) -> None:
-    """Submits work, and ends the command with its exit code."""
+def submit_work(
+    work: Work, kind: str, options: Sequence[str], only_print: bool, quiet: bool, dry_run: bool = False
+) -> None:
+    """Submits work, or says how it would be cut, and ends the command with its exit code."""
     from vidattr.cluster.submit import submit
 
-    raise typer.Exit(submit(work, kind, options, only_print=only_print, quiet=quiet, say=typer.echo))
+    raise typer.Exit(submit(work, kind, options, only_print=only_print, dry_run=dry_run, quiet=quiet, say=typer.echo))
 
 
 def planned(verb: str, experiments: Sequence[Experiment], shard: tuple[int, int], as_json: bool) -> str:

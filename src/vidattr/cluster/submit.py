@@ -16,8 +16,9 @@ from vidattr.cluster.speeds import RATES, Speeds, device_name
 from vidattr.cluster.submission import Submission
 from vidattr.cluster.work import Work
 from vidattr.errors import ConfigError
+from vidattr.protocols import NetworkMetric
 from vidattr.run.experiment import Experiment
-from vidattr.run.job import check_folders
+from vidattr.run.job import check_folders, run_folder
 from vidattr.writing import remove, sweep_of, write_text
 
 Say = Callable[[str], object]
@@ -29,6 +30,7 @@ def submit(
     options: Sequence[str] = (),
     *,
     only_print: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     say: Say = print,
 ) -> int:
@@ -42,6 +44,7 @@ def submit(
         kind: Name of a launcher's config: "slurm" or "local", or one of the user's own.
         options: `launcher.<option>=value`.
         only_print: Whether to print the scripts for sbatch, and how to submit them, and to start nothing.
+        dry_run: Whether to say how the work would be cut, and to do nothing.
         quiet: Whether to show no progress bar.
         say: Prints a line.
 
@@ -55,9 +58,14 @@ def submit(
     if not any(lists.values()):
         raise ConfigError("no experiment to submit")
     check_folders(lists["run"])
+    if not lists["run"]:
+        _check_maps(lists["evaluate"])
     made = _made(work, kind, found, lists["run"], lists["evaluate"])
     if not made.tasks and not made.has_last:
         say("nothing to do: every map is there")
+        return 0
+    if dry_run:
+        _tell(made, say)
         return 0
     refuse(made, say)
     made.write()
@@ -85,6 +93,13 @@ def submit(
     say(f"logs: {made.path / 'logs'}")
     say(f"how far it is: vidattr status paths.out={work.folder}; the table: {made.path / 'table.txt'}")
     return 0
+
+
+def _check_maps(experiments: Sequence[Experiment]) -> None:
+    """Raises ConfigError where there is nothing to evaluate, before a job waits for it in a queue."""
+    for experiment in experiments:
+        if not isinstance(experiment.metric, NetworkMetric) and not (folder := run_folder(experiment)).stored():
+            raise ConfigError(f"no maps of {experiment.title}: {folder.path}", remedy="`vidattr run` first")
 
 
 def _made(
