@@ -349,6 +349,21 @@ def test_an_evaluation_without_maps_is_refused_before_it_waits_in_a_queue(vidatt
     assert vidattr("evaluate", *SWEEP, "metric=accuracy", "--submit", "slurm", *SHORT).code == 0, "it needs none"
 
 
+def test_a_published_table_is_cut_into_tasks_and_needs_a_name(vidattr: Command, fake: Path) -> None:
+    cells = ("reproduce", "step_4", "scale=bundled", "--only", "*/epic_object-r2plus1d_18", "--submit", "slurm", *SHORT)
+    found = vidattr(*cells, "--dry-run")
+    assert found.code == 0, found.err
+    assert "maps missing: " in found.out
+    assert not (fake / "calls").exists()
+    assert vidattr(*cells).code == 0
+    made = the_submission()
+    assert made.work.last[:2] == ("reproduce", "step_4")
+    assert made.has_last
+    assert len(made.work.run) == len(made.experiments) > 2
+    nameless = vidattr("reproduce", "--submit", "slurm")
+    assert (nameless.code, "the name of a table" in nameless.err) == (2, True)
+
+
 def test_local_processes_do_the_work_and_print_the_table(vidattr: Command) -> None:
     assert vidattr("run", *SWEEP, "--submit", "local", "launcher.processes=2", "--quiet").code == 0
     assert vidattr("run", *SWEEP, "--submit", "local", "--quiet").out == "nothing to do: every map is there\n"

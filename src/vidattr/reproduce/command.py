@@ -12,6 +12,7 @@ import typer
 
 from vidattr.cli_options import AddConfigs, ConfigDir, Format, Quiet
 from vidattr.cluster.command import PrintSbatch, Rate, Submit, one_folder, options_of_launcher, submit_work
+from vidattr.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidattr.cluster.work import Work
@@ -64,10 +65,11 @@ def reproduce(
     """
     from vidattr.reproduce import state
 
-    launcher, rest = options_of_launcher(arguments or [], submit, print_sbatch)
-    arguments = rest
+    launcher, arguments = options_of_launcher(arguments or [], submit, print_sbatch)
+    if submit is not None and (status or not _tables(arguments)):
+        raise ConfigError("--submit without a table to compute", expected="the name of a table, or all; no --status")
     plans = _plans(arguments, only or [], protocol, config_dir, add_configs or [])
-    if not _tables(arguments or []) and not (dry_run or status):
+    if not _tables(arguments) and not (dry_run or status):
         rows = [state.summary(plan) for plan in plans]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False) if form is Format.json else state.listing(rows))
     elif status:
@@ -77,13 +79,15 @@ def reproduce(
             typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         else:
             typer.echo("\n\n".join(state.text(plan, states) for plan, states in found))
-    elif dry_run:
+    elif dry_run and submit is None:
         _dry_run(plans, form, rate)
     elif submit is not None:
+        if dry_run:
+            _dry_run(plans, form, rate)
         last = ["reproduce", *arguments, *(word for one in only or [] for word in ("--only", one))]
         last += ["--protocol", protocol.value, "--format", form.value, "--quiet"]
         work = work_of(plans, last, config_dir, add_configs or [])
-        submit_work(work, submit, launcher, print_sbatch, quiet)
+        submit_work(work, submit, launcher, print_sbatch, quiet, dry_run)
     else:
         complete = [_compute(plan, form, quiet or form is Format.json) for plan in plans]
         if not all(complete):
@@ -97,7 +101,6 @@ def work_of(plans: Sequence[Plan], last: Sequence[str], folder: Path | None, add
         ConfigError: None can.
     """
     from vidattr.cluster.work import Work
-    from vidattr.errors import ConfigError
 
     ready = [cell for plan in plans for cell in plan.ready]
     if not ready:
@@ -122,7 +125,7 @@ def _tables(arguments: Sequence[str]) -> list[str]:
 def _plans(
     arguments: Sequence[str], only: Sequence[str], protocol: Which, folder: Path | None, add: Sequence[Path]
 ) -> list[Plan]:
-    from vidattr.errors import ConfigError, unknown
+    from vidattr.errors import unknown
     from vidattr.reproduce.paper import names_of_tables, paper_table
     from vidattr.reproduce.paper import scale as scale_of
     from vidattr.reproduce.plan import Protocol, plan
