@@ -310,7 +310,7 @@ def test_grad_cam_at_another_layer_and_at_none() -> None:
     assert GradCAM(layer="stem.0")(model, query).extras["cam"].shape == (3, 2, 3, 4)
     with pytest.raises(ConfigError, match="unknown layer 'featurs'"):
         GradCAM(layer="featurs")(model, query)
-    with pytest.raises(MethodUndefinedError, match="no convolutional feature layer"):
+    with pytest.raises(MethodUndefinedError, match="no layer of convolutional features"):
         GradCAM()(toys.network(toys.Linear()), query)
     with pytest.raises(MethodUndefinedError, match=r"expected: features \(N, c, t, h, w\)"):
         GradCAM(layer="fc")(model, query)
@@ -349,7 +349,7 @@ def test_layer_cam_at_an_early_layer_is_as_fine_as_that_layer() -> None:
     assert LayerCAM(layer="stem.0")(model, query).extras["cam"].shape == (3, 2, 3, 4)
     with pytest.raises(ConfigError, match="unknown layer 'featurs'"):
         LayerCAM(layer="featurs")(model, query)
-    with pytest.raises(MethodUndefinedError, match="no convolutional feature layer"):
+    with pytest.raises(MethodUndefinedError, match="no layer of convolutional features"):
         LayerCAM()(toys.network(toys.Linear()), query)
 
 

@@ -62,7 +62,7 @@ def test_every_new_name_exists_and_no_old_module_does() -> None:
     for new in table._NAMES.values():
         module, _, name = new.rpartition(".")
         assert hasattr(import_module(f"vidattr.{module}"), name), new
-    folders = {"video", "render"}
+    folders = {"video", "render", "report"}
     assert not [old for old in table._MODULES.keys() - folders if _exists(f"vidattr.{old}")]
 
 

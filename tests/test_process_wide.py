@@ -150,7 +150,7 @@ def test_passes_have_the_networks_precision_and_the_user_has_his_own_after(wante
 
     api.explain(model, Method(), frames, 0)
     model(frames)
-    assert during == [seen] * 3
+    assert during == [seen] * 4  # the probabilities, the method, its backward pass, and the last line
 
 
 @pytest.mark.parametrize("users", [_legacy, _by_operation, _for_all], indirect=True)

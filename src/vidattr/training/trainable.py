@@ -41,6 +41,7 @@ def check_loads(network: VideoModel, model: ModelConfig, out: Path, processes: P
     """
     problem: ConfigError | None = None
     if processes.first:
+        there = out.exists()
         with suppress(_Discard), whole(out / "check.safetensors") as part:
             part.write_bytes(checkpoint.weights(network, model))
             try:
@@ -48,6 +49,8 @@ def check_loads(network: VideoModel, model: ModelConfig, out: Path, processes: P
             except ConfigError as error:
                 problem = error
             raise _Discard
+        if not there:
+            out.rmdir()
     (problem, *_) = processes.gathered(problem)
     if problem is None:
         return
