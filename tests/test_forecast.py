@@ -129,7 +129,6 @@ def test_a_method_that_does_not_end_in_time_is_measured_by_the_passes_that_it_ma
     resident = experiment.model.load().run_with(experiment.runtime)
     query = measure._query(resident, experiment)
     row = measure._method(resident, "net", query, experiment, 0.3)
-    assert row is not None
     assert 0 < row.passes < 100000
     assert row.bytes == 0
     assert "through" not in vars(resident), "the network is as it was"

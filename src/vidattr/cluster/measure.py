@@ -36,6 +36,9 @@ SHORTEST = 1.0
 """Seconds that a measurement takes at least, unless three repetitions take longer."""
 
 
+_PASSES = 5  # of a method that does not end in time, at least
+
+
 class _Enough(BaseException):
     """The time of a measurement is up."""
 
@@ -79,14 +82,9 @@ def measure(experiments: Sequence[Experiment], *, seconds: float, say: Callable[
             if (name, what) in done or not experiment.method.passes:
                 continue
             try:
-                found = _method(network, name, query, experiment, seconds)
+                keep(_method(network, name, query, experiment, seconds))
             except VidattrError as error:
                 say(f"{what}: not measured: {error.found}")
-                continue
-            if found is None:
-                say(f"{what}: not measured: no pass in {seconds:g} s; a larger --seconds measures it")
-            else:
-                keep(found)
     speeds.write()
     return speeds
 
@@ -140,41 +138,39 @@ def _query(network: VideoModel, experiment: Experiment) -> Query:
     return Query(normal, target, tuple(range(clips)))
 
 
-def _method(network: VideoModel, name: str, query: Query, experiment: Experiment, seconds: float) -> Measurement | None:
-    """Returns the measurement of a method, or None if it made no pass in time."""
+def _method(network: VideoModel, name: str, query: Query, experiment: Experiment, seconds: float) -> Measurement:
+    """Returns the measurement of a method, of all its passes or of those that it made in time."""
     method, clips = experiment.method, len(query.seeds)
-    begun, size = time.perf_counter(), 0
-    made, count = 0, list[int]()
+    begun, size, passes = time.perf_counter(), 0, list[tuple[float, int]]()
     try:
-        with _counted(network, begun + seconds) as count:
+        with _counted(network, begun + seconds, passes):
             _wait(network)
             found = within_memory(network, lambda: method(network, query))
             _wait(network)
-        made = method.passes * clips
+        passed, made = time.perf_counter() - begun, method.passes * clips
         kept = [found.map, *(found.extras.values() if experiment.runtime.extras else ())]
         size = sum(tensor[0].numel() * tensor.element_size() for tensor in kept)
     except _Enough:
-        made = sum(count)
-    if not made:
-        return None
-    return Measurement(name, method_name(method), (time.perf_counter() - begun) / made, clips, size, made / clips)
+        # The first passes also prepare what the later ones use: they are left out.
+        start, *rest = passes[len(passes) // 3 :]
+        passed, made = rest[-1][0] - start[0], sum(count for _, count in [start, *rest[:-1]])
+    return Measurement(name, method_name(method), passed / made, clips, size, made / clips)
 
 
 @contextmanager
-def _counted(network: VideoModel, until: float) -> Iterator[list[int]]:
-    """Counts the clips that pass through the whole network in the block, and ends it when the time is up."""
-    count = [0]
+def _counted(network: VideoModel, until: float, passes: list[tuple[float, int]]) -> Iterator[None]:
+    """Notes when passes begin in the block, and of how many clips; ends it when the time is up after a few passes."""
     through = network.through
 
     def counting(step: Callable[[Any], Any], volume: Any) -> Any:
-        if time.perf_counter() > until and count[0]:
+        passes.append((time.perf_counter(), len(volume)))
+        if passes[-1][0] > until and len(passes) > _PASSES:
             raise _Enough
-        count[0] += len(volume)
         return through(step, volume)
 
     network.through = counting  # type: ignore[assignment, method-assign]
     try:
-        yield count
+        yield
     finally:
         del network.through
 
