@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,17 @@ def test_a_method_that_does_not_end_in_time_is_measured_by_the_passes_that_it_ma
     assert 0 < row.passes < 100000
     assert row.bytes == 0
     assert "through" not in vars(resident), "the network is as it was"
+
+
+@pytest.mark.parametrize("name", ["osa", "aosa", "rise", "integrated_gradients"])
+def test_a_pass_whose_first_steps_run_on_crops_counts_once(name: str) -> None:
+    experiment = one(f"method={name}", "runtime.clips=1", *(["method.masks=20"] if name == "rise" else []))
+    network, passes = experiment.model.load().run_with(experiment.runtime), list[tuple[float, int]]()
+    query, method = measure._query(network, experiment), experiment.method
+    with measure._counted(network, math.inf, passes):
+        method(network, query)
+    most = len(method.windows(16, 64, 64)) + 1 if name == "osa" else method.passes
+    assert most * 0.8 < sum(count for _, count in passes) <= most
 
 
 def test_a_file_of_measurements_that_cannot_be_read_is_named(vidattr: Command, tmp_path: Path) -> None:

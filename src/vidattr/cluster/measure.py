@@ -153,20 +153,26 @@ def _method(network: VideoModel, name: str, query: Query, experiment: Experiment
     except _Enough:
         # The first passes also prepare what the later ones use: they are left out.
         start, *rest = passes[len(passes) // 3 :]
-        passed, made = rest[-1][0] - start[0], sum(count for _, count in [start, *rest[:-1]])
+        passed, made = rest[-1][0] - start[0], sum(count for _, count in rest)
     return Measurement(name, method_name(method), passed / made, clips, size, made / clips)
 
 
 @contextmanager
 def _counted(network: VideoModel, until: float, passes: list[tuple[float, int]]) -> Iterator[None]:
-    """Notes when passes begin in the block, and of how many clips; ends it when the time is up after a few passes."""
+    """Notes when passes end in the block, and of how many clips; ends it when the time is up after a few passes.
+
+    A pass ends in logits (N, K): the first steps of a network that are run on crops are a part of one.
+    """
     through = network.through
 
     def counting(step: Callable[[Any], Any], volume: Any) -> Any:
-        passes.append((time.perf_counter(), len(volume)))
-        if passes[-1][0] > until and len(passes) > _PASSES:
-            raise _Enough
-        return through(step, volume)
+        found = through(step, volume)
+        if found.ndim == 2:
+            _wait(network)
+            passes.append((time.perf_counter(), len(found)))
+            if passes[-1][0] > until and len(passes) > _PASSES:
+                raise _Enough
+        return found
 
     network.through = counting  # type: ignore[assignment, method-assign]
     try:
