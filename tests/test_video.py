@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as tv
 
 from vidattr.errors import ClipError
@@ -361,3 +364,37 @@ def test_a_real_folder_of_frames_keeps_its_numbers(real: Path) -> None:
         Clip("a", frames / "HorseRiding/v_HorseRiding_g02_c03"), Preprocessing(frames=2), Sampling.released_last
     )
     assert riding.numbers[-1] == 63
+
+
+@pytest.mark.parametrize("geometry", ["squash", "crop", "letterbox"])
+@pytest.mark.parametrize("size", [[32, 32], [20, 28], [64, 96]])
+def test_the_evidence_of_a_clip_made_by_code_is_placed_like_its_pixels(geometry: str, size: list[int]) -> None:
+    voxels = np.zeros((6, 40, 48), bool)
+    for t in range(6):
+        voxels[t, 4 + t : 24 + t, 20:40] = True
+
+    def drawn(part: str, number: int) -> NDArray[np.uint8]:
+        return np.full((6, 40, 48, 3), 100 + number if part == "rest" else number, np.uint8)
+
+    white = np.repeat(voxels[..., None].astype(np.uint8) * 255, 3, 3)
+    clip = Clip("made", lambda: white, evidence=lambda: voxels, resampled=drawn)
+    found = read(clip, Preprocessing(frames=3, size=size, geometry=Geometry(geometry)))
+    assert found.evidence is not None
+    assert found.resampled is not None
+    assert 0 < found.evidence.sum() < found.evidence.size
+    assert np.array_equal(found.evidence, found.pixels[..., 0] >= 128)
+    assert found.resampled("rest", 7).shape == found.pixels.shape
+    assert found.resampled("rest", 7).max() == 107
+    assert found.resampled("evidence", 7).max() == 7
+    plain = read(replace(clip, evidence=None, resampled=None), Preprocessing(frames=3, size=size))
+    assert plain.evidence is None
+    assert plain.resampled is None
+
+
+@pytest.mark.parametrize(
+    "voxels", [np.zeros((6, 40, 47), bool), np.zeros((5, 40, 48), bool), np.zeros((6, 40, 48), np.uint8)]
+)
+def test_evidence_that_does_not_fit_its_frames_is_named(voxels: NDArray[Any]) -> None:
+    clip = Clip("made", lambda: np.zeros((6, 40, 48, 3), np.uint8), evidence=lambda: voxels)
+    with pytest.raises(ClipError, match="its evidence is"):
+        read(clip, Preprocessing(frames=6, size=[8, 8]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from vidattr.errors import printable
 R = TypeVar("R")
 Box = tuple[float, float, float, float]
 Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+# The part of a clip made by code that is drawn again, all else kept; new evidence is that of another class.
+Part = Literal["evidence", "rest"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Clip:
         span: First and last frame number that belong to the clip; None: the whole source.
         first_frame: Of a folder of frames: the number that the names give to frame 1.
         intact: Whether a missing or damaged part of the source is an error; otherwise it is a warning.
+        evidence: A function that returns (T, H, W) bool, the voxels of all frames of the source that decide the class.
+        resampled: A function that draws a `Part` of the clip again; to it and the number of a draw (from 0), it returns
+            frames of the shape of the source.
     """
 
     id: str
@@ -54,6 +60,8 @@ class Clip:
     span: tuple[int, int] | None = None
     first_frame: int = 1
     intact: bool = False
+    evidence: Callable[[], Mask] | None = None
+    resampled: Callable[[Part, int], Pixels] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,8 @@ class Sample:
         seconds: When each of the T frames is shown, in seconds after the first frame of the source; None if the source
             does not tell.
         origin: The source of the pixels; None for a sample that was not read from a clip.
+        evidence: (T, H, W) bool, which voxels of `pixels` decide the class (`Placement.mask`); None if unknown.
+        resampled: As in `Clip`, but the frames have the shape of `pixels`.
     """
 
     pixels: Pixels
@@ -144,6 +154,8 @@ class Sample:
     source: Mapping[str, Any] = field(default_factory=dict)
     seconds: tuple[float, ...] | None = None
     origin: Origin | None = None
+    evidence: Mask | None = None
+    resampled: Callable[[Part, int], Pixels] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,13 +178,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Truth:
-    """The annotation of one clip, which no method sees; boxes and segment as in `Sample`."""
+    """The annotation of one clip, which no method sees; boxes, segment, evidence and resampled as in `Sample`."""
 
     clip: str
     label: str
     video: str
     boxes: tuple[tuple[Box, ...], ...]
     segment: tuple[bool, ...] | None
+    evidence: Mask | None = field(default=None, repr=False, compare=False)  # arrays have no single equality
+    resampled: Callable[[Part, int], Pixels] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,10 @@ def _judge_batch(
 def truths(decoded: Sequence[Decoded]) -> list[Truth]:
     """Returns the annotation of each clip of a batch; an unreadable clip has boxes and segment of another one."""
     pairs = zip(decoded, stood_in(decoded), strict=True)
-    return [Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment) for (clip, _), sample in pairs]
+    return [
+        Truth(clip.id, clip.label, clip.video, sample.boxes, sample.segment, sample.evidence, sample.resampled)
+        for (clip, _), sample in pairs
+    ]
 
 
 def _fail(sheets: Sequence[ScoreSheet], clip: Clip, stage: str, error: Exception) -> None:

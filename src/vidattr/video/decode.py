@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vidattr.errors import ClipError
-from vidattr.types import Box, Clip, Joined, Origin, Pixels, Sample
+from vidattr.types import Box, Clip, Joined, Mask, Origin, Part, Pixels, Sample
 from vidattr.video.decoders import opencv, pyav
 from vidattr.video.footage import Footage, Load, NoVideoError, Trouble, UnreadableError
 from vidattr.video.frame_folder import folder
@@ -128,7 +128,29 @@ def _sample(clip: Clip, footage: Footage, view: Preprocessing, pick: Choice) -> 
             fps=footage.fps,
             rotation=footage.rotation,
         ),
+        evidence=None if clip.evidence is None else _evidence(clip.evidence(), taken, kept[taken[0]][2], view),
+        resampled=None if clip.resampled is None else partial(_resampled, clip.resampled, taken, view),
     )
+
+
+def _evidence(voxels: Mask, numbers: Sequence[int], size: tuple[int, int], view: Preprocessing) -> Mask:
+    """Returns which voxels (T, H, W) of the network's frames are evidence; `size` is (width, height) of the source."""
+    if voxels.dtype != np.bool_ or voxels.ndim != 3 or len(voxels) < max(numbers) or voxels.shape[1:] != size[::-1]:
+        raise ClipError(
+            f"its evidence is {voxels.dtype} of shape {voxels.shape}",
+            expected=f"bool (T, {size[1]}, {size[0]}) with at least {max(numbers)} frames, as its pixels",
+        )
+    placement = Placement.of(size[::-1], view)
+    return np.stack([placement.mask(voxels[number - 1]) for number in numbers])
+
+
+def _resampled(
+    draw: Callable[[Part, int], Pixels], numbers: Sequence[int], view: Preprocessing, part: Part, number: int
+) -> Pixels:
+    """Returns the frames (T, H, W, 3) of a resampled clip that the network sees instead of those of the clip."""
+    frames = draw(part, number)
+    placement = Placement.of((frames.shape[1], frames.shape[2]), view)
+    return np.stack([placement.pixels(frames[number - 1]) for number in numbers])
 
 
 def _seconds(footage: Footage, numbers: Sequence[int]) -> tuple[float, ...] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vidattr.types import Box, Pixels
+from vidattr.types import Box, Mask, Pixels
 from vidattr.video.preprocessing import CropAt, Geometry, LongSide, Preprocessing, Resample
 
 
@@ -81,6 +81,11 @@ class Placement:
         )
         canvas[to_y, to_x] = frame[from_y, from_x]
         return canvas
+
+    def mask(self, mask: Mask) -> Mask:
+        """Puts a mask (h, w) onto the canvas as `pixels` puts a frame: (H, W), true where at least half is covered."""
+        white = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, 2)
+        return self.pixels(white)[..., 0] >= 128
 
     def lifted(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Takes maps (T, H, W) of the canvas back to the resized frame: (T, h, w), 0 where the frame was cut off."""
