@@ -129,6 +129,16 @@ def learnt() -> World:
     return World(MapBatch(maps, query, truth, model), methods)
 
 
+def sparse() -> World:
+    """A map of a single voxel, some of noise, and a constant one."""
+    world = boxed()
+    maps = world.batch.maps.clone()
+    maps[BEST] = 0
+    maps[BEST, :, 0, 0, 0] = 1
+    maps[WORST] = 0.5
+    return replace(world, batch=replace(world.batch, maps=maps))
+
+
 class Clock:
     """Stands still unless a method takes time, so that a busy machine changes no score."""
 
@@ -165,7 +175,7 @@ def timed() -> World:
     return replace(world, methods=[Slow(0.01), Slow(0.02)])
 
 
-WORLDS: dict[str, Callable[[], World]] = {"Flicker": still, "Sanity": learnt, "Timing": timed}
+WORLDS: dict[str, Callable[[], World]] = {"Flicker": still, "Sanity": learnt, "Sparseness": sparse, "Timing": timed}
 
 
 def metric_of(name: str) -> Metric:
