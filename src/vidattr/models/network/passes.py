@@ -117,6 +117,15 @@ class Passes:
             self._compiled = Compiled(runs)
         return self._compiled
 
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Runs the passes of a block without the compiler, so that the graph of a pass holds each single operation."""
+        before, self.compile = self.compile, False
+        try:
+            yield
+        finally:
+            self.compile = before
+
     def _hooked(self) -> bool:
         return any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules())
 
