@@ -75,6 +75,7 @@ MAKERS: dict[str, Maker] = {
     "epic_action": epic,
     "epic_object": epic,
     "kinetics": kinetics,
+    "planted": lambda folder: {"clips": 8},
     "spliced": joined,
     "synthetic": lambda folder: {"clips": 6},
     "ucf101": ucf,
@@ -169,7 +170,7 @@ def test_the_key_does_not_hold_where_the_data_lies(name: str, tmp_path: Path) ->
 def test_a_path_that_names_nothing_says_which_option_to_set(name: str, tmp_path: Path) -> None:
     dataset, fields = made(name, tmp_path)
     paths = [field for field, value in fields.items() if isinstance(value, str) and os.path.exists(value)]
-    assert paths or module_of(dataset) in ("spliced", "synthetic")
+    assert paths or module_of(dataset) in ("planted", "spliced", "synthetic")
     for field in paths:
         with pytest.raises(ConfigError) as caught:
             load(name, tmp_path, **{**fields, field: str(tmp_path / "nowhere")}).index()
@@ -186,7 +187,7 @@ def module_of(dataset: Dataset) -> str:
 def test_an_unknown_class_lists_the_known_ones(name: str, tmp_path: Path) -> None:
     dataset, fields = made(name, tmp_path)
     if "classes" not in {field.name for field in dataclasses.fields(dataset)}:  # type: ignore[arg-type]
-        assert module_of(dataset) in ("spliced", "synthetic")
+        assert module_of(dataset) in ("planted", "spliced", "synthetic")
         return
     label = dataset.index().clips[0].label
     assert {clip.label for clip in load(name, tmp_path, **{**fields, "classes": [label]}).index().clips} == {label}
@@ -201,7 +202,7 @@ def test_a_source_that_is_a_link_to_nothing_is_a_problem_of_its_clip(name: str, 
     before = dataset.index()
     sources = {clip.source for clip in before.clips if isinstance(clip.source, Path)}
     if len(sources) < 2:  # made by code, or all clips cut from one video
-        assert module_of(dataset) in ("spliced", "synthetic", "epic_action", "epic_object")
+        assert module_of(dataset) in ("planted", "spliced", "synthetic", "epic_action", "epic_object")
         return
     gone = min(sources)
     gone.rename(tmp_path / "elsewhere.bin")
