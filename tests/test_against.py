@@ -11,6 +11,7 @@ from PIL import Image
 
 from conftest import Command
 from vidattr.evaluate.against import _name
+from vidattr.evaluate.table import BASELINES
 
 SWEEP = (
     "method=ep3d,step", "method.areas=[0.3],[0.1],[0.6]", "method.iterations=2", "method.late_from=null",
@@ -33,7 +34,7 @@ def test_scores_against_the_preservation_ratio(vidattr: Command) -> None:
     points = [(row["line"], float(row["method.areas"])) for row in own]
     assert points == [(line, x) for line in ("ep3d", "step") for x in (0.1, 0.3, 0.6)]
     assert all(float(row["low"]) <= float(row["value"]) <= float(row["high"]) and row["n"] == "3" for row in own)
-    assert {row["line"] for row in rows if not row["method.areas"]} == {"random", "center", "chance", "best point"}
+    assert {row["line"] for row in rows if not row["method.areas"]} == {*BASELINES, "chance", "best point"}
     with Image.open(path.with_suffix(".png")) as picture:
         assert picture.size[0] > 500
     drawing = path.with_suffix(".svg").read_bytes()

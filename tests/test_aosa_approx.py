@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods.occlusion import tubes as _tubes
+from vidattr.methods.occlusion import flow as _flow
 from vidattr.methods.occlusion.aosa import AOSA
 from vidattr.methods.occlusion.aosa_approx import AOSAApprox, Refine, Relu
 from vidattr.methods.occlusion.conditional_fill import mean_field
@@ -195,8 +195,8 @@ def test_no_mask_is_ever_built() -> None:
 
 
 def test_tubes_are_made_once_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, flow = [], _tubes.optical_flow
-    monkeypatch.setattr(_tubes, "optical_flow", lambda *args: made.append(1) or flow(*args))
+    made, flow = [], _flow.optical_flow
+    monkeypatch.setattr(_flow, "optical_flow", lambda *args: made.append(1) or flow(*args))
     model, query = toys.network(toys.ConvNet(), size=SIZE), moving()
     AOSA(stride=6)(model, query)
     AOSAApprox(stride=6)(model, query)

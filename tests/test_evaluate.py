@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from conftest import Command
+from vidattr.evaluate.table import BASELINES
 from vidattr.run.store import RunFolder
 
 SMALL = (
@@ -34,7 +35,7 @@ def test_every_table_has_the_baselines_and_the_counts(vidattr: Command, tmp_path
     assert found.code == 0, found.err
     (table,) = json.loads(found.out)
     rows = {entry["row"] for entry in table["entries"]}
-    assert rows == {"grad_cam", "matched noise (grad_cam)", "random", "center", "chance", "best point"}
+    assert rows == {"grad_cam", "matched noise (grad_cam)", *BASELINES, "chance", "best point"}
     assert [note for note in table["notes"] if note.startswith("best point: ")]
     values = {entry["row"]: entry["value"] for entry in table["entries"] if entry["column"] == "step_corrected, frames"}
     assert values["best point"] >= values["center"]
@@ -115,9 +116,7 @@ def test_several_metrics_in_one_go_with_curves_and_a_plot(vidattr: Command, tmp_
     assert found.code == 0, found.err
     tables = json.loads(found.out)
     assert len(tables) == 2
-    assert all(
-        {"gradient", "grad_cam", "random", "center"} <= {entry["row"] for entry in table["entries"]} for table in tables
-    )
+    assert all({"gradient", "grad_cam", *BASELINES} <= {entry["row"] for entry in table["entries"]} for table in tables)
     curves = list((tmp_path / "visual_res/grad_cam").rglob("scores/*.deletion.csv"))
     assert len(curves) == 1
     assert pd.read_csv(curves[0]).shape == (8, 1 + 29)

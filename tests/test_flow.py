@@ -15,7 +15,7 @@ from torchvision.models.optical_flow import raft_small
 
 import toys
 from vidattr.errors import ConfigError
-from vidattr.methods.occlusion import tubes as _tubes
+from vidattr.methods.occlusion import flow as _flow
 from vidattr.methods.occlusion.aosa import AOSA
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow, to_gray
 from vidattr.methods.occlusion.tubes import TubeOptions, tubes
@@ -164,7 +164,7 @@ def test_flow_is_computed_once_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(flow)
         return optical_flow(pixels, flow, gray, weights)
 
-    monkeypatch.setattr(_tubes, "optical_flow", counted)
+    monkeypatch.setattr(_flow, "optical_flow", counted)
     model, query = toys.conv_net(), toys.query()
     AOSA()(model, query)
     AOSA(partners=0, stride=2)(model, query)

@@ -19,13 +19,14 @@ import toys
 from conftest import ROOT
 from vidattr.config.building import build
 from vidattr.errors import ConfigError, MethodUndefinedError
+from vidattr.evaluate.table import BASELINES
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method
 from vidattr.run.compose import choice
 from vidattr.types import Explanation, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
-CLASS_AGNOSTIC = {"random", "center", "attention_rollout"}
+CLASS_AGNOSTIC = {*BASELINES, "attention_rollout"}
 # Saliency tubes read the weights of a head that this network does not have.
 UNDEFINED = {("saliency_tubes", "cnn_lstm")}
 MODELS: dict[str, Callable[..., VideoModel]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import vidattr
 from conftest import ROOT, Command
 from vidattr.errors import ClipError, ConfigError, MethodUndefinedError
+from vidattr.evaluate.table import BASELINES
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.volumes import last_convolution
 
@@ -398,7 +399,7 @@ def test_the_command_line_takes_frames_before_channels_too(vidattr: Command, tmp
 def test_explanations_are_judged_beside_the_baselines(tiny: VideoModel, explained: vidattr.ClipExplanation) -> None:
     other = vidattr.explain(VIDEO, model=tiny, method="gradient")
     verdict = vidattr.judge([explained, other], vidattr.load_metric("deletion_insertion", steps=4))
-    titles = ["grad_cam", "gradient", "random", "center", "matched noise (grad_cam)", "matched noise (gradient)"]
+    titles = ["grad_cam", "gradient", *BASELINES, "matched noise (grad_cam)", "matched noise (gradient)"]
     assert list(verdict.scores["method"]) == titles
     scores = verdict.scores.set_index("method")
     assert np.allclose(scores["over_all"], scores["insertion"] - scores["deletion"])

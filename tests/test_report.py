@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 
 from browser import Browser, chromium
 from conftest import ROOT, Command
+from vidattr.evaluate.table import BASELINES
 from vidattr.report.agreement import compare, overlap
 from vidattr.report.voxels import LEVELS, enlargement, fitted, map_size, packed, peaks, reduced, shares, sprite
 from vidattr.run.store import RunFolder
@@ -359,7 +360,7 @@ def test_tables_sort(browser: Browser, report: Path) -> None:
     browser.open(report / "index.html")
     rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
     shown = browser.value(f"{rows}.map((row) => row.cells[0].textContent.trim())")
-    assert {"gradient", "grad_cam", "random", "center"} <= set(shown)
+    assert {"gradient", "grad_cam", *BASELINES} <= set(shown)
     column = f"{rows}.map((row) => row.cells[1].dataset.sort)"
     head = "document.querySelectorAll('table.sortable th.num')[0]"
     down = browser.value(f"{head}.dataset.better") == "higher"

@@ -26,6 +26,7 @@ from vidattr.errors import ConfigError
 from vidattr.evaluate.evaluator import stored_tables
 from vidattr.evaluate.noise import map_scores
 from vidattr.evaluate.pictures import draw_strips
+from vidattr.evaluate.table import BASELINES
 from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM
 from vidattr.methods.gradients.gradient import Gradient
@@ -320,11 +321,11 @@ def test_from_the_command_line(vidattr: Command, tmp_path: Path) -> None:
     assert found.code == 0, found.err
     (table,) = json.loads(found.out)
     entries = {(entry["row"], entry["column"]): entry for entry in table["entries"]}
-    for row in ("gradient", "random", "center"):
+    for row in ("gradient", *BASELINES):
         assert entries[row, "Unchanged: spearman"]["value"] == pytest.approx(1, abs=1e-6)
         assert entries[row, "Unchanged: spearman"]["n"] == 2
     assert entries["gradient", "Random: spearman, median"]["value"] < 0.9
-    for row in ("random", "center"):
+    for row in BASELINES:
         assert entries[row, "Random: spearman, median"]["value"] == pytest.approx(1)
     (curve,) = (tmp_path / "visual_res/gradient").rglob("sanity-*.spearman.csv")
     heading = ["clip", "0 unchanged", "1 head", "2 lstm", "3 cnn.3", "4 cnn.2", "5 cnn.1", "6 cnn.0"]
@@ -336,7 +337,7 @@ def test_from_the_command_line(vidattr: Command, tmp_path: Path) -> None:
     assert narrow[0] > 7 * 160
     # A method that is judged later joins the others on a sheet of its own company; nothing is judged twice.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("scores/**/*.safetensors")}
-    assert len(before) == 3 * 2
+    assert len(before) == (1 + len(BASELINES)) * 2
     both = vidattr("evaluate", "method=gradient,grad_cam", *asked, *SMALL, "--format", "csv")
     assert both.code == 0, both.err
     assert {path: path.stat().st_mtime_ns for path in before} == before

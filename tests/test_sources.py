@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from conftest import Command
+from vidattr.evaluate.table import BASELINES
 from vidattr.render import encoding as encode
 from vidattr.run.sources import Source, mark_of, truth_of
 from vidattr.run.store import RunFolder, StoredMap
@@ -419,12 +420,10 @@ def test_a_strip_of_a_video_that_was_replaced_goes(vidattr: Command, tmp_path: P
     vidattr("run", *command)
     vidattr("evaluate", *command, "metric=sanity")
     strips = {path for path in tmp_path.rglob("*sanity*/*") if path.suffix in (".png", ".safetensors")}
-    assert len(strips) == 8  # two clips: the picture, and three methods' maps
+    assert len(strips) == 2 * (2 + len(BASELINES))  # two clips: the picture, and the maps of gradient and the baselines
     video(tmp_path / "clips" / "a.mp4", 5)
     assert vidattr("evaluate", *command, "metric=sanity").code == 1
-    assert {
-        path.stem for path in strips if path.exists() and "random" not in path.parts and "center" not in path.parts
-    } == {"b"}
+    assert {path.stem for path in strips if path.exists() and not {*BASELINES} & {*path.parts}} == {"b"}
     vidattr("run", *command)
     vidattr("evaluate", *command, "metric=sanity")
     assert all(path.exists() for path in strips)

@@ -20,7 +20,7 @@ from vidattr.config.runtime import Runtime
 from vidattr.errors import ConfigError
 from vidattr.evaluate import statistics
 from vidattr.evaluate.noise import map_scores
-from vidattr.evaluate.table import build
+from vidattr.evaluate.table import BASELINES, build
 from vidattr.metrics.rerun import timing
 from vidattr.metrics.rerun.timing import Timing
 from vidattr.models.network.network import VideoModel
@@ -234,7 +234,7 @@ def test_from_the_command_line_and_two_machines_never_in_one_table(
     (table,) = json.loads(found.out)
     assert "device=Abacus, threads=" in table["caption"]
     assert "max_batch=8, precision=float32" in table["caption"]
-    assert {entry["row"] for entry in table["entries"]} == {"gradient", "random", "center"}
+    assert {entry["row"] for entry in table["entries"]} == {"gradient", *BASELINES}
     assert all((entry["n"], entry["n_nan"]) == (2, 0) for entry in table["entries"])
     assert "Peak memory, MiB" not in {entry["column"] for entry in table["entries"]}
     values = {(entry["row"], entry["column"]): entry["value"] for entry in table["entries"]}

@@ -1,4 +1,4 @@
-"""Judges explanations in Python as `vidattr evaluate` judges stored maps, next to noise and the frame's centre."""
+"""Judges explanations in Python as `vidattr evaluate` judges stored maps, next to the baselines and matched noise."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def judge(
     Args:
         explanations: From `explain`.
         metric: From `load_metric`, or the name of a metric of maps (`vidattr list metrics`).
-        baselines: Whether random noise, the frame's centre and matched noise are judged too.
+        baselines: Whether the baselines of the tables (noise, the frame's centre, edges, motion) and matched noise are
+            judged too.
 
     Raises:
         ConfigError: The metric judges no maps, or the explanations differ in clips, classes or network.

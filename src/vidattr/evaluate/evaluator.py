@@ -1,8 +1,8 @@
 """Scores of stored maps: the score sheets of a table, their rows that are still valid, and the maps left to judge.
 
-`evaluate` computes no map that a run stores, with one exception: the baselines random and center, which every table
-shows. They need no network and are computed here if no run of them is stored. Only a `RerunMetric` runs the methods
-again.
+`evaluate` computes no map that a run stores, with one exception: the baselines (`table.BASELINES`: noise, the frame's
+centre, edges and motion), which every table shows. They need no network and are computed here if no run of them is
+stored. Only a `RerunMetric` runs the methods again.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidattr.errors import CONCERNS_ALL, ClipError, Failure
 from vidattr.evaluate.noise import map_scores, noise_scores
@@ -187,10 +187,11 @@ def _load(sheet: ScoreSheet, decoded: Sequence[Decoded]) -> dict[str, StoredMap]
 def _stacked(sheet: ScoreSheet, clips: Sequence[str], stored: Mapping[str, StoredMap], query: Query) -> Tensor:
     """Returns one method's maps of a batch, (N, T, H, W): NaN for a clip without a map.
 
-    Maps of a baseline that no run stored are computed here; baselines do not look at the network.
+    Maps of a baseline that no run stored are computed here; of a network, baselines read the preprocessing only.
     """
     if sheet.baseline and len(stored) < len(clips):
-        instead = sheet.experiment.method(cast(VideoModel, None), query).map.cpu()
+        without_network = VideoModel(nn.Identity(), sheet.experiment.model.input, ())
+        instead = sheet.experiment.method(without_network, query).map.cpu()
     else:
         instead = torch.full((len(clips), query.frames.shape[2], *query.frames.shape[3:]), torch.nan)
     maps = [stored[clip].map if clip in stored else other for clip, other in zip(clips, instead, strict=True)]

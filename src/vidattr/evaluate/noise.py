@@ -31,7 +31,9 @@ def map_scores(metric: MapMetric | RerunMetric, batch: MapBatch, methods: Sequen
 def noise_scores(
     metric: MapMetric | RerunMetric, batch: MapBatch, methods: Sequence[Method], names: Sequence[str]
 ) -> dict[int, dict[str, Tensor]]:
-    """Returns the scores of noise matched to each map of a batch, except to those of the baselines, which are noise.
+    """Returns the scores of noise matched to each map of a batch, except to those of the baselines.
+
+    Methods are compared with their matched noise. Baselines are compared with nothing, so they need none.
 
     Args:
         metric: Judges noise as it judges maps.

@@ -23,7 +23,7 @@ from vidattr.evaluate.summary import Entry, compared, summed_up
 from vidattr.evaluate.wording import WordedRow, headings
 from vidattr.types import Column
 
-BASELINES = ("random", "center")
+BASELINES = ("random", "center", "sobel", "frame_difference", "flow_magnitude")
 MATCHED = "matched"  # as a baseline: each row is compared with its own matched noise
 GROUPS = ("method", "matched", "baseline", "reference")
 _WIDTH = 18  # of a column on the terminal, that of "0.567 [.512, .621]"

@@ -20,6 +20,8 @@ from vidattr.errors import ConfigError
 from vidattr.models.weights import checkpoint as _checkpoint
 from vidattr.models.weights.filling import fill, untrained
 from vidattr.profiling import stage
+from vidattr.types import Query
+from vidattr.video.preprocessing import Preprocessing
 
 Plane = NDArray[np.uint8]
 Field = NDArray[np.float32]
@@ -69,6 +71,17 @@ class Flow(StrEnum):
                 f"no such file: method.flow_weights={weights}",
                 expected="weights of torchvision's raft_small or raft_large",
             )
+
+
+def query_flow(query: Query, view: Preprocessing, flow: Flow, gray: Gray, weights: str | None) -> Tensor:
+    """Returns `optical_flow` of the clips of a query, (N, T-1, 2, H, W), computed once per query and set of options.
+
+    The methods that run on one query share it, also those of different families.
+    """
+    return query.cached(
+        ("flow", flow, weights, gray),
+        lambda: optical_flow(view.denormalise(query.frames.detach()), flow, gray, weights),
+    )
 
 
 def optical_flow(pixels: Tensor, flow: Flow, gray: Gray, weights: str | None) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
-from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
+from vidattr.methods.occlusion.flow import Flow, Gray, query_flow
 from vidattr.methods.occlusion.tracking import Cooc, Tracking, grid, picture, track
 from vidattr.profiling import stage
 from vidattr.types import Query
@@ -118,8 +118,7 @@ def tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
 def _tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
     pixels = view.denormalise(query.frames.detach())
     H, W = pixels.shape[2:4]
-    flow_name = ("flow", options.flow, options.flow_weights, options.gray)
-    flow = query.cached(flow_name, lambda: optical_flow(pixels, options.flow, options.gray, options.flow_weights))
+    flow = query_flow(query, view, options.flow, options.gray, options.flow_weights)
     with stage("masks"):
         stride = scaled(8, (H, W)) if options.stride is None else options.stride
         size = round(2 * stride) if options.size is None else options.size

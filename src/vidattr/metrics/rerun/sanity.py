@@ -32,8 +32,8 @@ class Sanity:
     2. After each part, every method explains the same class of the same clips again. Results that depend on the frames
        alone (optical flow, tubes) are computed once for all parts.
     3. Each map is compared with the stored map. A method passes if the similarity falls to a low value: a map that
-       stays similar does not show what the network has learnt. `random` and `center` do not depend on the network and
-       must stay at 1.
+       stays similar does not show what the network has learnt. The baselines, such as `random`, do not depend on
+       the network and must stay at 1.
 
     Point 0 of each curve is the unchanged network: 1 up to rounding, unless the stored map was made in another way. A
     map without contrast is NaN: an untrained network may give nearly the same output for every clip.
