@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -37,7 +38,7 @@ from vidattr.protocols import (
     RerunMetric,
 )
 from vidattr.run.compose import build, choice
-from vidattr.types import Explanation, Query, Scores, Truth
+from vidattr.types import Explanation, Pixels, Query, Scores, Truth
 
 NAMES = [path.stem for path in sorted((ROOT / "configs/metric").glob("*.yaml"))]
 each = pytest.mark.parametrize("name", NAMES)
@@ -406,7 +407,16 @@ def letters(right: bool) -> tuple[VideoModel, Query, list[Truth]]:
     labels = [3, 0, 9, 5]
     for n, label in enumerate(labels):
         frames[n, ..., label] = 9.0 if right else -9.0
-    truth = [Truth(f"clip {n}", classes[k], f"video {n}", ((),), None) for n, k in enumerate(labels)]
+
+    def resampled(label: int, part: str, draw: int) -> Pixels:
+        pixels = np.zeros((1, 1, 16, 3), np.uint8)
+        pixels[0, 0, (label + 1 + draw) % 10 if part == "evidence" else label] = 200
+        return pixels
+
+    truth = [
+        Truth(f"clip {n}", classes[k], f"video {n}", ((),), None, resampled=functools.partial(resampled, k))
+        for n, k in enumerate(labels)
+    ]
     return network, Query(frames, torch.tensor(labels), tuple(range(4))), truth
 
 
