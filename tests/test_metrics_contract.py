@@ -65,6 +65,18 @@ class Box(nn.Module):
         return torch.cat([8 * share[:, None] - 4, torch.zeros(len(frames), 3, dtype=frames.dtype)], 1)
 
 
+class Bright(nn.Module):
+    """Its class 0 is the likelier, the brighter a box is."""
+
+    def __init__(self, box: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("box", box)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        light = (frames * self.box).sum((1, 2, 3, 4)) / self.box.sum() / frames.shape[1]
+        return torch.cat([8 * light[:, None] - 4, torch.zeros_like(frames[:, :3, 0, 0, 0])], 1)
+
+
 class Letters(nn.Module):
     """Ten classes, whose logits are written into the first pixels of the clip."""
 
@@ -140,6 +152,25 @@ def sparse() -> World:
     return replace(world, batch=replace(world.batch, maps=maps))
 
 
+def masked() -> World:
+    """A box itself, some of noise, and all but the box, for a network that looks at the box's mean colour."""
+    world = boxed()
+    inside = world.batch.network.module.box[0]
+    frames = world.batch.query.frames * 0.2 + 0.8
+    maps = world.batch.maps.clone()
+    maps[BEST], maps[1], maps[WORST] = inside.float(), 1 - maps[2], (~inside).float()
+    network = toys.network(Bright(inside), size=(3, T, H, W), max_batch=64)
+    return replace(
+        world, batch=replace(world.batch, maps=maps, model=network, query=replace(world.batch.query, frames=frames))
+    )
+
+
+def steady() -> World:
+    """A method that does not depend on the frames, and one that does."""
+    world = learnt()
+    return world.of([WORST, BEST], range(world.batch.maps.shape[1]))
+
+
 class Clock:
     """Stands still unless a method takes time, so that a busy machine changes no score."""
 
@@ -176,7 +207,14 @@ def timed() -> World:
     return replace(world, methods=[Slow(0.01), Slow(0.02)])
 
 
-WORLDS: dict[str, Callable[[], World]] = {"Flicker": still, "Sanity": learnt, "Sparseness": sparse, "Timing": timed}
+WORLDS: dict[str, Callable[[], World]] = {
+    "Flicker": still,
+    "MaskedClip": masked,
+    "MaxSensitivity": steady,
+    "Sanity": learnt,
+    "Sparseness": sparse,
+    "Timing": timed,
+}
 
 
 def metric_of(name: str) -> Metric:

@@ -94,7 +94,7 @@ class DeletionInsertion:
         x = query.frames
         M, N = maps.shape[:2]
         fills = list(dict.fromkeys((self.deletion_fill, self.insertion_base)))
-        clips = torch.stack([x, *(_FILLS[fill](x, model.view) for fill in fills)])  # (1 + fills, N, C, T, H, W)
+        clips = torch.stack([x, *(filled(fill, x, model.view) for fill in fills)])  # (1 + fills, N, C, T, H, W)
         deleted, base = 1 + fills.index(self.deletion_fill), 1 + fills.index(self.insertion_base)
 
         groups = 1 if self.order is Order.volume else maps.shape[2]
@@ -169,6 +169,11 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
         order = voxels.gather(-1, shuffle).argsort(dim=-1, descending=True, stable=True)
         out.scatter_(-1, shuffle.gather(-1, order), places)
     return ranks.view_as(maps)
+
+
+def filled(fill: Fill, frames: Tensor, view: Preprocessing) -> Tensor:
+    """Returns the clips (N, C, T, H, W) of which every voxel is replaced by `fill`."""
+    return _FILLS[fill](frames, view)
 
 
 _FILLS: Mapping[Fill, Callable[[Tensor, Preprocessing], Tensor]] = {
