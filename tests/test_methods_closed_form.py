@@ -22,6 +22,7 @@ from vidattr.methods.cam.layer_cam import LayerCAM
 from vidattr.methods.cam.saliency_tubes import SaliencyTubes, Upsample
 from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
+from vidattr.methods.gradients.gradient_shap import GradientShap
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients, Rule
 from vidattr.methods.gradients.smoothgrad import Moment, SmoothGrad
 from vidattr.methods.shared.gradients import Polarity, Reduce, derivative
@@ -460,6 +461,9 @@ def test_random_is_uniform_and_each_clips_own() -> None:
         (SmoothGrad, {"spread": float("nan")}),
         (SmoothGrad, {"kind": Moment.squared, "polarity": Polarity.negative}),
         (IntegratedGradients, {"steps": 0}),
+        (GradientShap, {"n": 0}),
+        (GradientShap, {"spread": -0.1}),
+        (GradientShap, {"largest_blur": float("inf")}),
         (IntegratedGradients, {"blur_sigma": 0.0}),
     ],
 )
@@ -472,6 +476,7 @@ def test_values_out_of_range_are_refused(method: type, field: dict[str, object])
     "method",
     [
         *(Random(), Center(), Gradient(), GradXInput(), SmoothGrad(n=3), IntegratedGradients(steps=5)),
+        GradientShap(n=3),
         *(GradCAM(), LayerCAM(), SaliencyTubes()),
     ],
     ids=lambda method: type(method).__name__,
@@ -483,4 +488,5 @@ def test_the_number_of_passes_is_the_one_that_is_planned(method: Method) -> None
     counting.batches.clear()  # without the pass by which a network's last layers are found, once a network
     method(model, toys.query(3))
     assert sum(counting.batches) == 3 * method.passes
-    assert method.passes == {SmoothGrad: 3, IntegratedGradients: 7, Random: 0, Center: 0}.get(type(method), 1)
+    planned = {SmoothGrad: 3, GradientShap: 7, IntegratedGradients: 7, Random: 0, Center: 0}
+    assert method.passes == planned.get(type(method), 1)

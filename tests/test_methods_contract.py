@@ -291,6 +291,8 @@ def test_nothing_leaves_the_device(name: str, make: Callable[..., VideoModel], r
 OWN_IMAGE = "own.png"
 BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its values, makes sense with only
     "blur_sigma": {"baseline": "blur"},
+    "largest_blur": {"baselines": "blur"},
+    "spread": {"spread": 0.1},  # its own other value where it is 0
     "discard": {"discard": 0.9},  # its own other value where it is 0
     "image": {"baseline_file": OWN_IMAGE},
     OWN_IMAGE: {"baseline": "image"},

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
+from vidattr.methods.shared.blur import blurred
 from vidattr.methods.shared.gradients import Polarity, Reduce, probe_gradients, to_map
 from vidattr.methods.shared.scores import Score, scores
 from vidattr.models.network.network import VideoModel
@@ -147,21 +148,9 @@ def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Te
     return model.view.normalise(torch.from_numpy(rgb)[None, None].to(frames.device)).to(frames.dtype)
 
 
-def _blur(method: IntegratedGradients, _model: VideoModel, frames: Tensor) -> Tensor:
-    """Returns the frames blurred in space, by one matrix product per axis whatever the width of the Gaussian."""
-
-    def gaussian(size: int) -> Tensor:
-        place = torch.arange(size, dtype=frames.dtype, device=frames.device)
-        # A softmax of -d²/2σ² is a Gaussian whose weights sum to 1 in every row, also at the border.
-        return torch.softmax(-(place[:, None] - place).square() / (2 * method.blur_sigma**2), 1)
-
-    H, W = frames.shape[3:]
-    return gaussian(H) @ frames @ gaussian(W).T
-
-
 _BASELINES: dict[Baseline, Callable[[IntegratedGradients, VideoModel, Tensor], Tensor]] = {
     Baseline.black: lambda _method, model, frames: model.view.colour(frames, 0.0),
     Baseline.zero: lambda _method, _model, frames: frames.new_zeros(()),
-    Baseline.blur: _blur,
+    Baseline.blur: lambda method, _model, frames: blurred(frames, method.blur_sigma),
     Baseline.image: _image,
 }
