@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vidattr.datasets.planted import Difficulty, Family, Planted
 from vidattr.errors import ConfigError
 from vidattr.metrics.certificate import CertificateMetric
-from vidattr.metrics.shared.certificates import Rule, certified
+from vidattr.metrics.shared.certificates import CertificateRule, certified
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Query, Truth
 from vidattr.video.decode import read
@@ -22,7 +22,7 @@ FAMILIES = pytest.mark.parametrize("family", list(Family))
 LEVELS = pytest.mark.parametrize("level", list(Difficulty))
 SIZE, FRAMES, CLIPS, DRAWS = 32, 8, 4, 3
 VIEW = Preprocessing(frames=FRAMES, size=[SIZE, SIZE])
-RULE = Rule(draws=DRAWS)
+RULE = CertificateRule(draws=DRAWS)
 
 
 class Reader(nn.Module):

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.planting import photographs
 from vidattr.datasets.planting.families import FAMILIES, LEVELS, Request
-from vidattr.datasets.planting.scene import Scene
+from vidattr.datasets.planting.scene import PlantedScene
 from vidattr.datasets.synthetic import Split
 from vidattr.errors import ConfigError
 from vidattr.types import Clip, Index, Mask, Part, Pixels
@@ -118,7 +118,7 @@ class Planted:
         names = self.class_names()
         return names[number % len(names)]
 
-    def scene(self, number: int, part: Part | None = None, draw: int = 0) -> Scene:
+    def scene(self, number: int, part: Part | None = None, draw: int = 0) -> PlantedScene:
         """Returns the scene of clip `number` (from 0).
 
         Args:

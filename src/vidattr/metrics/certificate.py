@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vidattr.metrics.shared.certificates import Rule, certificates
+from vidattr.metrics.shared.certificates import CertificateRule, certificates
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Column, Query, Scores, Truth
 
@@ -35,11 +35,11 @@ class CertificateMetric:
     share: float = 0.8
 
     def __post_init__(self) -> None:
-        Rule(self.draws, self.share)
+        CertificateRule(self.draws, self.share)
 
     def score_network(self, model: VideoModel, query: Query, truth: Sequence[Truth]) -> Scores:
         """Returns `certified`, `right`, `lost` and `kept`, (1, N)."""
-        columns = certificates(model, query.frames, query.target, truth, Rule(self.draws, self.share))
+        columns = certificates(model, query.frames, query.target, truth, CertificateRule(self.draws, self.share))
         right = columns["right"]
         return Scores({name: (values * right)[None] for name, values in columns.items()})
 

@@ -16,8 +16,8 @@ from numpy.random import Generator
 from vidattr.datasets.planting import backgrounds, photographs
 from vidattr.datasets.planting.backgrounds import Background
 from vidattr.datasets.planting.photographs import Cutout
-from vidattr.datasets.planting.scene import Scene
-from vidattr.datasets.planting.sprites import Course, Look, Shape, Sprite
+from vidattr.datasets.planting.scene import PlantedScene
+from vidattr.datasets.planting.sprites import Course, Look, PlantedSprite, Shape
 from vidattr.datasets.shared.scenes import DISTRACTORS, SHAPES, TEXTURES, TURN
 
 DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
@@ -32,7 +32,7 @@ TARGET = "disc"  # of the family motion: the outline of what moves, whatever its
 
 
 @dataclass(frozen=True)
-class Level:
+class Hardness:
     """How hard the clips of a level are.
 
     Attributes:
@@ -57,8 +57,8 @@ class Level:
 
 
 LEVELS = {
-    "easy": Level((0.15, 0.18), (1, 2), 5, 6, 1, flash=2, event=4, grey=False),
-    "hard": Level((0.12, 0.15), (3, 4), 14, 12, 0.5, flash=1, event=2, grey=True),
+    "easy": Hardness((0.15, 0.18), (1, 2), 5, 6, 1, flash=2, event=4, grey=False),
+    "hard": Hardness((0.12, 0.15), (3, 4), 14, 12, 0.5, flash=1, event=2, grey=True),
 }
 SPEED = (0.5, 1.1)  # smallest and largest speed, in frame sides per clip, of all that moves, the camera included
 PERIOD = (0.5, 0.75)  # smallest and largest share of the clip in which a sprite is shown
@@ -79,20 +79,26 @@ class Request:
     label: str
     subject: Generator
     rest: Generator
-    level: Level
+    level: Hardness
     frames: int
 
     def scene(
-        self, evidence: tuple[Sprite, ...], others: tuple[Sprite, ...], background: Background, behind: bool = False
-    ) -> Scene:
+        self,
+        evidence: tuple[PlantedSprite, ...],
+        others: tuple[PlantedSprite, ...],
+        background: Background,
+        behind: bool = False,
+    ) -> PlantedScene:
         """Returns the scene of these contents."""
-        return Scene(background, others, evidence, int(self.rest.integers(2**32)), self.level.noise, behind)
+        return PlantedScene(background, others, evidence, int(self.rest.integers(2**32)), self.level.noise, behind)
 
-    def sprite(self, random: Generator, look: Look, **course: bool) -> Sprite:
+    def sprite(self, random: Generator, look: Look, **course: bool) -> PlantedSprite:
         """Returns a moving sprite of the level's size that is shown in one part of the clip."""
-        return Sprite(look, random.uniform(*self.level.radius), _course(random, **course), _period(random, self.frames))
+        return PlantedSprite(
+            look, random.uniform(*self.level.radius), _course(random, **course), _period(random, self.frames)
+        )
 
-    def distractors(self, *, wraps: bool = False) -> tuple[Sprite, ...]:
+    def distractors(self, *, wraps: bool = False) -> tuple[PlantedSprite, ...]:
         """Returns moving sprites of shapes that belong to no class."""
         count = self.rest.integers(*self.level.others, endpoint=True)
         return tuple(self.sprite(self.rest, _distractor(self.rest), wraps=wraps) for _ in range(count))
@@ -101,11 +107,13 @@ class Request:
         """Returns a background that belongs to no class."""
         return backgrounds.clouds(self.rest, self.level.clouds)
 
-    def still(self, random: Generator, look: Look, first: int, length: int) -> Sprite:
+    def still(self, random: Generator, look: Look, first: int, length: int) -> PlantedSprite:
         """Returns a sprite that is shown at any place, without motion, for `length` frames from `first` on."""
         start = random.uniform(), random.uniform()
         course = Course(start, (0, 0))
-        return Sprite(look, random.uniform(*self.level.radius), course, (first, min(first + length, self.frames)))
+        return PlantedSprite(
+            look, random.uniform(*self.level.radius), course, (first, min(first + length, self.frames))
+        )
 
 
 def _course(random: Generator, *, wraps: bool = False) -> Course:
@@ -129,13 +137,13 @@ def _distractor(random: Generator) -> Shape:
     return _shape(random, names[random.integers(len(names))])
 
 
-def _object(ask: Request) -> Scene:
+def _object(ask: Request) -> PlantedScene:
     """The class is the shape of one of the moving objects; the evidence is what this object covers."""
     target = ask.sprite(ask.subject, _shape(ask.subject, ask.label))
     return ask.scene((target,), ask.distractors(), ask.clouds())
 
 
-def _texture(ask: Request) -> Scene:
+def _texture(ask: Request) -> PlantedScene:
     """The class is the texture of the background, over which objects of all shapes move.
 
     The evidence is all of the background that no object covers.
@@ -146,7 +154,7 @@ def _texture(ask: Request) -> Scene:
     return ask.scene((), objects, backgrounds.texture(ask.subject, ask.label, ask.level.texture), behind=True)
 
 
-def _flash(ask: Request) -> Scene:
+def _flash(ask: Request) -> PlantedScene:
     """The class is a shape that is shown at one place for two frames, or for one; the evidence is what it covers.
 
     Distractors move through the clip, and as many flash, for as long.
@@ -164,7 +172,7 @@ def _flash(ask: Request) -> Scene:
     return ask.scene((target,), (*moving, *flashes), ask.clouds())
 
 
-def _order(ask: Request) -> Scene:
+def _order(ask: Request) -> PlantedScene:
     """The class is the order of two events, in which a shape is shown at one place; the evidence is both events.
 
     Two classes have the same two events, so a network that does not know the order is right in half of the clips.
@@ -188,7 +196,7 @@ def _order(ask: Request) -> Scene:
     return ask.scene(events, (*moving, *more), ask.clouds())
 
 
-def _motion(ask: Request) -> Scene:
+def _motion(ask: Request) -> PlantedScene:
     """The class is the direction in which a disc moves; the evidence is what the disc covers.
 
     Discs of all classes look the same. Everything wraps around the edges of the frame, so that in each single frame the
@@ -199,11 +207,13 @@ def _motion(ask: Request) -> Scene:
     radius, speed = subject.uniform(*ask.level.radius), subject.uniform(*SPEED)
     start = subject.uniform(), subject.uniform()
     x, y = DIRECTIONS[ask.label]
-    target = Sprite(look, radius, Course(start, (speed * x, speed * y), wraps=True), _period(subject, ask.frames))
+    target = PlantedSprite(
+        look, radius, Course(start, (speed * x, speed * y), wraps=True), _period(subject, ask.frames)
+    )
     return ask.scene((target,), ask.distractors(wraps=True), ask.clouds())
 
 
-def _both(ask: Request) -> Scene:
+def _both(ask: Request) -> PlantedScene:
     """The class is the pair of two moving objects; each alone leaves two classes. The evidence is what both cover."""
     one, other = PAIRS[ask.label]
     targets = (
@@ -213,7 +223,7 @@ def _both(ask: Request) -> Scene:
     return ask.scene(targets, ask.distractors(), ask.clouds())
 
 
-def _camera(ask: Request) -> Scene:
+def _camera(ask: Request) -> PlantedScene:
     """The class is the shape of a moving object, while the camera pans; the evidence is what this object covers.
 
     The background and the object move at speeds from the same range, so that the amount of motion does not tell them
@@ -223,7 +233,7 @@ def _camera(ask: Request) -> Scene:
     return ask.scene((target,), ask.distractors(wraps=True), backgrounds.panning(ask.rest, SPEED))
 
 
-def _photographs(ask: Request) -> Scene:
+def _photographs(ask: Request) -> PlantedScene:
     """The class is which cut-out of a photograph moves, over a photograph; the evidence is what this cut-out covers.
 
     All cut-outs are discs. On level hard they are grey, with the same mean and contrast.
@@ -244,7 +254,7 @@ class Kind:
     """A family: its classes, and what draws a scene of one of them."""
 
     classes: tuple[str, ...]
-    scene: Callable[[Request], Scene]
+    scene: Callable[[Request], PlantedScene]
 
 
 FAMILIES = {

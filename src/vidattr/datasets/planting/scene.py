@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidattr.datasets.planting.backgrounds import Background
-from vidattr.datasets.planting.sprites import Sprite
+from vidattr.datasets.planting.sprites import PlantedSprite
 from vidattr.types import Box, Mask, Pixels
 
 
 @dataclass(frozen=True)
-class Scene:
+class PlantedScene:
     """The content of one clip, painted in the order background, others, evidence, grain.
 
     Attributes:
@@ -25,8 +25,8 @@ class Scene:
     """
 
     background: Background
-    others: tuple[Sprite, ...]
-    evidence: tuple[Sprite, ...]
+    others: tuple[PlantedSprite, ...]
+    evidence: tuple[PlantedSprite, ...]
     grain: int
     noise: int
     behind: bool = False

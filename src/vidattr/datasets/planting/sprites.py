@@ -83,7 +83,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Sprite:
+class PlantedSprite:
     """One moving picture of a clip.
 
     Attributes:

@@ -21,7 +21,7 @@ from vidattr.video.decode import read
 
 
 @dataclass(frozen=True)
-class Rule:
+class CertificateRule:
     """When a clip is certified: the network gets it right, `lost` ≥ share and `kept` ≥ share.
 
     Attributes:
@@ -64,7 +64,7 @@ class Certificate:
 
 
 def certificates(
-    model: VideoModel, frames: Tensor, target: Tensor, truth: Sequence[Truth], rule: Rule
+    model: VideoModel, frames: Tensor, target: Tensor, truth: Sequence[Truth], rule: CertificateRule
 ) -> dict[str, Tensor]:
     """Returns what the network makes of N clips and of their resampled counterparts.
 
@@ -110,7 +110,9 @@ def _first(model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
     return (shares >= own).sum(1) == 1
 
 
-def certified(model: VideoModel, clips: Sequence[Clip], rule: Rule | None = None, batch: int = 16) -> list[Certificate]:
+def certified(
+    model: VideoModel, clips: Sequence[Clip], rule: CertificateRule | None = None, batch: int = 16
+) -> list[Certificate]:
     """Returns the certificate of each clip of a dataset that can resample its clips, such as `dataset=planted`.
 
     Args:
@@ -123,7 +125,7 @@ def certified(model: VideoModel, clips: Sequence[Clip], rule: Rule | None = None
         ConfigError: A clip cannot be resampled, or its label is no class of the network.
         ClipError: A clip cannot be read.
     """
-    rule, found = rule or Rule(), []
+    rule, found = rule or CertificateRule(), []
     for first in range(0, len(clips), batch):
         part = clips[first : first + batch]
         samples = [read(clip, model.view) for clip in part]
