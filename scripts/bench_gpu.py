@@ -68,6 +68,7 @@ SHORT: Row = {
     "stop_window": None,
 }
 SHORT |= {"core_kernel": [3, 11, 11], "seed_sigma": 5.0, "stride_frames": 4}
+SHORT |= {"segments": 24, "cells_t": 2, "cells_h": 3, "cells_w": 3}
 
 
 @dataclasses.dataclass(frozen=True)

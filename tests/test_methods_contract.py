@@ -51,6 +51,10 @@ QUICK |= {
     "stop_window": 2,
     "stop_tolerance": 0.5,
     "seed_step": 2,
+    "segments": 16,  # fewer give a single superpixel on such small clips
+    "cells_t": 2,
+    "cells_h": 3,
+    "cells_w": 3,
     "smooth_sigma": 1.0,
 }
 QUICK |= {"core_kernel": [1, 3, 3], "core_stride": [1, 2, 2], "core_start": 1}  # fits the smallest clip here
@@ -311,6 +315,7 @@ BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its value
     "stop_tolerance": {"iterations": 8, "stop_tolerance": 1e-9},
 }
 OTHER_VALUES: dict[str, list[object]] = {"layer": ["stem"], "baseline_file": [OWN_IMAGE]}
+OTHER_VALUES |= {"flow": ["farneback"]}
 OTHER_VALUES |= {"stride": [2], "size": [3], "letterbox": [120.0], "flow_weights": ["raft.pth"]}
 OTHER_VALUES |= {"window": [3], "window_frames": [1], "stride_frames": [1]}
 OTHER_VALUES |= {

@@ -63,17 +63,14 @@ class Aggregate(StrEnum):
 
 
 @dataclass(frozen=True)
-class OcclusionOptions:
-    """The options of an occlusion: fill, score and aggregation. Methods that occlude inherit these fields.
+class RemovalOptions:
+    """What replaces a removed region, and the score that is compared. Methods that remove inherit these fields.
 
     Attributes:
         fill: What replaces a region.
         extent: Pixels around a region that belong to its neighbourhood for `fill=conditional`.
-        samples: Draws for `fill=conditional`; f_i is the mean of their scores, or the log-odds of their mean
-            probability.
-        score: f: the logit, the probability (released code), its logarithm, or its log-odds: f_0 − f_i is then the
-            weight of evidence of prediction difference analysis.
-        aggregate: How the scores are combined into a map.
+        samples: Draws for `fill=conditional`; f is the mean of their scores, unless the method says otherwise.
+        score: f: the logit, the probability, its logarithm, or its log-odds.
 
     Raises:
         ConfigError: A number that is not positive.
@@ -85,7 +82,6 @@ class OcclusionOptions:
     extent: int = 4
     samples: int = 8
     score: Score = Score.prob
-    aggregate: Aggregate = Aggregate.drop
 
     def __post_init__(self) -> None:
         if self.extent < 1 or self.samples < 1:
@@ -95,6 +91,22 @@ class OcclusionOptions:
     def fillings(self) -> int:
         """Number of fills of each region, with one pass through the network each."""
         return self.samples if self.fill is Replacement.conditional else 1
+
+
+@dataclass(frozen=True)
+class OcclusionOptions(RemovalOptions):
+    """The options of an occlusion: fill, score and aggregation. Methods that occlude inherit these fields.
+
+    Attributes:
+        samples: As in `RemovalOptions`; with log-odds, f_i is the log-odds of the draws' mean probability.
+        score: f: the logit, the probability (released code), its logarithm, or its log-odds: f_0 − f_i is then the
+            weight of evidence of prediction difference analysis.
+        aggregate: How the scores are combined into a map.
+
+    The other options are those of `RemovalOptions`.
+    """
+
+    aggregate: Aggregate = Aggregate.drop
 
 
 @dataclass(frozen=True)
@@ -153,25 +165,26 @@ def explain(
         `coverage` (N, T, H, W) int32, the number of unions that contain each voxel.
     """
     unions = distinct(groups)
-    f0, drops = _drops(model, query, rectangles, unions, options, box)
+    f0, drops = drops_of(model, query, rectangles, unions, options, box)
     with stage("assembly"):
         total, coverage = _assemble(query.frames, rectangles, unions, f0, drops, options.aggregate, model.max_batch)
     extras = {"f0": f0.float(), "drops": drops[unions.of].float(), "coverage": coverage.int()}
     return Explanation(total.float(), extras)
 
 
-def _drops(
+@torch.no_grad()
+def drops_of(
     model: VideoModel,
     query: Query,
     rectangles: Tensor,
     unions: Unions,
-    options: OcclusionOptions,
+    options: RemovalOptions,
     box: tuple[int, int, int] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns f_0 (N,) and f_0 − f (U,) of each union, float64."""
+    """Returns f_0 (N,) and f_0 − f (U,) of each union, float64; the arguments are those of `explain`."""
     frames, size = query.frames, query.frames.shape[3:]
     with stage("masks"):
-        fills = _fills(options, model, query)
+        fills = fillings_of(options, model, query)
         # One row per union and draw; the whole clip, without a fill, runs once.
         drawn = torch.arange(len(fills), device=frames.device)
         jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
@@ -244,7 +257,7 @@ def _assemble(
     return total.view(N, T, H, W), sums[N:].view(N, T, H, W)
 
 
-def _fills(options: OcclusionOptions, model: VideoModel, query: Query) -> Tensor:
+def fillings_of(options: RemovalOptions, model: VideoModel, query: Query) -> Tensor:
     """Returns the fills (draws, N, C, T, H, W); one of the last four axes is 1 if the fill is constant along it."""
     if options.fill is Replacement.conditional:
         generators = [torch.Generator(query.frames.device).manual_seed(seed) for seed in query.seeds]

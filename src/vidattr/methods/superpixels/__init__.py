@@ -1,0 +1,1 @@
+"""Methods that divide a clip into superpixels in space and time."""
