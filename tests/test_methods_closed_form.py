@@ -20,6 +20,7 @@ from vidattr.methods.baselines.random import Random
 from vidattr.methods.cam.grad_cam import GradCAM, Pool
 from vidattr.methods.cam.layer_cam import LayerCAM
 from vidattr.methods.cam.saliency_tubes import SaliencyTubes, Upsample
+from vidattr.methods.gradients.blur_ig import BlurIG
 from vidattr.methods.gradients.grad_x_input import GradXInput
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.gradient_shap import GradientShap
@@ -462,6 +463,10 @@ def test_random_is_uniform_and_each_clips_own() -> None:
         (SmoothGrad, {"kind": Moment.squared, "polarity": Polarity.negative}),
         (IntegratedGradients, {"steps": 0}),
         (GradientShap, {"n": 0}),
+        (BlurIG, {"steps": 0}),
+        (BlurIG, {"max_sigma": 0.0}),
+        (BlurIG, {"max_sigma_frames": -1.0}),
+        (BlurIG, {"grad_step": float("nan")}),
         (GradientShap, {"spread": -0.1}),
         (GradientShap, {"largest_blur": float("inf")}),
         (IntegratedGradients, {"blur_sigma": 0.0}),
@@ -476,7 +481,7 @@ def test_values_out_of_range_are_refused(method: type, field: dict[str, object])
     "method",
     [
         *(Random(), Center(), Gradient(), GradXInput(), SmoothGrad(n=3), IntegratedGradients(steps=5)),
-        GradientShap(n=3),
+        *(GradientShap(n=3), BlurIG(steps=4)),
         *(GradCAM(), LayerCAM(), SaliencyTubes()),
     ],
     ids=lambda method: type(method).__name__,
@@ -488,5 +493,5 @@ def test_the_number_of_passes_is_the_one_that_is_planned(method: Method) -> None
     counting.batches.clear()  # without the pass by which a network's last layers are found, once a network
     method(model, toys.query(3))
     assert sum(counting.batches) == 3 * method.passes
-    planned = {SmoothGrad: 3, GradientShap: 7, IntegratedGradients: 7, Random: 0, Center: 0}
+    planned = {SmoothGrad: 3, GradientShap: 7, BlurIG: 6, IntegratedGradients: 7, Random: 0, Center: 0}
     assert method.passes == planned.get(type(method), 1)

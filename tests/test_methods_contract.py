@@ -42,7 +42,7 @@ NAMES = [path.stem for path in CONFIGS if not path.stem.endswith(("_demo", "_tcs
 
 
 # Values of the fields that cost passes: the contract needs no convergence.
-QUICK: dict[str, object] = {"masks": 12, "stride_frames": 2}
+QUICK: dict[str, object] = {"masks": 12, "stride_frames": 2, "steps": 10}
 QUICK |= {
     "iterations": 4,
     "areas": [0.2, 0.4],
@@ -62,7 +62,8 @@ QUICK |= {"core_kernel": [1, 3, 3], "core_stride": [1, 2, 2], "core_start": 1}  
 
 def load(name: str, **fields: object) -> Method:
     node = choice("method", name)
-    quick = {field: value for field, value in QUICK.items() if field in node}
+    # A choice of the same name means something else.
+    quick = {field: value for field, value in QUICK.items() if field in node and not isinstance(node[field], str)}
     return build({**OmegaConf.to_container(node), **quick, **fields}, f"method={name}")  # type: ignore[dict-item]
 
 
@@ -296,6 +297,9 @@ OWN_IMAGE = "own.png"
 BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its values, makes sense with only
     "blur_sigma": {"baseline": "blur"},
     "largest_blur": {"baselines": "blur"},
+    "max_sigma": {"max_sigma": 2.0},  # the smallest clip here is smaller than the default
+    "max_sigma_frames": {"max_sigma_frames": 2.0},  # its own other value where it is 0
+    "grad_step": {"grad_step": 0.2},
     "spread": {"spread": 0.1},  # its own other value where it is 0
     "discard": {"discard": 0.9},  # its own other value where it is 0
     "image": {"baseline_file": OWN_IMAGE},
