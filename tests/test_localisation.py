@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +48,20 @@ def test_the_volume_is_boxes_on_the_frames_of_the_segment() -> None:
     assert torch.equal(volume[0], first)
     assert volume[1].sum() == 4 * 4
     assert known.tolist() == [True, True, False, False, False]
+
+
+def test_the_truth_of_single_voxels_goes_before_boxes() -> None:
+    evidence = np.zeros(SIZE, bool)
+    evidence[1, 2, 3] = evidence[2, 5, 0] = True
+    clips = [replace(truth([[BOX]] * 4, [True] * 4), evidence=evidence), truth([[BOX]] * 4)]
+    clips += [replace(clips[0], evidence=np.ones(SIZE, bool)), replace(clips[0], evidence=np.zeros(SIZE, bool))]
+    volume, known = truth_volume(clips, SIZE, torch.device("cpu"))
+    assert volume[0].nonzero().tolist() == [[1, 2, 3], [2, 5, 0]]
+    assert known.tolist() == [True, True, False, False]
+    map = torch.from_numpy(evidence).float()
+    found = judge(torch.stack([map, map]).expand(1, 2, *SIZE), *clips[:2])
+    assert [found[name][0, 0] for name in ("mass", "rank", "iou")] == [1, 1, 1]
+    assert found["mass"][0, 1] < 1
 
 
 def test_a_perfect_map_a_wrong_one_and_a_constant_one() -> None:

@@ -33,9 +33,8 @@ def truth_volume(truth: Sequence[Truth], size: tuple[int, int, int], device: tor
 
 
 def _volume(truth: Truth, size: tuple[int, int, int]) -> NDArray[np.bool_]:
-    evidence = getattr(truth, "evidence", None)
-    if evidence is not None:
-        return np.asarray(evidence, bool)
+    if truth.evidence is not None:
+        return np.asarray(truth.evidence, bool)
     T, H, W = size
     found = np.zeros(size, bool)
     y, x = np.arange(H)[:, None] + 0.5, np.arange(W) + 0.5
