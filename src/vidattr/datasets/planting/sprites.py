@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,15 +133,19 @@ class PlantedSprite:
         touched = self.look(self.radius * size)[1] > 0
         _, rows, columns = self.places(size, count)
         found = {}
-        spans = rows[:, touched.any(1), 0], columns[:, 0, touched.any(0)]
-        for frame, y, x in zip(range(*self.shown), *spans, strict=True):
-            found[frame + 1] = tuple(
-                (float(x0), float(y0), float(x1), float(y1)) for y0, y1 in _runs(y) for x0, x1 in _runs(x)
-            )
+        for frame, y, x in zip(range(*self.shown), rows[:, :, 0], columns[:, 0], strict=True):
+            pieces = [_box(touched[down, across], y[down], x[across]) for down in _runs(y) for across in _runs(x)]
+            found[frame + 1] = tuple(box for box in pieces if box is not None)
         return found
 
 
-def _runs(places: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Returns the first place of each run of consecutive places, and the place after its last."""
-    parts = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
-    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
+def _runs(places: NDArray[np.int64]) -> list[slice]:
+    """Returns the runs of consecutive places: two where a window lies across the edge of the frame, otherwise one."""
+    ends = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
+    return [slice(*pair) for pair in pairwise(ends)]
+
+
+def _box(touched: Mask, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Box | None:
+    """Returns the smallest box around the touched pixels of a piece of a window; None where there is none."""
+    y, x = rows[touched.any(1)], columns[touched.any(0)]
+    return (float(x[0]), float(y[0]), float(x[-1] + 1), float(y[-1] + 1)) if len(y) else None
