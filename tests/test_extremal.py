@@ -17,6 +17,7 @@ import vidattr
 from test_pyramid import literal_blur, literal_lookup
 from test_seeds import literal
 from vidattr.errors import ConfigError, MethodUndefinedError
+from vidattr.methods.perturbation.descent import settled as has_settled
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.losses import (
     CoreShape,
@@ -31,8 +32,8 @@ from vidattr.methods.perturbation.losses import (
 )
 from vidattr.methods.perturbation.options import Context, Reward, Variant
 from vidattr.methods.perturbation.pyramid import Perturbation
+from vidattr.methods.perturbation.reward import REWARDS, in_clip
 from vidattr.methods.perturbation.smooth_mask import Profile, temporal_weights
-from vidattr.methods.perturbation.solver import REWARDS, _Open, _settled, in_clip
 from vidattr.types import Query
 
 SIZE = (3, 4, 8, 10)
@@ -299,9 +300,8 @@ def test_settled_is_an_overlap_and_a_change_within_the_tolerance(overlap: float,
     before = torch.zeros(1, 1, 10, 10)
     before[..., :8] = 1
     now = before * overlap  # the smaller of the two over the larger: `overlap`
-    nothing, probability = torch.zeros(1), torch.tensor([0.5])
-    rows = _Open(*[nothing] * 7, mask=before, probability=probability)
-    assert _settled(rows, now, probability + change, 0.1).tolist() == [settled]
+    probability = torch.tensor([0.5])
+    assert has_settled(before, now, probability, probability + change, 0.1).tolist() == [settled]
 
 
 def test_400_iterations_end_at_the_area_weight_of_the_released_2000() -> None:

@@ -62,7 +62,7 @@ class Box(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         kept = (frames[:, None] == self.seen).all(2) & self.box
         share = (kept.sum((2, 3, 4)) / self.box.sum((1, 2, 3))).amax(1)
-        return torch.cat([8 * share[:, None] - 4, torch.zeros(len(frames), 3, dtype=frames.dtype)], 1)
+        return torch.cat([8 * share[:, None] - 4, frames.new_zeros(len(frames), 3)], 1)
 
 
 class Bright(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import vidattr
 from vidattr.errors import ClipError, ConfigError, MethodUndefinedError
 from vidattr.methods.perturbation.options import Reward
-from vidattr.methods.perturbation.solver import REWARDS
+from vidattr.methods.perturbation.reward import REWARDS
 from vidattr.methods.shared.scores import Score, score_of
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.finite import complaint

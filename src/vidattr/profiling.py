@@ -49,6 +49,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def _now() -> float:
-    if torch.cuda.is_available():
+    # Work that is being recorded (a CUDA graph) does not run yet, and forbids waiting.
+    if torch.cuda.is_available() and not torch.cuda.is_current_stream_capturing():
         torch.cuda.synchronize()
     return time.perf_counter()

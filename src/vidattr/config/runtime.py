@@ -32,6 +32,13 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class GraphMode(StrEnum):
+    """Whether loops are recorded as CUDA graphs. `auto`: on a GPU, where the network allows it. `off`: nowhere."""
+
+    auto = "auto"
+    off = "off"
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Run-time options.
@@ -44,6 +51,10 @@ class Runtime:
         compile: Whether the network's passes are compiled (`torch.compile`), which takes about a minute first and
             changes results only by rounding. Useful for thousands of passes of a few sizes (EP-3D, STEP, AOSA); methods
             that use the inside of the network (Grad-CAM) or run parts of it (OSA) run it uncompiled.
+        graphs: auto: on a GPU, an iteration of gradient descent on masks (EP-3D, STEP) and a chunk of occluded clips
+            (AOSA, OSA, RISE, deletion and insertion) are recorded once as a CUDA graph and replayed, which saves the
+            launches of their kernels and changes results by rounding at most. A network that cannot be recorded runs
+            without, and a line says so.
         precision: Precision of the network. Any other value than float32 is part of the run key: the maps differ.
         extras: Whether further results of a method (signed attribution, masks) are stored.
         durable: Whether each file reaches the disk (fsync of file and folder) before it counts as written: for machines
@@ -56,6 +67,7 @@ class Runtime:
     clips: int = 4
     workers: int | None = None
     compile: bool = False
+    graphs: GraphMode = GraphMode.auto
     precision: Precision = Precision.float32
     extras: bool = True
     durable: bool = False

@@ -66,7 +66,9 @@ class Timing:
         device = runtime.torch_device()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         threads = torch.get_num_threads()
-        compiled = {"compile": True} if runtime.compile else {}
+        compiled: dict[str, Any] = {"compile": True} if runtime.compile else {}
+        if device.type == "cuda":
+            compiled["graphs"] = runtime.graphs.value
         return {
             "device": name,
             "threads": threads,

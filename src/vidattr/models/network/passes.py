@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.runtime import Precision, Runtime
+from vidattr.config.runtime import GraphMode, Precision, Runtime
 from vidattr.models.network.precision import held
 from vidattr.models.speed.compiled import Compiled
 from vidattr.models.speed.folded import Folded
+from vidattr.models.speed.graphs import CudaRecorder, Graphs
 from vidattr.models.speed.prefix import Prefix
 from vidattr.profiling import stage
 
@@ -30,6 +31,7 @@ class Passes:
         precision: What the products in a pass are computed in. With bfloat16, input and output of a pass are float32,
             and so is the whole pass while a hook is registered.
         compile: Whether whole passes run compiled (`torch.compile`). A pass with a hook runs as it is written.
+        graphs: What of this network's work is recorded and replayed; nothing on a CPU.
     """
 
     def __init__(self, module: nn.Module, max_batch: int, memory_format: torch.memory_format) -> None:
@@ -42,6 +44,8 @@ class Passes:
         self.max_batch = max_batch
         self.precision = Precision.float32
         self.compile = False
+        self.graphs = Graphs()
+        self._recorded_for: tuple[int, ...] = ()
         self._memory_format = memory_format
         self._folded: Folded | None = None
         self._compiled: Compiled | None = None
@@ -71,6 +75,8 @@ class Passes:
         """
         self.max_batch, self.compile, self.precision = runtime.max_batch, runtime.compile, runtime.precision
         self.to(device or runtime.torch_device())
+        recorded = runtime.graphs is GraphMode.auto and self.device.type == "cuda"
+        self.graphs = Graphs(CudaRecorder() if recorded else None)
         return self.fold() if fold else self
 
     def fold(self) -> Self:
@@ -107,6 +113,31 @@ class Passes:
         with stage("network"), self.arithmetic(), _without_cudnn() if self._recurrent else nullcontext(), autocast:
             found = part(volume.contiguous(memory_format=self._memory_format))
         return found.to(volume.dtype) if half else found
+
+    def replayed(self, name: Hashable, work: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Returns `work(*inputs)`, whose only other input is this network; by a CUDA graph where there is one.
+
+        Args:
+            name: Tells the work apart from other work on inputs of the same shapes.
+            work: Forward passes and what belongs to them, without a look at a value of the device.
+            inputs: The tensors that change from call to call. Chunks of a loop should have equal shapes.
+
+        Returns:
+            The result, to be used before the next call.
+        """
+        if not self.records:
+            return work(*inputs)
+        runs = self.runs
+        state = (id(runs), *(tensor.data_ptr() for tensor in (*runs.parameters(), *runs.buffers())))
+        if state != self._recorded_for:  # other weights, or the original in place of its folded copy
+            self.graphs.clear()
+            self._recorded_for = state
+        return self.graphs.run((name, self.precision, self.compile), work, *inputs)
+
+    @property
+    def records(self) -> bool:
+        """Whether work of this network is recorded now: a hook has to see every pass."""
+        return self.graphs.on and not self._hooked()
 
     def whole(self) -> Callable[[Tensor], Tensor]:
         """Returns what runs the whole network in the next pass: the module, its folded copy, or that compiled."""

@@ -20,7 +20,9 @@ class Compiled:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._run = torch.compile(module)
+        on_gpu = any(tensor.is_cuda for tensor in (*module.parameters(), *module.buffers()))
+        # On a GPU kernels are timed and chosen. Graphs are recorded of whole loops (`graphs`), not here.
+        self._run = torch.compile(module, mode="max-autotune-no-cudagraphs" if on_gpu else None)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Returns what the network returns.

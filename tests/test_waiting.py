@@ -1,0 +1,111 @@
+"""No loop over iterations, chunks or steps waits for the device, and no operation mixes tensors of two devices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+import test_methods_contract as methods
+import test_metrics_contract as metrics
+import toys
+from other_device import far, moved, watched
+from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import Lagging, onto
+from vidattr.protocols import MachineDependent, NetworkMetric
+from vidattr.types import Query
+
+# What makes a loop longer: the number of waits must not depend on it.
+LONGER: dict[str, object] = {"masks": 24, "n": 8, "steps": 8, "iterations": 8}
+AT_MOST = 45  # waits before and after the loops, whatever their length: constants that are copied to the device
+ALL = [*methods.BASES, "step", "aosa_approx_conditional", "eb_r_contrastive"]
+
+
+def waits(name: str, model: VideoModel, **fields: object) -> Counter[str]:
+    """Returns what makes the host wait in one explanation of a clip, by name."""
+    moved(model.module)
+    query = toys.query(1)
+    there = Query(far(query.frames), far(query.target), query.seeds)
+    method = methods.load(name, **fields)
+    with watched() as found:
+        explanation = method(model, there)
+    assert explanation.map.device.type == "meta"
+    return Counter(found)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_more_chunks_and_more_iterations_wait_no_more(name: str) -> None:
+    make = methods.plain(name)
+    if name == "saliency_tubes":
+        make = toys.conv_net
+    found = waits(name, make(max_batch=100))
+    assert found.total() <= AT_MOST
+    assert found == waits(name, make(max_batch=20))
+    own = methods.load(name)
+    longer = {field: value for field, value in LONGER.items() if type(getattr(own, field, None)) is int}
+    if longer:
+        assert found == waits(name, make(max_batch=100), **longer)
+
+
+@pytest.mark.parametrize("name", metrics.NAMES)
+def test_metrics_wait_no_more_for_more_chunks(name: str) -> None:
+    metric, world = metrics.metric_and_world(name)
+    if isinstance(metric, MachineDependent | NetworkMetric):
+        pytest.skip("waits on purpose, or judges networks")
+    found = []
+    for batch in (100, 20):
+        own = metrics.WORLDS.get(type(metric).__name__, metrics.boxed)()
+        network, query = own.batch.network, own.batch.query
+        moved(network.module)
+        network.max_batch = batch
+        there = Query(far(query.frames), far(query.target), query.seeds)
+        with watched() as waited:
+            replace(own, batch=replace(own.batch, maps=far(own.batch.maps), query=there)).scores(metric)
+        found.append(Counter(waited))
+    assert found[0] == found[1]
+    assert found[0].total() <= AT_MOST
+    del world
+
+
+@pytest.mark.parametrize(
+    ("work", "name"),
+    [
+        (lambda x: (x.sum() > 0).item(), "_local_scalar_dense"),
+        (lambda x: bool((x > 0).any()), "_local_scalar_dense"),
+        (lambda x: x[x > 0], "boolean index"),
+        (lambda x: x.clone().index_put_((x > 0,), x.new_zeros(())), "boolean index"),
+        (lambda x: (x > 0).nonzero(), "nonzero"),
+        (lambda x: x.unique(), "_unique2"),
+        (lambda x: x.masked_select(x > 0), "masked_select"),
+        (lambda x: x.cpu(), "download"),
+        (lambda x: torch.ones(3).to(x.device), "upload"),
+        (lambda x: torch.tensor([1.0, 2.0], device=x.device), "upload"),
+        (lambda x: x[torch.tensor([0, 1])], "index from the host"),
+    ],
+)
+def test_the_watch_sees_what_waits(work: object, name: str) -> None:
+    x = far(torch.tensor([1.0, -2.0, 3.0]))
+    with watched() as found:
+        work(x)  # type: ignore[operator]
+    assert name in found
+
+
+def test_the_watch_refuses_two_devices_and_accepts_what_does_not_wait() -> None:
+    x = far(torch.ones(3))
+    with watched() as found:
+        assert isinstance((x + 1) * torch.tensor(2.0), type(x))  # a number of the CPU may meet any device
+        x.sum().backward if x.requires_grad else x.sum()
+        onto(x.device, [1, 2])
+        with pytest.raises(AssertionError, match="two devices"):
+            x + torch.ones(3)
+    assert found == []
+
+
+def test_flags_arrive_one_call_later_where_the_host_does_not_wait() -> None:
+    flags = [torch.tensor([k > 0, k > 1]) for k in range(3)]
+    late, at_once = Lagging(behind=True), Lagging(behind=False)
+    assert late(flags[0]) is None
+    assert [late(each).tolist() for each in flags[1:]] == [[0, 0], [1, 0]]  # type: ignore[union-attr]
+    assert [at_once(each).tolist() for each in flags] == [[0, 0], [1, 0], [1, 1]]  # type: ignore[union-attr]
