@@ -118,8 +118,14 @@ def _near(each: Any) -> Any:
 _generator, _tensor = torch.Generator, torch.tensor
 
 
+class _FarGenerator(_generator):  # type: ignore[valid-type,misc]
+    """Draws on the CPU for the other device."""
+
+    device = FAR
+
+
 def _near_generator(device: Any = "cpu") -> torch.Generator:
-    return _generator("cpu" if torch.device(device) == FAR else device)
+    return _FarGenerator("cpu") if torch.device(device) == FAR else _generator(device)
 
 
 @contextmanager

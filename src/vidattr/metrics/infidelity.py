@@ -19,6 +19,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.shared.scores import Score, scores
 from vidattr.metrics.deletion_insertion import Fill, filled
 from vidattr.metrics.shared.noise_draws import check_draws
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch, Method
 from vidattr.seeds import seed_for
 from vidattr.types import Column, Scores
@@ -116,7 +117,7 @@ class Infidelity:
         pairs = [(n, k) for n in range(N) for k in range(self.samples)]
         for start in range(0, len(pairs), model.max_batch):
             chunk = pairs[start : start + model.max_batch]
-            n = torch.tensor([n for n, _ in chunk], device=x.device)
+            n = onto(x.device, [n for n, _ in chunk])
             frames, weight = perturb(chunk, n)
             changed.append(whole[n] - scores(model, frames, query.target[n], self.score).double())
             weight = weight.flatten(1)
@@ -158,7 +159,7 @@ class _Blocks:
 
     def __call__(self, chunk: Sequence[tuple[int, int]], n: Tensor) -> tuple[Tensor, Tensor]:
         """Returns perturbed frames (J, C, T, H, W) and I (J, T, H, W) of J pairs of a clip and a sample."""
-        k = torch.tensor([k for _, k in chunk], device=n.device)
+        k = onto(n.device, [k for _, k in chunk])
         inside = torch.ones(len(chunk), 1, 1, 1, dtype=torch.bool, device=n.device)
         for axis, (side, first) in enumerate(zip(self._sides, self._corners[n, k].unbind(1), strict=True)):
             place = torch.arange(self._x.shape[2 + axis], device=n.device) - first[:, None]
@@ -178,5 +179,5 @@ class _Noise:
         """Returns perturbed frames (J, C, T, H, W) and I (J, T, H, W) of J pairs of a clip and a sample."""
         streams = (torch.Generator().manual_seed(seed_for(self._seeds[n], f"infidelity/{k}")) for n, k in chunk)
         draws = [torch.randn(self._x.shape[1:], generator=stream, dtype=torch.float64) for stream in streams]
-        noise = torch.stack(draws).to(self._x) * self._sigma[n].view(-1, 1, 1, 1, 1)
+        noise = onto(n.device, torch.stack(draws)).to(self._x.dtype) * self._sigma[n].view(-1, 1, 1, 1, 1)
         return self._x[n] - noise, noise.double().sum(1)

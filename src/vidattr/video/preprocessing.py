@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -204,4 +205,9 @@ class Preprocessing:
 
     @staticmethod
     def _column(values: list[float], like: Tensor) -> Tensor:
-        return torch.tensor(list(values), dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
+        return _constant(tuple(values), like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=64)  # a copy to a GPU makes the host wait for it
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1)

@@ -49,7 +49,7 @@ def _on_host(values: Tensor) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], np.from_dlpack(values))
 
 
-def onto(device: torch.device, numbers: Sequence[int] | NDArray[np.int64]) -> Tensor:
-    """Returns integers (n,) int64 on a device; on a GPU the host does not wait for the copy."""
-    host = torch.tensor(numbers, dtype=torch.int64)
+def onto(device: torch.device, numbers: Sequence[int] | NDArray[np.int64] | Tensor) -> Tensor:
+    """Returns integers (as int64), or a tensor of the host, on a device; the host does not wait for the copy."""
+    host = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.int64)
     return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
