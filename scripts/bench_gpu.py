@@ -69,6 +69,8 @@ SHORT: Row = {
 }
 SHORT |= {"core_kernel": [3, 11, 11], "seed_sigma": 5.0, "stride_frames": 4}
 SHORT |= {"segments": 24, "cells_t": 2, "cells_h": 3, "cells_w": 3}
+TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}
+"""Methods that are defined for networks with attention only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +250,7 @@ class Bench:
     def correctness(self) -> Iterator[Row]:
         """Compares every method on the device, in each precision, with itself in float64 on the CPU."""
         for name in sorted(path.stem for path in (config_dir() / "method").glob("*.yaml")):
-            make = tiny_transformer if name == "attention_rollout" else tiny_network
+            make = tiny_transformer if name in TRANSFORMERS else tiny_network
             try:
                 yield {"method": name} | self.agreement(make, short(name))
             except Exception as error:  # one method that fails hides none of the others

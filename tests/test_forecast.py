@@ -29,6 +29,7 @@ from vidattr.run.compose import part
 METHODS = ("aosa", "aosa_approx", "attention_rollout", "center", "eb_r", "ep3d", "grad_cam", "grad_x_input", "gradient")
 METHODS += ("integrated_gradients", "layer_cam", "osa", "random", "rise", "saliency_tubes", "smoothgrad")
 METHODS += ("flow_magnitude", "frame_difference", "sobel")  # each class
+METHODS += ("gradient_rollout", "transformer_attribution")
 FEW = {"iterations": 2, "core_start": 1, "masks": 4, "steps": 2, "n": 2, "core_kernel": [1, 3, 3]}
 FEW |= {"core_stride": [1, 2, 2]}
 
@@ -76,8 +77,9 @@ def test_methods_that_are_counted_without_backward_passes_make_none(name: str, m
     known = {field.name for field in dataclasses.fields(part("method", name, {}))}
     few = {key: value for key, value in FEW.items() if (key, name) != ("steps", "eb_r")}  # there it is a name
     method = part("method", name, {key: value for key, value in few.items() if key in known})
-    with suppress(MethodUndefinedError):  # attention
-        method(toys.conv_net(), toys.query(1))
+    for network in (toys.conv_net(), toys.transformer()):
+        with suppress(MethodUndefinedError):  # no attention, or no convolutions
+            method(network, toys.query(1))
     assert bool(backward) == bool(method.passes and not isinstance(method, ForwardOnly))
 
 

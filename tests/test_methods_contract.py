@@ -31,7 +31,7 @@ CLASS_AGNOSTIC = {*BASELINES, "attention_rollout"}
 UNDEFINED = {("saliency_tubes", "cnn_lstm")}
 MODELS: dict[str, Callable[..., VideoModel]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
 # Methods that are defined for a network with attention, and for none of the others.
-TRANSFORMERS = {"attention_rollout"}
+TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}
 UNDEFINED |= {(name, model) for name in TRANSFORMERS for model in MODELS}
 # Methods that change the backward pass of ReLUs, and are undefined for networks without any.
 OF_RELUS = {"guided_backprop"}

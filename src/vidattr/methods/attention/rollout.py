@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -23,12 +26,25 @@ def rolled_out(attention: Attention, discard: float = 0.0) -> tuple[Tensor, Tens
     Returns:
         (N, t, h, w), and the share (N,) of the class token; together they sum to 1.
     """
+    return traced(attention, partial(with_residual, discard=discard))
+
+
+def traced(attention: Attention, mixed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns the row of W_L … W_1 that the head reads, with W_l = mixed(A_l).
+
+    Args:
+        attention: The blocks' matrices A, (N, …, queries, keys).
+        mixed: Maps such matrices to the matrices by which their blocks mix the tokens, of the same shape.
+
+    Returns:
+        (N, t, h, w), and the class token's entry (N,).
+    """
     if isinstance(attention, JointAttention):
-        return _joint(attention, discard)
-    return _divided(attention, discard)
+        return _joint(attention, mixed)
+    return _divided(attention, mixed)
 
 
-def _joint(attention: JointAttention, discard: float) -> tuple[Tensor, Tensor]:
+def _joint(attention: JointAttention, mixed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     like = attention.blocks[0]
     row = torch.zeros_like(like[:, :1])
     if attention.cls:
@@ -36,21 +52,21 @@ def _joint(attention: JointAttention, discard: float) -> tuple[Tensor, Tensor]:
     else:  # the head reads the mean
         row += 1 / row.shape[-1]
     for block in reversed(attention.blocks):
-        row = row @ with_residual(block, discard)
+        row = row @ mixed(block)
     tokens = row[:, 0, int(attention.cls) :]
     return tokens.reshape(-1, *attention.grid), row[:, 0, 0] if attention.cls else torch.zeros_like(row[:, 0, 0])
 
 
-def _divided(attention: DividedAttention, discard: float) -> tuple[Tensor, Tensor]:
+def _divided(attention: DividedAttention, mixed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """W_l = B^S_l B^T_l: B^T acts at each position, B^S in each frame with 1/t of the class token's row."""
     t, h, w = attention.grid
     like = attention.spatial[0]
     cls, tokens = like.new_ones(len(like)), like.new_zeros(len(like), t, h * w)
     for temporal, spatial in zip(reversed(attention.temporal), reversed(attention.spatial), strict=True):
         copies = (cls / t)[:, None, None].expand(-1, t, 1)
-        frames = (torch.cat([copies, tokens], 2)[:, :, None] @ with_residual(spatial, discard))[:, :, 0]
+        frames = (torch.cat([copies, tokens], 2)[:, :, None] @ mixed(spatial))[:, :, 0]
         cls, tokens = frames[:, :, 0].sum(1), frames[:, :, 1:]
-        places = tokens.transpose(1, 2)[:, :, None] @ with_residual(temporal, discard)
+        places = tokens.transpose(1, 2)[:, :, None] @ mixed(temporal)
         tokens = places[:, :, 0].transpose(1, 2)
     return tokens.reshape(-1, t, h, w), cls
 

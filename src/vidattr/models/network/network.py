@@ -31,9 +31,9 @@ class VideoModel(Passes):
         classes: Names of its K outputs, in order.
         layer: Name of the module whose output is the last convolutional feature volume; None: there is none.
         unfold: Turns a layer's output into (N, c, t, h, w), given N (`unfold.py`); None: it has that shape already.
-        attention: Runs the network on (N, C, T, H, W) frames and returns its attention. It calls the `Fuse` that it is
-            given on each block's heads, axis -3 of (..., heads, queries, keys). None: the network has no attention
-            that can be rolled out.
+        attention: Runs the network once on (N, C, T, H, W) frames and returns its attention. It calls the `Fuse` that
+            it is given on each block's heads, axis -3 of (..., heads, queries, keys): on the tensor that the network
+            multiplies by, if gradients are enabled. None: the network has no attention that can be rolled out.
         max_batch: The largest number of clips in one forward pass.
         memory_format: As in `Passes`.
         output: What the module returns: logits of classes of which one holds, or of classes by themselves; or (the
@@ -176,6 +176,27 @@ class VideoModel(Passes):
         Raises:
             MethodUndefinedError: The network offers no attention.
         """
+        return self._attention_of(frames, fuse)
+
+    @torch.enable_grad()
+    def attention_graph(self, frames: Tensor, fuse: Fuse) -> tuple[Tensor, Attention]:
+        """Runs the network in one pass and keeps its graph; `fuse` gets the weights that the network multiplies by.
+
+        A tensor hook that `fuse` registers on them gets ∂s/∂A when a score s of the logits is differentiated with
+        respect to `frames`, which therefore have to require a gradient.
+
+        Returns:
+            The (N, K) logits and what `attention` returns.
+
+        Raises:
+            MethodUndefinedError: The network offers no attention.
+        """
+        returned: list[Tensor] = []
+        with self.hooked("", lambda _module, _inputs, output: returned.append(output)):
+            attention = self._attention_of(frames, fuse)
+        return logits_of(returned[-1], self.output), attention
+
+    def _attention_of(self, frames: Tensor, fuse: Fuse) -> Attention:
         if self._attention is None:
             raise MethodUndefinedError(
                 "this network offers no attention weights",
