@@ -67,6 +67,7 @@ SHORT: Row = {
     "core_start": 1,
     "stop_window": None,
 }
+SHORT |= {"channels": 16}
 SHORT |= {"core_kernel": [3, 11, 11], "seed_sigma": 5.0, "stride_frames": 4}
 SHORT |= {"segments": 24, "cells_t": 2, "cells_h": 3, "cells_w": 3}
 TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.methods.shared.gradients import derivative
-from vidattr.methods.shared.scores import Score, chunks, score_of
+from vidattr.methods.shared.gradients import layer_gradients
+from vidattr.methods.shared.scores import Score, chunks
 from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
@@ -58,10 +58,7 @@ class LayerCAM:
         T, H, W = query.frames.shape[2:]
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
-    @torch.enable_grad()
     def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
-        logits, leaf = model.activations(frames, self.layer)
-        slope = derivative(score_of(logits, target, self.score, model.output), leaf)
-        features, gradient = (model.volume(tensor.detach(), len(frames)) for tensor in (leaf, slope))
+        features, gradient = layer_gradients(model, frames, target, self.score, self.layer)
         cam = (gradient.relu() * features).sum(1)
         return cam.relu() if self.relu else cam

@@ -67,6 +67,28 @@ def input_gradients(model: VideoModel, frames: Tensor, target: Tensor, score: Sc
     return torch.cat(parts)
 
 
+@torch.enable_grad()
+def layer_gradients(
+    model: VideoModel, frames: Tensor, target: Tensor, score: Score, layer: str | None
+) -> tuple[Tensor, Tensor]:
+    """Returns a layer's features A and ∂ score / ∂ A, both (N, c, t, h, w), in one pass of N clips.
+
+    Args:
+        model: The network.
+        frames: (N, C, T, H, W), at most `max_batch` clips.
+        target: The class (N,) to explain.
+        score: Which score of it.
+        layer: Name of the module whose output is A; None: the network's own last convolution.
+
+    Raises:
+        ConfigError: There is no such layer.
+        MethodUndefinedError: The network names no layer, or its output is no volume of features.
+    """
+    logits, leaf = model.activations(frames, layer)
+    slope = derivative(score_of(logits, target, score, model.output), leaf)
+    return model.volume(leaf.detach(), len(frames)), model.volume(slope.detach(), len(frames))
+
+
 def probe_gradients(
     model: VideoModel, target: Tensor, score: Score, probes: int, probe: Callable[[int, int], Tensor]
 ) -> Iterator[tuple[int, int, Tensor]]:
