@@ -26,6 +26,7 @@ from vidattr.methods.gradients.gradient import Gradient
 from vidattr.methods.gradients.gradient_shap import GradientShap
 from vidattr.methods.gradients.integrated_gradients import Baseline, IntegratedGradients, Rule
 from vidattr.methods.gradients.smoothgrad import Moment, SmoothGrad
+from vidattr.methods.gradients.xrai import XRAI
 from vidattr.methods.shared.gradients import Polarity, Reduce, derivative
 from vidattr.methods.shared.scores import Score
 from vidattr.methods.shared.upsampling import TimeUpsample
@@ -463,6 +464,11 @@ def test_random_is_uniform_and_each_clips_own() -> None:
         (SmoothGrad, {"kind": Moment.squared, "polarity": Polarity.negative}),
         (IntegratedGradients, {"steps": 0}),
         (GradientShap, {"n": 0}),
+        (XRAI, {"steps": 0}),
+        (XRAI, {"scales": []}),
+        (XRAI, {"scales": [10, 0]}),
+        (XRAI, {"min_voxels": 0}),
+        (XRAI, {"compactness": 0.0}),
         (BlurIG, {"steps": 0}),
         (BlurIG, {"max_sigma": 0.0}),
         (BlurIG, {"max_sigma_frames": -1.0}),
@@ -481,7 +487,7 @@ def test_values_out_of_range_are_refused(method: type, field: dict[str, object])
     "method",
     [
         *(Random(), Center(), Gradient(), GradXInput(), SmoothGrad(n=3), IntegratedGradients(steps=5)),
-        *(GradientShap(n=3), BlurIG(steps=4)),
+        *(GradientShap(n=3), BlurIG(steps=4), XRAI(steps=2, scales=[4])),
         *(GradCAM(), LayerCAM(), SaliencyTubes()),
     ],
     ids=lambda method: type(method).__name__,
@@ -493,5 +499,5 @@ def test_the_number_of_passes_is_the_one_that_is_planned(method: Method) -> None
     counting.batches.clear()  # without the pass by which a network's last layers are found, once a network
     method(model, toys.query(3))
     assert sum(counting.batches) == 3 * method.passes
-    planned = {SmoothGrad: 3, GradientShap: 7, BlurIG: 6, IntegratedGradients: 7, Random: 0, Center: 0}
+    planned = {SmoothGrad: 3, GradientShap: 7, BlurIG: 6, XRAI: 8, IntegratedGradients: 7, Random: 0, Center: 0}
     assert method.passes == planned.get(type(method), 1)

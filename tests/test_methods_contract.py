@@ -52,6 +52,8 @@ QUICK |= {
     "stop_tolerance": 0.5,
     "seed_step": 2,
     "segments": 16,  # fewer give a single superpixel on such small clips
+    "scales": [12, 24],
+    "min_voxels": 8,
     "cells_t": 2,
     "cells_h": 3,
     "cells_w": 3,
@@ -330,6 +332,7 @@ OTHER_VALUES |= {"channels": [2]}
 OTHER_VALUES |= {"window": [3], "window_frames": [1], "stride_frames": [1]}
 OTHER_VALUES |= {
     "areas": [[0.5]],
+    "scales": [[32]],
     "core_kernel": [[], [2, 3, 3]],
     "core_stride": [[1, 3, 3]],
     "seed_sigma": [3.0],

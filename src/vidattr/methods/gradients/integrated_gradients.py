@@ -31,9 +31,10 @@ class Rule(StrEnum):
 
 
 class Baseline(StrEnum):
-    """Where the line starts: a black clip, a clip of zeros, the blurred clip, or a picture of your own."""
+    """Where the line starts: a black or white clip, a clip of zeros, the blurred clip, or a picture of your own."""
 
     black = auto()
+    white = auto()
     zero = auto()
     blur = auto()
     image = auto()
@@ -56,8 +57,9 @@ class IntegratedGradients:
     Attributes:
         steps: S.
         rule: left or midpoint.
-        baseline: x₀. black: a black clip as this network sees it, after its own mean and standard deviation. zero: 0
-            after them, the data set's mean colour. blur: each frame, blurred. image: the picture in `baseline_file`.
+        baseline: x₀. black, white: a clip of this colour as the network sees it, after its own mean and standard
+            deviation. zero: 0 after them, the data set's mean colour. blur: each frame, blurred. image: the picture in
+            `baseline_file`.
         blur_sigma: Standard deviation in pixels of the Gaussian of `baseline=blur`, its weights renormalised at the
             border.
         baseline_file: A PNG or JPEG, stretched to the frame and repeated in time; only with `baseline=image`.
@@ -150,6 +152,7 @@ def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Te
 
 _BASELINES: dict[Baseline, Callable[[IntegratedGradients, VideoModel, Tensor], Tensor]] = {
     Baseline.black: lambda _method, model, frames: model.view.colour(frames, 0.0),
+    Baseline.white: lambda _method, model, frames: model.view.colour(frames, 1.0),
     Baseline.zero: lambda _method, _model, frames: frames.new_zeros(()),
     Baseline.blur: lambda method, _model, frames: blurred(frames, method.blur_sigma),
     Baseline.image: _image,
