@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from vidattr.datasets.planted import Difficulty, Family, Planted
 from vidattr.errors import ConfigError
 from vidattr.metrics.certificate import CertificateMetric
+from vidattr.metrics.certified_truth import CertifiedTruth
 from vidattr.metrics.shared.certificates import CertificateRule, certified
 from vidattr.models.network.network import VideoModel
+from vidattr.protocols import MapBatch
 from vidattr.types import Query, Truth
 from vidattr.video.decode import read
 from vidattr.video.preprocessing import Preprocessing
@@ -142,3 +144,34 @@ def test_clips_that_cannot_be_resampled_or_have_another_label_are_named() -> Non
 def test_a_rule_without_draws_or_with_an_impossible_share_is_refused(draws: int, share: float) -> None:
     with pytest.raises(ConfigError, match="draws="):
         CertificateMetric(draws, share)
+
+
+def test_maps_are_judged_on_certified_clips_only() -> None:
+    """The truth scores 1 where the network uses it; a clip is NaN where not, or explained for another class."""
+    dataset = planted(Family.object, Difficulty.easy)
+    clips = list(dataset.index().clips)
+    samples = [read(clip, VIEW) for clip in clips]
+    truth = [
+        Truth(c.id, c.label, c.video, s.boxes, s.segment, s.evidence, s.resampled)
+        for c, s in zip(clips, samples, strict=True)
+    ]
+    frames = VIEW.normalise(torch.from_numpy(np.stack([sample.pixels for sample in samples])))
+    maps = torch.from_numpy(np.stack([one.evidence for one in truth if one.evidence is not None]))[None].float()
+    metric = CertifiedTruth(draws=DRAWS)
+    for target, of_evidence, expected in (
+        ([0, 1, 2, 3], True, [1, 1, 1, 1]),
+        ([0, 1, 3, 3], True, [1, 1, 0, 1]),  # the third clip is explained for a class that it does not show
+        ([0, 1, 2, 3], False, [0, 0, 0, 0]),
+    ):
+        query = Query(frames, torch.tensor(target), tuple(range(4)))
+        batch = MapBatch(maps, query, truth, reader(dataset, of_evidence=of_evidence))
+        found = metric.score_maps(batch)
+        assert found.columns["certified"][0].tolist() == expected
+        for name in ("mass", "rank", "auprc", "auprc_space", "auprc_time"):
+            scores, chance = found.columns[name][0], found.reference["chance"][name]
+            assert scores.nan_to_num(0).tolist() == pytest.approx(expected)
+            assert scores.isnan().tolist() == chance.isnan().tolist() == [one == 0 for one in expected]
+    bare = [replace(one, resampled=None) for one in truth]
+    unknown = metric.score_maps(MapBatch(maps, replace(query, memo={}), bare, batch.model)).columns
+    assert unknown["certified"].isnan().all()
+    assert unknown["mass"].isnan().all()

@@ -125,6 +125,24 @@ def boxed() -> World:
     return World(MapBatch(maps, query, truth, network), [Gradient()] * len(maps))
 
 
+def certified() -> World:
+    """The world of `boxed`, whose clips can be drawn again: another box, or the same box in another clip."""
+    world = boxed()
+    batch, view = world.batch, world.batch.network.view
+    random = np.random.default_rng(3)
+    pixels = random.integers(0, 256, (len(CORNERS), T, H, W, 3), np.uint8)
+    inside = cast(Box, batch.network.module).box.numpy()[..., None]
+
+    def resampled(n: int, part: str, draw: int) -> Pixels:
+        other = np.random.default_rng(draw).integers(0, 256, pixels[n].shape, np.uint8)
+        return np.where(inside[n] == (part == "rest"), pixels[n], other)
+
+    frames = view.normalise(torch.from_numpy(pixels))
+    network = toys.network(Box(frames, torch.from_numpy(inside[..., 0])), size=(3, T, H, W), max_batch=64)
+    truth = [replace(one, resampled=functools.partial(resampled, n)) for n, one in enumerate(batch.truth)]
+    return replace(world, batch=MapBatch(batch.maps, replace(batch.query, frames=frames, memo={}), truth, network))
+
+
 def still() -> World:
     """A map that stands still, some of noise, and one whose signs alternate: the worlds of a metric of motion."""
     world = boxed()
@@ -208,6 +226,7 @@ def timed() -> World:
 
 
 WORLDS: dict[str, Callable[[], World]] = {
+    "CertifiedTruth": certified,
     "Flicker": still,
     "MaskedClip": masked,
     "MaxSensitivity": steady,

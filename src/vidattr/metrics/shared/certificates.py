@@ -80,12 +80,12 @@ def certificates(
     Returns:
         `right`, `lost`, `kept` and `certified`, (N,) float64: NaN for a clip without a class or without `resampled`.
     """
-    able = torch.tensor([one.resampled is not None for one in truth], device=target.device) & (target >= 0)
     columns = {name: torch.full((len(truth),), torch.nan, device=target.device).double() for name in _NAMES}
-    rows = able.nonzero()[:, 0]
-    if not len(rows):
+    able = [n for n, one in enumerate(truth) if one.resampled is not None]
+    if not able:
         return columns
-    own, chosen = target[rows], [truth[n] for n in rows.tolist()]
+    rows, chosen = torch.tensor(able, device=target.device), [truth[n] for n in able]
+    own = target[rows].clamp(min=0)
 
     def share(part: Part) -> Tensor:
         hits = []
@@ -96,8 +96,8 @@ def certificates(
 
     right = _first(model, frames[rows], own).double()
     lost, kept = 1 - share("evidence"), share("rest")
-    found = (right, lost, kept, rule.holds(right, lost, kept).double())
-    return {name: columns[name].index_copy(0, rows, value) for name, value in zip(_NAMES, found, strict=True)}
+    found = zip(_NAMES, (right, lost, kept, rule.holds(right, lost, kept).double()), strict=True)
+    return {name: columns[name].index_copy(0, rows, value).where(target >= 0, torch.nan) for name, value in found}
 
 
 _NAMES = ("right", "lost", "kept", "certified")
