@@ -16,6 +16,8 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.noise_draws import check_draws
+from vidattr.models.speed.graphs import padded
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch, Method
 from vidattr.types import Column, Scores
 from vidattr.video.blur import rise_blur
@@ -105,12 +107,18 @@ class DeletionInsertion:
         plan += [
             (m, n, cut, *ends) for ends in ((deleted, 0), (0, base)) for m in range(M) for n in range(N) for cut in cuts
         ]
-        chunks = []
-        for part in torch.split(torch.tensor(plan, device=x.device), model.max_batch):
-            m, n, cut, inside, outside = part.unbind(1)
+
+        def probability(clips: Tensor, ranks: Tensor, target: Tensor, rows: Tensor) -> Tensor:
+            m, n, cut, inside, outside = rows.unbind(1)
             taken = (ranks[m, n] < cut.int().view(-1, 1, 1, 1)).unsqueeze(1)
             mixed = torch.where(taken, clips[inside, n], clips[outside, n])
-            chunks.append(model.probabilities(mixed).gather(1, query.target[n].unsqueeze(1)).squeeze(1).double())
+            return model.probabilities(mixed).gather(1, target[n].unsqueeze(1)).squeeze(1).double()
+
+        chunks = []
+        for part in torch.split(onto(x.device, torch.tensor(plan)), model.max_batch):
+            rows = padded(part, min(len(plan), model.max_batch)) if model.records else part
+            found = model.replayed("deletion and insertion", probability, clips, ranks, query.target, rows)
+            chunks.append(found[: len(part)].clone())
         f = torch.cat(chunks)
 
         ends = f[: len(clips) * N].view(-1, N)

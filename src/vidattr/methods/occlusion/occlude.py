@@ -6,11 +6,10 @@ for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -18,12 +17,11 @@ from torch.nn.functional import one_hot
 
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion import conditional_fill
-from vidattr.methods.occlusion.reuse import reuse
+from vidattr.methods.occlusion.reuse import Reuse, reuse
 from vidattr.methods.occlusion.tubes import union_mask
-from vidattr.methods.shared.scores import Score, score_drop, score_of
+from vidattr.methods.shared.scores import Score, chunked, score_drop, score_of
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
-from vidattr.progress import tracked
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur
 from vidattr.video.preprocessing import Preprocessing
@@ -182,7 +180,7 @@ def drops_of(
     box: tuple[int, int, int] | None,
 ) -> tuple[Tensor, Tensor]:
     """Returns f_0 (N,) and f_0 − f (U,) of each union, float64; the arguments are those of `explain`."""
-    frames, size = query.frames, query.frames.shape[3:]
+    frames = query.frames
     with stage("masks"):
         fills = fillings_of(options, model, query)
         # One row per union and draw; the whole clip, without a fill, runs once.
@@ -190,23 +188,38 @@ def drops_of(
         jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
     begun = None if box is None else reuse(model, frames, fills, box)
     f = torch.zeros(len(unions.clip), len(fills), dtype=torch.float64, device=frames.device)
-    count = math.ceil(len(jobs) / model.max_batch)
-    for job in tracked(torch.tensor_split(jobs, count), count, "masks", len(jobs)):  # even, as in `scores.chunks`
+    work, whole = _chunk(model, options, begun), (frames, fills) if begun is None else begun.tensors()
+    name = ("occlusion", repr(options), box)
+    for job, size in chunked(model, jobs, "masks"):
         union, draw = job.unbind(1)
         clip = unions.clip[union]
         with stage("masks"):
             members = _members(rectangles, unions, union)
-        if begun is None:
-            with stage("masks"):
-                mask = union_mask(members, (size[0], size[1]))
-                occluded = torch.where(mask[:, None], fills[draw, clip], frames[clip])
-            logits = model(occluded)
-        else:
-            logits = begun.logits(clip, draw, members)
-        f[union, draw] = score_of(logits, query.target[clip], options.score, model.output).double()
+        found = model.replayed(name, work, *whole, query.target[clip], clip, draw, members)
+        f[union[:size], draw[:size]] = found[:size].double()
     f0 = f[unions.whole, 0]
     drops = score_drop(f0[unions.clip], f, options.score).index_fill(0, unions.whole, 0.0)
     return f0, drops
+
+
+def _chunk(model: VideoModel, options: RemovalOptions, begun: Reuse | None) -> Callable[..., Tensor]:
+    """Returns the function from whole clips, and P targets, clips, draws and unions, to P scores.
+
+    The whole clips are the frames and fills, or the tensors of `begun`.
+    """
+
+    def occluded(frames: Tensor, fills: Tensor, target: Tensor, clip: Tensor, draw: Tensor, members: Tensor) -> Tensor:
+        with stage("masks"):
+            mask = union_mask(members, (frames.shape[3], frames.shape[4]))
+            changed = torch.where(mask[:, None], fills[draw, clip], frames[clip])
+        return score_of(model(changed), target, options.score, model.output)
+
+    def on_crops(*tensors: Tensor) -> Tensor:
+        *whole, target, clip, draw, members = tensors
+        logits = cast(Reuse, begun).on(whole).logits(clip, draw, members)
+        return score_of(logits, target, options.score, model.output)
+
+    return occluded if begun is None else on_crops
 
 
 def _members(rectangles: Tensor, unions: Unions, union: Tensor) -> Tensor:

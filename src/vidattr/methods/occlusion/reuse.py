@@ -11,7 +11,9 @@ Volumes are (N, t, h, w, c) here, because the channels of a voxel are cut and pa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -98,6 +100,17 @@ class Reuse:
             )
             box = _smaller(box, _size(self._whole))
             self.levels.append(_Level(step, inputs, _size(self._whole), crop, box))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Returns the tensors of the whole clips: frames, fills, and what each step takes and the last one returns."""
+        return self._frames, self._fills, self._whole, *(level.inputs for level in self.levels)
+
+    def on(self, tensors: Sequence[Tensor]) -> Reuse:
+        """Returns the same steps on other whole clips of the same sizes, given as `tensors` returns them."""
+        other = copy(self)
+        other._frames, other._fills, other._whole, *inputs = tensors
+        other.levels = [replace(level, inputs=own) for level, own in zip(self.levels, inputs, strict=True)]
+        return other
 
     def logits(self, clip: Tensor, draw: Tensor, rectangles: Tensor) -> Tensor:
         """Returns the logits (P, K) of P occlusions.

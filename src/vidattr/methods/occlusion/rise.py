@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
-from vidattr.methods.shared.scores import Score, scores
+from vidattr.methods.shared.scores import Score, chunked, scores
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
-from vidattr.progress import tracked
 from vidattr.types import Explanation, Query
 
 
@@ -90,8 +89,15 @@ class RISE:
         N, _, T, H, W = frames.shape
         total, coverage = (torch.zeros(N, T, H, W, dtype=torch.float64, device=frames.device) for _ in range(2))
         f = torch.zeros(N, self.masks, dtype=torch.float64, device=frames.device)
-        for clip, k, mask in self._chunks(query, model.max_batch):
-            f[clip, k] = scores(model, frames[clip] * mask.unsqueeze(1), query.target[clip], self.score).double()
+
+        def scored(frames: Tensor, target: Tensor, clip: Tensor, mask: Tensor) -> Tensor:
+            return scores(model, frames[clip] * mask.unsqueeze(1), target, self.score)
+
+        for rows, mask, size in self._chunks(query, model):
+            clip, k = rows // self.masks, rows % self.masks
+            found = model.replayed(("RISE", self.score), scored, frames, query.target[clip], clip, mask)
+            clip, k, mask = clip[:size], k[:size], mask[:size]
+            f[clip, k] = found[:size].double()
             with stage("assembly"):
                 # Relative to the clip's first score, which cancels when centred: equal scores then give exactly 0.
                 relative = f[clip, k] - f[clip, 0] if self.centred else f[clip, k]
@@ -102,8 +108,8 @@ class RISE:
             total -= (f - f[:, :1]).mean(1).view(-1, 1, 1, 1) * coverage
         return Explanation((total / (self.masks * self.p)).float(), {"scores": f.float()})
 
-    def _chunks(self, query: Query, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yields indices of clips (B,) and masks (B,), and masks (B, T, H, W), in even chunks of at most `size`."""
+    def _chunks(self, query: Query, model: VideoModel) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yields numbers of masks (B,), clip by clip, the masks (B, T, H, W), and how many of them count."""
         frames, cells = query.frames, math.prod(self.cells)
         generators = [torch.Generator(frames.device).manual_seed(seed) for seed in query.seeds]
         with stage("masks"):
@@ -113,12 +119,10 @@ class RISE:
                 [torch.rand(numbers, generator=g, dtype=frames.dtype, device=frames.device) for g in generators]
             )
             grids, shifts = (draws[:, :cells] < self.p).to(frames.dtype).view(-1, *self.cells), draws[:, cells:]
-        pairs = torch.arange(len(grids), device=frames.device)
-        count = math.ceil(len(pairs) / size)
-        for part in tracked(torch.tensor_split(pairs, count), count, "masks", len(pairs)):
+        for part, size in chunked(model, torch.arange(len(grids), device=frames.device), "masks"):
             with stage("masks"):
                 masks = enlarge(grids[part], shifts[part], (frames.shape[2], frames.shape[3], frames.shape[4]))
-            yield part // self.masks, part % self.masks, masks
+            yield part, masks, size
 
 
 def enlarge(grids: Tensor, shifts: Tensor, size: tuple[int, int, int]) -> Tensor:

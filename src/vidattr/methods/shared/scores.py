@@ -11,6 +11,8 @@ from torch import Tensor
 
 from vidattr.models.network.network import VideoModel
 from vidattr.models.network.output import Output, alternatives, log_probabilities_of, probabilities_of
+from vidattr.models.speed.graphs import padded
+from vidattr.progress import tracked
 
 
 class Score(StrEnum):
@@ -89,3 +91,20 @@ def chunks(model: VideoModel, frames: Tensor, target: Tensor) -> Iterator[tuple[
     """
     count = math.ceil(len(frames) / model.max_batch)
     return zip(torch.tensor_split(frames, count), torch.tensor_split(target, count), strict=True)
+
+
+def chunked(model: VideoModel, rows: Tensor, unit: str) -> Iterator[tuple[Tensor, int]]:
+    """Yields rows (n, …) in the fewest chunks of at most `max_batch`, of nearly equal size, and each chunk's own size.
+
+    Where the network's work is recorded (`Passes.records`), all chunks have one shape: the last row is repeated in the
+    shorter ones, and counts only once.
+
+    Args:
+        model: The network.
+        rows: What is computed, one row for each pass.
+        unit: Its name, for a progress bar.
+    """
+    count = math.ceil(len(rows) / model.max_batch)
+    size = math.ceil(len(rows) / count)
+    for part in tracked(torch.tensor_split(rows, count), count, unit, len(rows)):
+        yield (padded(part, size) if model.records else part), len(part)

@@ -149,7 +149,7 @@ class _Chunk:
     """One kind of chunk, on tensors of its own."""
 
     def __init__(self, work: Callable[..., Tensor], inputs: Sequence[Tensor], graphs: Graphs) -> None:
-        self._inputs = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in inputs]
+        self._inputs = [torch.empty_like(each) for each in inputs]
         self._seen: list[tuple[Tensor, int] | None] = [None] * len(inputs)
         self._result = torch.empty(0)
 
