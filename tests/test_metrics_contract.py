@@ -28,6 +28,7 @@ from vidattr.methods.baselines.center import Center
 from vidattr.methods.gradients.gradient import Gradient
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import (
+    ComparesMaps,
     MachineDependent,
     MapBatch,
     MapMetric,
@@ -189,6 +190,15 @@ def steady() -> World:
     return world.of([WORST, BEST], range(world.batch.maps.shape[1]))
 
 
+def alike() -> World:
+    """A map, some that differ from it by noise, and its negative."""
+    world = boxed()
+    first = torch.rand(world.batch.maps.shape[1:], generator=torch.Generator().manual_seed(4))
+    maps = first + 0.3 * torch.rand(world.batch.maps.shape, generator=torch.Generator().manual_seed(5))
+    maps[BEST], maps[WORST] = first, -first
+    return replace(world, batch=replace(world.batch, maps=maps))
+
+
 class Clock:
     """Stands still unless a method takes time, so that a busy machine changes no score."""
 
@@ -226,6 +236,7 @@ def timed() -> World:
 
 
 WORLDS: dict[str, Callable[[], World]] = {
+    "Agreement": alike,
     "CertifiedTruth": certified,
     "Flicker": still,
     "MaskedClip": masked,
@@ -378,6 +389,8 @@ def test_a_map_that_is_not_finite_is_nan_and_costs_no_other_its_score(name: str)
         assert values[-1, 2].isnan(), column.score
         others = torch.ones_like(values, dtype=torch.bool)
         others[0, 1] = others[-1, 2] = False
+        if isinstance(metric, ComparesMaps):
+            others[:, 1:] = False
         torch.testing.assert_close(values[others], before[others], equal_nan=True, msg=column.score)
     first = metric.summary()[0].score
     assert metric.unjudged
@@ -407,13 +420,16 @@ def test_no_clip_and_no_map_feels_its_neighbours_or_its_place(name: str) -> None
     M, N = world.batch.maps.shape[:2]
     order, places = [N - 1 - n for n in range(N)], [M - 1 - m for m in range(M)]
     turned = world.of(places, order).scores(metric)
-    for column, values in whole.columns.items():
+    compares = isinstance(metric, ComparesMaps)  # then the other maps count, but neither their order nor other clips
+    columns = {name: values for name, values in whole.columns.items() if not compares or name in shown(metric)}
+    for column, values in columns.items():
         expected = values[places][:, order]
         torch.testing.assert_close(turned.columns[column], expected, rtol=1e-9, atol=1e-12, equal_nan=True, msg=column)
     for n in range(N):
-        alone = world.of([M - 1], [n]).scores(metric).columns
-        for column, values in whole.columns.items():
-            expected = values[M - 1 :, n : n + 1]
+        least = 0 if compares else M - 1
+        alone = world.of(range(least, M), [n]).scores(metric).columns
+        for column, values in columns.items():
+            expected = values[least:, n : n + 1]
             torch.testing.assert_close(alone[column], expected, rtol=1e-9, atol=1e-12, equal_nan=True, msg=column)
 
 

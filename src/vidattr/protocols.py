@@ -146,12 +146,14 @@ class MapBatch:
         query: Frames, explained classes and seeds of the N clips.
         truth: N, what is annotated.
         model: The network; None under a metric that does not need it.
+        explains: M, whether the method of a map runs the network, which baselines do not; None: all do.
     """
 
     maps: Tensor
     query: Query
     truth: Sequence[Truth]
     model: VideoModel | None = None
+    explains: Sequence[bool] | None = None
 
     @property
     def network(self) -> VideoModel:
@@ -165,8 +167,8 @@ class Metric(Protocol):
     """A frozen dataclass whose fields are the keys of one `configs/metric/*.yaml`.
 
     It is of one of three kinds, told apart by the method that computes its scores: `MapMetric`, `RerunMetric`,
-    `NetworkMetric`. Five optional protocols add what only some metrics have: `CountedPasses`, `MatchedNoise`,
-    `MachineDependent`, `FittedReference`, `ExtraFiles`.
+    `NetworkMetric`. Six optional protocols add what only some metrics have: `CountedPasses`, `MatchedNoise`,
+    `ComparesMaps`, `MachineDependent`, `FittedReference`, `ExtraFiles`.
 
     Attributes:
         unjudged: When the score of a clip is NaN, as the end of the sentence "A clip is NaN where …"; "" if never.
@@ -227,6 +229,20 @@ class MatchedNoise(Metric, Protocol):
     @property
     def noise_draws(self) -> int:
         """Number of draws of noise per map; their mean score counts. 0: none. A field of the dataclass."""
+
+
+@runtime_checkable
+class ComparesMaps(MapMetric, Protocol):
+    """A metric whose score of a map depends on the other maps of the table.
+
+    All rows of such a table are judged together, with the maps in the order of the rows, and the scores are stored for
+    this table alone: with another method, or in another order, they are computed again.
+
+    Attributes:
+        compares_maps: True.
+    """
+
+    compares_maps: ClassVar[bool]
 
 
 @runtime_checkable

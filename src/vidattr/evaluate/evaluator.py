@@ -17,12 +17,12 @@ from vidattr.evaluate.judge import judge
 from vidattr.evaluate.network import network_tables, stored_network_tables
 from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity, unlisted
 from vidattr.evaluate.table import BASELINES
-from vidattr.protocols import MapMetric, Metric, NetworkMetric, RerunMetric
+from vidattr.protocols import ComparesMaps, MapMetric, Metric, NetworkMetric, RerunMetric
 from vidattr.run.batches import by_network, clips_of
 from vidattr.run.compose import part
 from vidattr.run.control import Control
 from vidattr.run.doubts import Doubts
-from vidattr.run.experiment import Experiment
+from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.types import Clip
@@ -124,7 +124,8 @@ def stored_tables(
 def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, bool]]:
     """Returns the experiments, and after them the baselines of the tables that are not among the experiments.
 
-    The second of each pair says whether it is such an added baseline.
+    The second of each pair says whether it is such an added baseline. Under a metric that `ComparesMaps`, each
+    experiment names the runs of its table (`Experiment.company`).
     """
     out = [(experiment, False) for experiment in experiments]
     methods = {name: part("method", name, {}) for name in BASELINES}
@@ -136,7 +137,18 @@ def with_baselines(experiments: Sequence[Experiment]) -> list[tuple[Experiment, 
                 changed = {role: options for role, options in group[0].changed.items() if role != "method"}
                 added = replace(group[0], names=names, title=name, method=methods[name], changed=changed)
                 out.append((added, True))
-    return out
+    return _in_company(out)
+
+
+def _in_company(pairs: Sequence[tuple[Experiment, bool]]) -> list[tuple[Experiment, bool]]:
+    """Returns the pairs, with the company of each experiment whose metric compares the maps of its table."""
+    company: dict[int, tuple[str, ...]] = {}
+    for group in _by_metric([experiment for experiment, _ in pairs]):
+        if isinstance(group[0].metric, ComparesMaps):
+            members = [experiment for experiment, _ in pairs if any(experiment is each for each in group)]
+            keys = tuple(key(run_identity(experiment)) for experiment in members)
+            company |= {id(experiment): keys for experiment in members}
+    return [(replace(each, company=company[id(each)]) if id(each) in company else each, added) for each, added in pairs]
 
 
 def _check(experiments: Sequence[Experiment]) -> None:

@@ -15,7 +15,7 @@ from vidattr.evaluate.noise import map_scores, noise_scores
 from vidattr.evaluate.scores import ScoreSheet
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
-from vidattr.protocols import MapBatch, MapMetric, RerunMetric
+from vidattr.protocols import ComparesMaps, MapBatch, MapMetric, RerunMetric
 from vidattr.run.batches import clip_seed, read_ahead, split_batches, upload
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.control import Control
@@ -44,6 +44,8 @@ def judge(
     """
     first = sheets[0].experiment
     lacking = {id(sheet): sheet.open() for sheet in sheets}
+    if isinstance(first.metric, ComparesMaps):  # a clip that lacks one row is judged again for all
+        lacking = dict.fromkeys(lacking, set[str]().union(*lacking.values()))
     batches = [
         batch
         for batch in split_batches(clips, first.runtime.clips)
@@ -115,7 +117,8 @@ def _judge_batch(
         seeds=tuple(clip_seed(experiment.settings.seed, clip.id) for clip in clips),
     )
     maps = torch.stack([_stacked(sheet, [clip.id for clip in clips], stored[id(sheet)], query) for sheet in sheets])
-    batch = MapBatch(maps, query, truths(mapped), network)
+    explains = [sheet.experiment.method.passes > 0 for sheet in sheets]
+    batch = MapBatch(maps, query, truths(mapped), network, explains)
 
     def scores(rows: Sequence[int], places: Sequence[int]) -> _Result:
         """Returns the scores of the maps at some places of the clips in some rows."""
@@ -125,6 +128,7 @@ def _judge_batch(
             query if rows == range(N) else rows_of(query, rows),
             [batch.truth[n] for n in rows],
             network,
+            [explains[m] for m in places],
         )
         methods = [sheets[m].experiment.method for m in places]
         names = [sheets[m].experiment.names["method"] for m in places]
@@ -145,7 +149,8 @@ def _judge_batch(
     for n in failed:  # Judges each map by itself, to find out whether the error is that of one map or of all.
         for m, sheet in enumerate(sheets):
             try:
-                add(m, [n], scores([n] * N, [m] * M))
+                others = range(M) if isinstance(experiment.metric, ComparesMaps) else [m] * M
+                add(m, [n], scores([n] * N, others))
             except CONCERNS_ALL:
                 raise
             except Exception as error:

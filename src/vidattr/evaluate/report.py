@@ -190,7 +190,7 @@ def caption(experiment: Experiment, models: int = 1) -> str:
         experiment: Any one of the table.
         models: How many networks the table has; of several neither name nor preprocessing is said.
     """
-    left_out = ("key_version", "class", "code", "name", "version", "noise_version")
+    left_out = ("key_version", "class", "code", "name", "version", "noise_version", "compared")
     options = {k: v for k, v in scores_identity(experiment).items() if k not in left_out}
     options |= options.pop("conditions", {})
     names, view = experiment.names, experiment.model.input

@@ -204,11 +204,13 @@ class ScoreSheet:
 def scores_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns all that decides the scores of an experiment beside its maps, in the form of a key version.
 
-    For a `MachineDependent` metric this includes the machine.
+    For a `MachineDependent` metric this includes the machine, for one that `ComparesMaps` the runs of its table.
     """
     metric, identity = experiment.metric, metric_identity(experiment, version)
     if draws_of(metric):
         identity["noise_version"] = matched_noise.VERSION
+    if experiment.company:
+        identity["compared"] = list(experiment.company)
     if isinstance(metric, MachineDependent):
         identity["conditions"] = metric.conditions(experiment.runtime)
     return identity

@@ -31,6 +31,7 @@ class Experiment:
         notes: What the model takes from its file of weights, and where it differs from what they were trained with.
         overrides: The overrides that give exactly this experiment, without the lists of a sweep.
         changed: Role, or "" for the top level, to the options that differ from the configs of the choices.
+        company: Keys of the runs in the table, in the order of its rows, where the metric compares their maps.
     """
 
     values: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Experiment:
     notes: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     changed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    company: tuple[str, ...] = ()
 
     @property
     def label(self) -> str | None:
