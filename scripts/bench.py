@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one process: ours against captum, a plain loop, and the bare network.
 
-    python scripts/bench.py [--rounds N] [--only captum curves osa occlusion perturbation run plans] [--json]
+    python scripts/bench.py [--rounds N] [--only GROUP …] [--json]
 
 Each pair runs in turn, A B A B …, and the median of the ratios is printed: a machine whose speed drifts cancels out.
 """
@@ -8,6 +8,7 @@ Each pair runs in turn, A B A B …, and the median of the ratios is printed: a 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import functools
 import json
@@ -19,16 +20,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
+import cv2
+import numpy as np
 import torch
 from captum.attr import IntegratedGradients as CaptumIG
 from captum.attr import LayerAttribution, LayerGradCam
 from captum.attr import Occlusion as CaptumOcclusion
-from torch import Tensor
+from torch import Tensor, nn
 
 import vidattr
 from vidattr.config.combine import Combiner, NotCombinedError
 from vidattr.config.runtime import Runtime
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
+from vidattr.methods.shared.superpixels import superpixels
+from vidattr.methods.superpixels.video_lime import VideoLIME
 from vidattr.metrics.deletion_insertion import DeletionInsertion
 from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import R2Plus1DLight
@@ -36,6 +41,7 @@ from vidattr.process import prepare
 from vidattr.protocols import MapBatch
 from vidattr.run import compose, dry_run, runner
 from vidattr.types import Query, Truth
+from vidattr.video.preprocessing import Preprocessing
 
 Row = dict[str, Any]
 
@@ -241,6 +247,49 @@ def perturbation(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
     )
 
 
+def revex_loop(network: nn.Module, view: Preprocessing, query: Query, method: VideoLIME) -> Tensor:
+    """Video-LIME's scores as REVEX's code computes them: each clip made on the host, from bytes, and one pass each.
+
+    A sample is a copy of the decoded clip, in which the union of the removed superpixels' masks, each an array, takes
+    the colours of the blurred clip. REVEX by default also blurs each mask, which is left out here. The network runs as
+    its author wrote it.
+    """
+    (clip,) = view.denormalise(query.frames).numpy()
+    labels = superpixels(query, view, method).labels[0].numpy()
+    regions = np.stack([labels == k for k in range(labels.max() + 1)])
+    blurred = np.stack([cv2.GaussianBlur(frame, (51, 51), 0) for frame in clip])
+    kept = np.random.default_rng(0).random((method.masks, len(regions))) < method.p
+    found = []
+    with torch.no_grad():
+        for row in kept:
+            sample, mask = clip.copy(), np.zeros(labels.shape, bool)
+            for region in regions[~row]:
+                mask = np.logical_or(mask, region)
+            sample[mask] = blurred[mask]
+            frames = view.normalise(torch.from_numpy(sample)[None])
+            found.append(network(frames).softmax(1)[0, query.target[0]])
+    return torch.stack(found)
+
+
+def superpixel_masks(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
+    """Video-LIME against a loop with one forward pass per sample; both make their superpixels each time."""
+    query, method = moving(network), VideoLIME(masks=96)
+    before, plain = network.max_batch, copy.deepcopy(network.module).to(memory_format=torch.contiguous_format)
+    fresh = functools.partial(dataclasses.replace, query)  # each time without what an earlier call kept
+    network.max_batch = 33  # 97 passes in three batches
+    try:
+        for network.compile in (False, True):
+            yield pair(
+                f"Video-LIME, {method.masks} sets, runtime.max_batch={network.max_batch} "
+                f"runtime.compile={str(network.compile).lower()}, against REVEX's loop ({name})",
+                lambda: method(network, fresh(memo={})),
+                lambda: revex_loop(plain, network.view, fresh(memo={}), method),
+                rounds,
+            )
+    finally:
+        network.max_batch, network.compile = before, False
+
+
 def whole_run(network: VideoModel, rounds: int) -> Row:
     """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
     clips, batch, steps = 4, 4, 8
@@ -315,6 +364,7 @@ GROUPS: dict[str, Callable[[str, VideoModel, int, int, int], Iterator[Row]]] = {
     "osa": lambda name, network, rounds, ig, curve: iter([captum_occlusion(name, network, rounds)]),
     "occlusion": lambda name, network, rounds, ig, curve: occlusion(name, network, rounds),
     "perturbation": lambda name, network, rounds, ig, curve: perturbation(name, network, rounds),
+    "superpixels": lambda name, network, rounds, ig, curve: superpixel_masks(name, network, rounds),
 }
 
 
@@ -330,7 +380,7 @@ def measured(only: list[str], rounds: int) -> Iterator[Row]:
         ("r3d_18, 16×112²", r3d, 4, 7),
     ):
         for group in only:
-            if group in GROUPS and (group != "perturbation" or network is not r3d):
+            if group in GROUPS and (group not in ("perturbation", "superpixels") or network is not r3d):
                 yield from GROUPS[group](name, network, rounds, ig_steps, curve_steps)
     if "perturbation" in only:
         yield from perturbation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 import toys
 from vidattr.api import read_clip
-from vidattr.errors import ConfigError
+from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.occlusion.occlude import REPLACEMENTS, RemovalOptions, Replacement
 from vidattr.methods.occlusion.sos import SOS
 from vidattr.methods.shared.scores import Score
@@ -24,6 +25,7 @@ from vidattr.methods.shared.superpixels import superpixels
 from vidattr.methods.superpixels.kernel_shap import KernelSHAP, constrained
 from vidattr.methods.superpixels.loco import LOCO
 from vidattr.methods.superpixels.removal import SuperpixelRemoval
+from vidattr.methods.superpixels.swag_v import SWAGV, Backward
 from vidattr.methods.superpixels.up import UP
 from vidattr.methods.superpixels.video_lime import VideoLIME
 from vidattr.models.network.network import VideoModel
@@ -383,3 +385,27 @@ def test_kernel_shap_is_captums_on_the_same_sets(real_query: tuple[VideoModel, Q
     shap.perturb_func, shap.interpretable_model = perturb, Fit(0.0)
     expected = shap.attribute(**problem, n_samples=42, perturbations_per_eval=8)
     close(method(model, query).map.double(), expected[:, 0], 1e-4)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("backward", list(Backward))
+def test_swag_v_averages_captums_pixel_scores(real_query: tuple[VideoModel, Query], backward: Backward) -> None:
+    captum = pytest.importorskip("captum.attr")
+    model, query = real_query
+    leaf = query.frames.clone().requires_grad_()
+    kinds: dict[Backward, Any] = {
+        Backward.gradient: lambda: captum.Saliency(model.module).attribute(leaf, query.target, abs=False),
+        Backward.grad_x_input: lambda: captum.InputXGradient(model.module).attribute(leaf, query.target),
+        Backward.guided: lambda: captum.GuidedBackprop(model.module).attribute(leaf, query.target),
+    }
+    with warnings.catch_warnings(action="ignore"):  # captum warns that it sets hooks
+        pixels = kinds[backward]().abs().mean(1)[0].detach()
+    method = SWAGV(segments=30, backward=backward)
+    parts = superpixels(query, model.view, method)
+    expected = torch.stack([pixels[parts.labels[0] == k].mean() for k in range(parts.most)])
+    close(by_superpixel(method(model, query).map[0], parts.labels[0], parts.most), expected)
+
+
+def test_guided_swag_v_without_relus_says_what_to_do() -> None:
+    with pytest.raises(MethodUndefinedError, match=r"method\.backward=guided"):
+        SWAGV(segments=16, backward=Backward.guided)(toys.cnn_lstm(), toys.query(1))
