@@ -16,6 +16,8 @@ from torch import Tensor
 
 import toys
 from conftest import Command
+from vidattr.api import explain
+from vidattr.api import judge as judge_explanations
 from vidattr.errors import ConfigError
 from vidattr.metrics.agreement import Agreement
 from vidattr.metrics.shared.similarity import Similarity, similarity
@@ -94,6 +96,17 @@ def test_the_matrix_is_the_mean_over_clips() -> None:
     ]
     assert lines[5] == ["ssim", "a", "a", "", "0"]
     assert files[".agreement.png"].startswith(b"\x89PNG")
+
+
+def test_in_python_baselines_are_not_among_the_others_either() -> None:
+    model = toys.conv_net()
+    model.module.float()
+    frames = toys.query(2, dtype=torch.float32).frames
+    found = [explain(model, name, frames) for name in ("gradient", "grad_x_input")]
+    judged = judge_explanations(found, "agreement").scores.set_index(["method", "clip"])
+    for clip in found[0].clips:
+        one, other = judged.loc[("gradient", clip)], judged.loc[("grad_x_input", clip)]
+        assert one["spearman"] == other["spearman"] == one["spearman_with_1"]
 
 
 @pytest.mark.parametrize("top", [0.0, 1.0, -0.1])

@@ -82,7 +82,8 @@ def judge(
         maps.append(baseline(network, query).map)
     empty: tuple[Any, ...] = ((),) * query.frames.shape[2]
     truth = [Truth(clip=clip, label="", video=clip, boxes=empty, segment=None) for clip in first.clips]
-    batch = MapBatch(torch.stack([one.to(network.device) for one in maps]), query, truth, network)
+    explains = [method.passes > 0 for method in methods]
+    batch = MapBatch(torch.stack([one.to(network.device) for one in maps]), query, truth, network, explains)
     scores = within_memory(network, lambda: map_scores(judged_by, batch, methods))
     rows = [_rows(name, first.clips, {k: v[m] for k, v in scores.columns.items()}) for m, name in enumerate(names)]
     if baselines:
