@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import toys
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "scripts"))
+
+import small_networks
 from vidattr.api import read_clip
 from vidattr.config.runtime import Device, Runtime
 from vidattr.errors import MethodUndefinedError
 from vidattr.methods.gradients.gradient import Gradient
-from vidattr.methods.gradients.guided_backprop import GuidedBackprop, Rule
+from vidattr.methods.gradients.guided_backprop import GuidedBackprop, Rule, _relus
 from vidattr.models.c3d_light import UCF101C3DLight
 from vidattr.models.network.network import VideoModel
 from vidattr.models.r2plus1d_light import UCF101R2Plus1DLight
@@ -144,6 +151,26 @@ def test_a_network_without_a_relu_is_refused(activation: Callable[[Tensor], Tens
         attribution(toys.network(Net(activation)), toys.query(), rule)
     with pytest.raises(MethodUndefinedError, match="computes none\n"):
         attribution(toys.network(toys.Linear()), toys.query(), rule)
+
+
+class Count(TorchDispatchMode):
+    """Counts the ReLUs that a pass computes, by the operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relus = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.relus += func._overloadpacket.__name__ in ("relu", "relu_", "threshold", "hardtanh", "clamp_min")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["mfnet", "tsm_r50", "vgg16lstm", "slowfast_r50_4x16"])
+def test_every_relu_that_a_network_computes_is_changed(name: str) -> None:
+    network = small_networks.small_network(name)
+    with Count() as count:
+        score = network(small_networks.query(network).frames.requires_grad_())[:, 1].sum()
+    assert len(_relus(score.grad_fn, Rule.guided)) == count.relus > 5
 
 
 class Custom(torch.autograd.Function):
