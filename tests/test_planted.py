@@ -215,10 +215,10 @@ def test_no_frame_of_a_moving_disc_tells_its_direction() -> None:
 def test_the_camera_moves_about_as_fast_as_the_object() -> None:
     """Which of the two is faster is a coin toss, so the amount of optical flow does not tell where the object is."""
     dataset, faster = Planted(Family.camera), []
-    for number in range(60):
+    for number in range(40):
         scene = dataset.scene(number)
         frames = scene.background(48, 16)
-        shifts = list(itertools.product(range(-12, 13), repeat=2))
+        shifts = list(itertools.product(range(-10, 11), repeat=2))
         gaps = [abs(np.roll(frames[0], shift, (0, 1)) - frames[3]).sum() for shift in shifts]
         faster.append(np.hypot(*scene.evidence[0].course.velocity) * 9 > np.hypot(*shifts[int(np.argmin(gaps))]))
         assert min(gaps) == 0, "the whole background moves"
