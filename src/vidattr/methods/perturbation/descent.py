@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from vidattr.methods.perturbation.blending import masks_of
 from vidattr.methods.perturbation.energy import EnergyOfMasks
-from vidattr.methods.perturbation.options import PerturbationOptions
+from vidattr.methods.perturbation.options import SIDES, PerturbationOptions
 from vidattr.methods.perturbation.reward import slope_of
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, temporal_weights
 from vidattr.models.network.network import VideoModel
@@ -169,9 +170,12 @@ class Descent:
         method, rows = self._method, self.rows
         with stage("masks"), torch.enable_grad():
             leaf = rows.seeds.detach().requires_grad_()
-            plane = self._smooth_max(leaf if self._in_time is None else (self._in_time @ leaf.flatten(2)).view_as(leaf))
+            seeds = leaf if self._in_time is None else (self._in_time @ leaf.flatten(2)).view_as(leaf)
+            plane, first = masks_of(
+                self._smooth_max, seeds, self._model, self._pyramid, rows.clip, keeps=SIDES[method.variant][0]
+            )
             mask = self._smooth_max.crop(plane)
-        probability, slope = slope_of(method, self._model, self._pyramid, rows.clip, rows.target, mask.detach())
+        probability, slope = slope_of(method, self._model, self._pyramid, rows.clip, rows.target, mask.detach(), first)
         with stage("masks"):
             self._record(leaf, plane, mask, probability, slope)
             with torch.enable_grad():

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import MethodUndefinedError
+from vidattr.methods.perturbation.blending import Blended, blended
 from vidattr.methods.perturbation.options import SIDES, Context, PerturbationOptions, Reward
-from vidattr.methods.perturbation.pyramid import perturb
 from vidattr.methods.shared.gradients import derivative
 from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
@@ -37,7 +37,13 @@ REWARDS: dict[Reward, Rewarding] = {
 
 
 def slope_of(
-    method: PerturbationOptions, model: VideoModel, pyramid: Tensor, clip: Tensor, target: Tensor, mask: Tensor
+    method: PerturbationOptions,
+    model: VideoModel,
+    pyramid: Tensor,
+    clip: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    first: Blended | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Runs the network on the perturbed frames.
 
@@ -48,6 +54,7 @@ def slope_of(
         clip: (B,), the clip of each mask.
         target: (B,), the class of each mask.
         mask: (B, T, H, W).
+        first: The frames of the first side, where they are there already.
 
     Returns:
         The probability (B,) of the target on the first side, and the derivative (B, T, H, W) with respect to the mask
@@ -58,11 +65,12 @@ def slope_of(
     probabilities, slope = [], torch.zeros_like(mask)
     for keeps in sides:
         with stage("masks"):
-            frames, by_mask = perturb(pyramid, clip, mask if keeps else 1 - mask)
+            frames, by_mask = first or blended(model, pyramid, clip, mask, keeps=keeps)
+            first = None
         probability, gradient = _CONTEXTS[method.context](model, frames, target, REWARDS[method.reward])
         probabilities.append(probability)
         with stage("masks"):
-            slope -= (gradient * by_mask).sum(1) / len(sides)
+            slope -= by_mask(gradient) / len(sides)
     return probabilities[0], slope
 
 

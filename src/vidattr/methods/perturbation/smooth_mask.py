@@ -81,6 +81,7 @@ class SmoothMax:
         grid: (h, w), the seeds of a frame.
         plane: (Ĥ, Ŵ), the size of the mask before it is cropped.
         taps: Seeds along one side of a pixel's window, 2R + 1.
+        weights: (step², taps²), β times the weight of each seed of a window, by the position of the pixel.
     """
 
     def __init__(self, size: tuple[int, int], step: int, sigma: float, coldness: float, like: Tensor) -> None:
@@ -96,7 +97,7 @@ class SmoothMax:
         place, tap = torch.arange(step, dtype=torch.float64), torch.arange(self.taps, dtype=torch.float64)
         offset = place[:, None] - sigma - step * (tap - margin)  # of a pixel from the seed, along one axis
         distance = torch.hypot(offset[:, None, :, None], offset[None, :, None, :]).flatten(2).flatten(0, 1)
-        self._weights = (coldness * _PROFILES[Profile.code](distance / sigma)).to(like)  # (step², taps²), times β
+        self.weights = (coldness * _PROFILES[Profile.code](distance / sigma)).to(like)  # (step², taps²), times β
         self._coldness = coldness
 
     def __call__(self, seeds: Tensor) -> Tensor:
@@ -108,13 +109,24 @@ class SmoothMax:
         padded = pad(seeds.flatten(0, 1)[:, None], (self._margin, beyond[1], self._margin, beyond[0]))
         # (taps², B·T·cells): as many numbers as the mask has.
         windows = unfold(padded, self.taps).transpose(0, 1).flatten(1)
-        groups = cast(Tensor, _WeightedSoftmax.apply(windows, self._weights))
+        groups = cast(Tensor, _WeightedSoftmax.apply(windows, self.weights))
         pixels = (
             groups.view(step, step, -1, rows, columns)
             .permute(2, 3, 0, 4, 1)
             .reshape(*seeds.shape[:2], rows * step, columns * step)
         )
         return (pixels[..., : self.plane[0], : self.plane[1]] / self._coldness).clamp(max=1)  # rounding may pass 1
+
+    def shape(self) -> dict[str, Any]:
+        """Returns the numbers that say where pixels and seeds lie, by name."""
+        return {
+            "plane": self.plane,
+            "step": self._step,
+            "taps": self.taps,
+            "margin": self._margin,
+            "corner": self._corner,
+            "coldness": float(self._coldness),
+        }
 
     def crop(self, mask: Tensor) -> Tensor:
         """Returns the part (…, H, W) of a mask on the plane (…, Ĥ, Ŵ) that covers the frame."""

@@ -112,7 +112,12 @@ class Passes:
         autocast = torch.autocast(volume.device.type, torch.bfloat16) if half else nullcontext()
         with stage("network"), self.arithmetic(), _without_cudnn() if self._recurrent else nullcontext(), autocast:
             found = part(volume.contiguous(memory_format=self._memory_format))
-        return found.to(volume.dtype) if half else found
+        return found.to(torch.promote_types(volume.dtype, torch.float32)) if half else found
+
+    def takes(self) -> tuple[torch.dtype | None, torch.memory_format]:
+        """Returns the number format that frames may have already, None for their own, and how they lie in memory."""
+        half = self.precision is Precision.bfloat16 and not self._hooked()
+        return torch.bfloat16 if half else None, self._memory_format
 
     def replayed(self, name: Hashable, work: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Returns `work(*inputs)`, whose only other input is this network; by a CUDA graph where there is one.
