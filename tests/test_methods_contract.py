@@ -27,8 +27,8 @@ from vidattr.types import Explanation, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
 CLASS_AGNOSTIC = {*BASELINES, "attention_rollout"}
-# Saliency tubes read the weights of a head that this network does not have.
-UNDEFINED = {("saliency_tubes", "cnn_lstm")}
+# Saliency tubes read the weights of a head that this network does not have; DeepLIFT has no rule for an LSTM.
+UNDEFINED = {("saliency_tubes", "cnn_lstm"), ("deep_lift", "cnn_lstm")}
 MODELS: dict[str, Callable[..., VideoModel]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
 # Methods that are defined for a network with attention, and for none of the others.
 TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}

@@ -24,7 +24,8 @@ class OperationKind(StrEnum):
 
     `copy` and `slice` move or drop values, `winner` selects the largest: they use their ordinary derivative. `identity`
     is an activation and passes the mass on. `weighted`, `average`, `scale` and `sum` share it in proportion.
-    `recurrent` is an LSTM. `unknown` has no rule.
+    `recurrent` is an LSTM. `curve` is any other function of single values; excitation backprop has no rule for it, and
+    neither for `unknown`.
     """
 
     copy = auto()
@@ -36,6 +37,7 @@ class OperationKind(StrEnum):
     scale = auto()
     sum = auto()
     recurrent = auto()
+    curve = auto()
     unknown = auto()
 
 
@@ -53,6 +55,9 @@ _NAMES = {
     OperationKind.scale: "mul div truediv true_divide multiply divide",
     OperationKind.sum: "add sub subtract",
     OperationKind.recurrent: "lstm lstm_cell unrolled_lstm",
+    OperationKind.curve: "sigmoid logsigmoid log_sigmoid softplus selu celu mish hardsigmoid softsign hardshrink "
+    "softshrink tanhshrink threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs neg negative reciprocal "
+    "clamp clamp_min clamp_max clip sin cos erf atan rsub rdiv rtruediv",
 }
 _OPERATION_KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 
@@ -83,14 +88,17 @@ class Trace(TorchFunctionMode):
     """A mode in which operations that depend on a tensor with a gradient get the backward pass of excitation backprop.
 
     Their results do not change, and neither do modules and weights: torch passes every call to a `TorchFunctionMode`.
+    Other methods that redefine the backward pass give rules of their own.
 
     Attributes:
+        rules: For each kind, the function that runs a call of it; it returns NotImplemented for a call without a rule.
         operations: All operations, in order.
         weighted: The convolutions and matrix products among them.
         recurrent: The weight and the input of each run of an LSTM layer, or of each step of a cell.
         time_first: The T of LSTM layers that take (T, N, D).
     """
 
+    rules: Mapping[OperationKind, Rule] = field(default_factory=lambda: EXCITATION)
     operations: list[Operation] = field(default_factory=list)
     weighted: list[Weighted] = field(default_factory=list)
     recurrent: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -122,7 +130,7 @@ class Trace(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs one call of torch, by the rule for its kind if it depends on the layer."""
         call = Call(_name(func), func, args, kwargs or {})
-        inputs = list(_tensors((args, call.kwargs)))
+        inputs = list(tensors((args, call.kwargs)))
         follows = (
             any(self.varies(tensor) for tensor in inputs)
             and not call.name.endswith("_like")
@@ -133,7 +141,7 @@ class Trace(TorchFunctionMode):
         )
         if follows:
             written = args[:1] if call.in_place or call.name == "setitem" else ()
-            for tensor in _tensors((result, written)):
+            for tensor in tensors((result, written)):
                 self._of_clips[tensor] = True
         return result
 
@@ -146,17 +154,20 @@ class Trace(TorchFunctionMode):
         kind = _OPERATION_KINDS.get(call.name, OperationKind.unknown) if args else OperationKind.unknown
         in_place = kind is not OperationKind.unknown and (call.in_place or call.kwargs.get("inplace", False))
         # The rule keeps a copy of the input that the call then overwrites.
-        result = _RULES[kind](self, replace(call, args=(args[0].clone(), *args[1:])) if in_place else call)
+        result = self.rules[kind](self, replace(call, args=(args[0].clone(), *args[1:])) if in_place else call)
         if result is NotImplemented:
             kind, result = OperationKind.unknown, call()
         elif in_place:
             result = args[0].copy_(result)
-        nodes = tuple(tensor.grad_fn for tensor in _tensors(result) if tensor.grad_fn is not None)
+        nodes = tuple(tensor.grad_fn for tensor in tensors(result) if tensor.grad_fn is not None)
         if nodes:
-            self.operations.append(
-                Operation(kind, call.name, self._modules[-1] if self._modules else "the network", nodes)
-            )
+            self.operations.append(Operation(kind, call.name, self.module, nodes))
         return result
+
+    @property
+    def module(self) -> str:
+        """The module that is running, for messages."""
+        return self._modules[-1] if self._modules else "the network"
 
     def read(self, weight: Tensor, x: Tensor) -> Tensor:
         """Records that a recurrent layer with this weight reads x, (N, T, D) or (N, D), and returns x."""
@@ -166,14 +177,15 @@ class Trace(TorchFunctionMode):
         return x
 
 
-def _tensors(found: object) -> Iterator[Tensor]:
+def tensors(found: object) -> Iterator[Tensor]:
+    """Yields the tensors in nested lists, tuples and mappings."""
     if isinstance(found, Tensor):
         yield found
     elif isinstance(found, Mapping):
-        yield from _tensors(tuple(found.values()))
+        yield from tensors(tuple(found.values()))
     elif isinstance(found, list | tuple):
         for part in found:
-            yield from _tensors(part)
+            yield from tensors(part)
 
 
 def _name(function: Any) -> str:
@@ -183,8 +195,16 @@ def _name(function: Any) -> str:
     return str(name).strip("_")
 
 
-def _ordinary(trace: Trace, call: Call) -> Any:
+Rule = Callable[[Trace, Call], Any]
+
+
+def ordinary(trace: Trace, call: Call) -> Any:
+    """Runs a call whose ordinary derivative is its rule."""
     return call()
+
+
+def _none(trace: Trace, call: Call) -> Any:
+    return NotImplemented
 
 
 def _identity(trace: Trace, call: Call) -> Any:
@@ -242,15 +262,16 @@ def _recurrent(trace: Trace, call: Call) -> Any:
     return RECURRENT[call.name](trace, call)
 
 
-_RULES: dict[OperationKind, Callable[[Trace, Call], Any]] = {
-    OperationKind.copy: _ordinary,
-    OperationKind.slice: _ordinary,
-    OperationKind.winner: _ordinary,
+EXCITATION: Mapping[OperationKind, Rule] = {
+    OperationKind.copy: ordinary,
+    OperationKind.slice: ordinary,
+    OperationKind.winner: ordinary,
     OperationKind.identity: _identity,
     OperationKind.weighted: _weighted,
     OperationKind.average: _average,
     OperationKind.scale: _scale,
     OperationKind.sum: _sum,
     OperationKind.recurrent: _recurrent,
-    OperationKind.unknown: _ordinary,
+    OperationKind.curve: _none,
+    OperationKind.unknown: ordinary,
 }

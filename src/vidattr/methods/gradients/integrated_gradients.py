@@ -87,10 +87,10 @@ class IntegratedGradients:
     reduce: Reduce = Reduce.mean
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 < self.blur_sigma < math.inf:
-            raise ConfigError(
-                f"method.steps={self.steps} method.blur_sigma={self.blur_sigma}", expected="positive numbers"
-            )
+        if self.steps < 1:
+            raise ConfigError(f"method.steps={self.steps}", expected="a positive number")
+        if not 0 < self.blur_sigma < math.inf:
+            raise ConfigError(f"method.blur_sigma={self.blur_sigma}", expected="a positive number of pixels")
         if (self.baseline == Baseline.image) != (self.baseline_file is not None):
             raise ConfigError(
                 f"method.baseline={self.baseline} with method.baseline_file={self.baseline_file}",
@@ -106,10 +106,14 @@ class IntegratedGradients:
         """S for the gradients, and two forward passes for the completeness."""
         return self.steps + 2
 
+    def start(self, model: VideoModel, frames: Tensor) -> Tensor:
+        """Returns the baselines x₀ (N, C, T, H, W) of N clips; other methods with the same baselines call this too."""
+        return _BASELINES[self.baseline](self, model, frames).expand_as(frames)
+
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips, each by S forward and backward passes and two forward passes, in chunks of `max_batch`."""
         frames = query.frames.detach()
-        start = _BASELINES[self.baseline](self, model, frames).expand_as(frames)
+        start = self.start(model, frames)
         way = frames - start
         first = _OFFSETS[self.rule] / self.steps
         fractions = torch.linspace(
