@@ -30,9 +30,9 @@ METHODS = ("aosa", "aosa_approx", "attention_rollout", "center", "eb_r", "ep3d",
 METHODS += ("integrated_gradients", "layer_cam", "osa", "random", "rise", "saliency_tubes", "smoothgrad")
 METHODS += ("flow_magnitude", "frame_difference", "sobel")  # each class
 METHODS += ("deep_lift", "gradient_rollout", "transformer_attribution")
-METHODS += ("grad_cam_plus_plus", "hires_cam", "score_cam")
+METHODS += ("class_feature_pyramids", "grad_cam_plus_plus", "hires_cam", "score_cam")
 FEW = {"iterations": 2, "core_start": 1, "masks": 4, "steps": 2, "n": 2, "core_kernel": [1, 3, 3]}
-FEW |= {"core_stride": [1, 2, 2]}
+FEW |= {"core_stride": [1, 2, 2], "depth": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,9 @@ def test_methods_that_are_counted_without_backward_passes_make_none(name: str, m
     method = part("method", name, {key: value for key, value in few.items() if key in known})
     for network in (toys.conv_net(), toys.transformer()):
         with suppress(MethodUndefinedError):  # no attention, or no convolutions
+            method(network, toys.query(1))
+            # A second time, without the passes by which a network's layers are found, once a network.
+            backward.clear()
             method(network, toys.query(1))
     assert bool(backward) == bool(method.passes and not isinstance(method, ForwardOnly))
 

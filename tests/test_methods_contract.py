@@ -27,8 +27,9 @@ from vidattr.types import Explanation, Query
 
 CONFIGS = sorted((ROOT / "configs" / "method").glob("*.yaml"))
 CLASS_AGNOSTIC = {*BASELINES, "attention_rollout"}
-# Saliency tubes read the weights of a head that this network does not have; DeepLIFT has no rule for an LSTM.
-UNDEFINED = {("saliency_tubes", "cnn_lstm"), ("deep_lift", "cnn_lstm")}
+# Saliency tubes and Class Feature Pyramids read the weights of a head that this network does not have; DeepLIFT has no
+# rule for an LSTM.
+UNDEFINED = {(name, "cnn_lstm") for name in ("saliency_tubes", "class_feature_pyramids", "deep_lift")}
 MODELS: dict[str, Callable[..., VideoModel]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
 # Methods that are defined for a network with attention, and for none of the others.
 TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}
@@ -58,13 +59,19 @@ QUICK |= {
     "cells_h": 3,
     "cells_w": 3,
     "smooth_sigma": 1.0,
+    "depth": 2,  # levels of the smallest network here
 }
 QUICK |= {"core_kernel": [1, 3, 3], "core_stride": [1, 2, 2], "core_start": 1}  # fits the smallest clip here
 
 
-# Options under which a method tells the classes of these small networks apart: their logits differ so little that
-# softmax gives all channels nearly the same weight, whichever class is explained.
-TELLING: dict[str, dict[str, object]] = {"score_cam": {"weighting": "increase"}}
+# Options under which a method tells the classes of these small networks apart. Their logits differ so little that
+# softmax gives all channels nearly the same weight, whichever class is explained. Of the channels that Class Feature
+# Pyramids selects, only one that is always 0 differs between the classes, unless the threshold is higher.
+TELLING: dict[str, dict[str, object]] = {
+    "score_cam": {"weighting": "increase"},
+    "class_feature_pyramids": {"threshold": 0.7},
+}
+ONE_LAYER: dict[str, dict[str, object]] = {"class_feature_pyramids": {"depth": 1}}  # what a network of one layer has
 
 
 def load(name: str, **fields: object) -> Method:
@@ -269,7 +276,7 @@ def test_the_class_that_was_asked_for_is_explained(name: str, make: Callable[...
 def test_a_constant_network_gets_a_flat_map(name: str, module: type) -> None:
     model = toys.network(module(), layer="features")
     try:
-        found = load(name)(model, toys.query()).map
+        found = load(name, **ONE_LAYER.get(name, {}))(model, toys.query()).map
     except MethodUndefinedError:
         # has no head to read weights from, no attention, no ReLU
         assert module is toys.Unmoved or name in TRANSFORMERS | OF_RELUS

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.scores import Score, chunks, scores
-from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
+from vidattr.methods.shared.upsampling import TimeUpsample, unit_range, upsampled
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stage
 from vidattr.progress import tracked
@@ -132,14 +132,8 @@ class ScoreCAM:
         parts = zip(torch.tensor_split(clips, count), torch.tensor_split(channels, count), strict=True)
         for n, c in tracked(parts, count, "channels", N * k):
             with stage("masks"):
-                masks = _scaled(upsampled(features[n, c], (T, H, W), self.time_upsample))
+                masks = unit_range(upsampled(features[n, c], (T, H, W), self.time_upsample))
                 masked = frames[n] * masks.unsqueeze(1)
             found.append(scores(model, masked, target[n], self.score).double())
         baseline = scores(model, torch.zeros_like(frames), target, self.score).double()
         return torch.cat(found).view(N, k) - baseline[:, None]
-
-
-def _scaled(masks: Tensor) -> Tensor:
-    """Returns masks (B, T, H, W), each scaled to 0…1; 0 where a mask is the same everywhere."""
-    low, high = masks.amin((1, 2, 3), keepdim=True), masks.amax((1, 2, 3), keepdim=True)
-    return torch.where(high > low, (masks - low) / (high - low), 0.0)

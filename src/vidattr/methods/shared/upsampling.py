@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum, auto
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -24,6 +25,12 @@ def trilinear(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
 def upsampled(cam: Tensor, size: tuple[int, int, int], time: TimeUpsample) -> Tensor:
     """Resizes (N, t, h, w) to (N, T, H, W), linearly in space; with `repeat`, frame f is step ⌊f·t/T⌋."""
     return _UPSAMPLE[time](cam, size)
+
+
+def unit_range(maps: Tensor) -> Tensor:
+    """Returns maps (N, T, H, W), each scaled to 0…1; 0 where a map is the same everywhere."""
+    low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+    return torch.where(high > low, (maps - low) / (high - low), 0.0)
 
 
 def _repeated(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
