@@ -30,12 +30,12 @@ def test_one_point_is_one_cell_with_its_objects_made() -> None:
 
 def test_lists_and_globs_span_a_grid_in_order() -> None:
     found = experiments(
-        ["method=glob(grad*,exclude=grad_cam_3d)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"]
+        ["method=glob(grad_cam*,exclude=grad_cam_3d)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"]
     )
     names = [
         (experiment.names["method"], str(experiment.method.score), experiment.names["dataset"]) for experiment in found
     ]
-    assert len(names) == len(set(names)) == 3 * 2 * 2
+    assert len(names) == len(set(names)) == 2 * 2 * 2
     assert names[:3] == [
         ("grad_cam", "logit", "synthetic"),
         ("grad_cam", "logit", "synthetic_texture"),
