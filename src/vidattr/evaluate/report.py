@@ -20,7 +20,7 @@ from vidattr.evaluate.pictures import draw_curves, draw_strips
 from vidattr.evaluate.pivot import PARTS, pivoted
 from vidattr.evaluate.scores import ScoreSheet, scores_identity
 from vidattr.evaluate.tracing import changed_options, name_of, traced
-from vidattr.protocols import ExtraFiles, FittedReference, Metric, NetworkMetric
+from vidattr.protocols import ExtraFiles, FittedReference, MatchedNoise, Metric, NetworkMetric
 from vidattr.run.experiment import Experiment
 from vidattr.writing import set_durable, sweep, write_bytes, write_text
 
@@ -144,7 +144,8 @@ def _about_noise(experiment: Experiment, matched: bool) -> list[str]:
         return []
     if not matched:
         name = experiment.names["metric"]
-        return [f"{name} has no matched noise: it does not judge the maps as they are, or noise_draws is 0."]
+        why = "noise_draws is 0" if isinstance(experiment.metric, MatchedNoise) else "this metric judges none"
+        return [f"{name} has no matched noise: {why}."]
     draws = draws_of(experiment.metric)
     return [
         "matched noise: noise with the values of the method's own map and its smoothness in space and time (of methods "
