@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.models.optical_flow import raft_small
 
 import toys
+from other_device import far, watched
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion import flow as _flow
 from vidattr.methods.occlusion.aosa import AOSA
@@ -22,6 +23,7 @@ from vidattr.methods.occlusion.tubes import TubeOptions, tubes
 from vidattr.types import Query
 
 on_host = pytest.mark.parametrize("flow", [Flow.farneback, Flow.dis])
+without_weights = pytest.mark.parametrize("flow", [Flow.farneback, Flow.farneback_torch, Flow.dis])
 
 
 def noise(*size: int, seed: int = 3) -> Tensor:
@@ -70,14 +72,14 @@ def test_is_what_opencv_says_pair_by_pair(flow: Flow, direct: Callable[..., NDAr
             assert np.array_equal(found[n, t].permute(1, 2, 0).numpy(), direct(levels[n, t], levels[n, t + 1]))
 
 
-@on_host
+@without_weights
 def test_points_where_the_texture_goes(flow: Flow) -> None:
     found = optical_flow(sliding(4, 2, -1), flow, Gray.rgb, None)[0, :, :, 12:-12, 12:-12]
     assert found[:, 0].median() == pytest.approx(2, abs=0.15)
     assert found[:, 1].median() == pytest.approx(-1, abs=0.15)
 
 
-@on_host
+@without_weights
 def test_nothing_moves_between_equal_frames(flow: Flow) -> None:
     still = noise(1, 1, 24, 24, 3).expand(1, 3, -1, -1, -1)
     assert torch.equal(optical_flow(still, flow, Gray.rgb, None), torch.zeros(1, 2, 2, 24, 24))
@@ -92,7 +94,7 @@ def test_farneback_itself_moves_equal_frames() -> None:
     assert np.abs(farneback(plane, plane)).max() > 0.01
 
 
-@on_host
+@without_weights
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 9), (16, 4), (31, 33)])
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_any_size_and_length(flow: Flow, size: tuple[int, int], frames: int) -> None:
@@ -105,6 +107,31 @@ def test_any_size_and_length(flow: Flow, size: tuple[int, int], frames: int) -> 
 @on_host
 def test_only_gray_bytes_leave_the_device(flow: Flow, no_host_copies: None) -> None:
     assert optical_flow(sliding(3, 1, 0), flow, Gray.rgb, None).shape == (1, 2, 2, 48, 48)
+
+
+@pytest.mark.parametrize("size", [(12, 40), (33, 31), (70, 64), (130, 70)])
+def test_farneback_on_the_device_is_opencvs(size: tuple[int, int]) -> None:
+    wide = texture(size[0] + 8, size[1] + 8)
+    corners = [(4, 4), (6, 3), (7, 0)]
+    frames = [wide[y : y + size[0], x : x + size[1]] for y, x in corners]
+    pixels = torch.from_numpy(np.stack([frames, frames[::-1]]))
+    found, expected = (optical_flow(pixels, flow, Gray.rgb, None) for flow in (Flow.farneback_torch, Flow.farneback))
+    assert expected.abs().max() > 0.5
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("clip", ["Biking/v_Biking_g01_c02", "Diving/v_Diving_g01_c01", "LongJump/v_LongJump_g01_c04"])
+@pytest.mark.parametrize("side", [112, 224])
+def test_farneback_on_the_device_is_opencvs_on_real_clips(real: Path, clip: str, side: int) -> None:
+    (path,) = (real / "ucf101_24" / "UCF-101").glob(f"{clip}.*")
+    video, frames = cv2.VideoCapture(str(path)), []
+    for _ in range(4):
+        frames.append(cv2.resize(video.read()[1], (side, side)))
+    pixels = torch.from_numpy(np.stack(frames))[None]
+    found, expected = (optical_flow(pixels, flow, Gray.rgb, None) for flow in (Flow.farneback_torch, Flow.farneback))
+    assert (found - expected)[..., 8:-8, 8:-8].abs().max() < 1e-2
+    assert (found - expected).abs().quantile(0.999) < 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +164,12 @@ def test_raft_measures_in_pixels_of_the_clip(raft_file: Path) -> None:
     )
     found = optical_flow(pixels, Flow.raft, Gray.rgb, str(raft_file))[0]
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_farneback_on_the_device_stays_there() -> None:
+    with watched() as waits:
+        assert optical_flow(far(sliding(3, 1, 0)), Flow.farneback_torch, Gray.rgb, None).device.type == "meta"
+    assert waits == []
 
 
 def test_raft_stays_on_the_device(raft_file: Path, no_host_copies: None) -> None:

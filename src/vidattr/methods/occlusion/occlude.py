@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot
 
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion import conditional_fill
+from vidattr.methods.occlusion.filling import occluded
 from vidattr.methods.occlusion.reuse import Reuse, reuse
 from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.methods.shared.scores import Score, chunked, score_drop, score_of
@@ -208,10 +209,9 @@ def _chunk(model: VideoModel, options: RemovalOptions, begun: Reuse | None) -> C
     The whole clips are the frames and fills, or the tensors of `begun`.
     """
 
-    def occluded(frames: Tensor, fills: Tensor, target: Tensor, clip: Tensor, draw: Tensor, members: Tensor) -> Tensor:
+    def on_clips(frames: Tensor, fills: Tensor, target: Tensor, clip: Tensor, draw: Tensor, members: Tensor) -> Tensor:
         with stage("masks"):
-            mask = union_mask(members, (frames.shape[3], frames.shape[4]))
-            changed = torch.where(mask[:, None], fills[draw, clip], frames[clip])
+            changed = occluded(model, frames, fills, clip, draw, members)
         return score_of(model(changed), target, options.score, model.output)
 
     def on_crops(*tensors: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ def _chunk(model: VideoModel, options: RemovalOptions, begun: Reuse | None) -> C
         logits = cast(Reuse, begun).on(whole).logits(clip, draw, members)
         return score_of(logits, target, options.score, model.output)
 
-    return occluded if begun is None else on_crops
+    return on_clips if begun is None else on_crops
 
 
 def _members(rectangles: Tensor, unions: Unions, union: Tensor) -> Tensor:
