@@ -72,12 +72,18 @@ def coalition_scores(
     found = torch.zeros(len(table), draws, dtype=torch.float64, device=frames.device)
     jobs = torch.arange(len(table) * draws, device=frames.device)
     count = math.ceil(len(jobs) / model.max_batch)
+    owners = [n for n, size in enumerate(sizes) for _ in range(size * draws)]
+    start = 0
     for job in tracked(torch.tensor_split(jobs, count), count, "masks", len(jobs)):  # even, as in `scores.chunks`
         row, draw = job // draws, job % draws
         clip = clips[row]
+        first, last, start = owners[start], owners[start + len(job) - 1], start + len(job)
         with stage("masks"):
-            mask = table[row].gather(1, labels[clip]).view(-1, 1, *frames.shape[2:])
-            masked = torch.where(mask, frames[clip], fills[draw, clip])
+            # A chunk of one clip, as most are, needs no copies of its frames and labels.
+            own = slice(first, first + 1) if first == last else clip
+            fill = fills[0, own] if draws == 1 else fills[draw, clip]
+            mask = table[row].gather(1, labels[own].expand(len(job), -1)).view(-1, 1, *frames.shape[2:])
+            masked = torch.where(mask, frames[own], fill)
         found[row, draw] = score_of(model(masked), query.target[clip], options.score, model.output).double()
     return list(torch.split(found.mean(1), sizes))
 
