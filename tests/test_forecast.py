@@ -29,7 +29,7 @@ from vidattr.run.compose import part
 METHODS = ("aosa", "aosa_approx", "attention_rollout", "center", "eb_r", "ep3d", "grad_cam", "grad_x_input", "gradient")
 METHODS += ("integrated_gradients", "layer_cam", "osa", "random", "rise", "saliency_tubes", "smoothgrad")
 METHODS += ("flow_magnitude", "frame_difference", "sobel")  # each class
-METHODS += ("deep_lift", "gradient_rollout", "transformer_attribution")
+METHODS += ("deep_lift", "gradient_rollout", "lrp", "transformer_attribution")
 METHODS += ("class_feature_pyramids", "grad_cam_plus_plus", "hires_cam", "score_cam")
 FEW = {"iterations": 2, "core_start": 1, "masks": 4, "steps": 2, "n": 2, "core_kernel": [1, 3, 3]}
 FEW |= {"core_stride": [1, 2, 2], "depth": 2}
@@ -76,7 +76,9 @@ def test_methods_that_are_counted_without_backward_passes_make_none(name: str, m
 
     monkeypatch.setattr(torch.autograd, "_engine_run_backward", watched)
     known = {field.name for field in dataclasses.fields(part("method", name, {}))}
-    few = {key: value for key, value in FEW.items() if (key, name) != ("steps", "eb_r")}  # there it is a name
+    few = {
+        key: value for key, value in FEW.items() if key != "steps" or name not in ("eb_r", "lrp")
+    }  # there it is a name
     method = part("method", name, {key: value for key, value in few.items() if key in known})
     for network in (toys.conv_net(), toys.transformer()):
         with suppress(MethodUndefinedError):  # no attention, or no convolutions

@@ -103,13 +103,13 @@ class ExcitationBackprop:
         return model.volume(mass.detach(), len(frames)).sum(1).clamp(min=0)
 
     def _mass(self, trace: Trace, logits: Tensor, leaf: Tensor, target: Tensor) -> Tensor:
-        heads = _heads(trace, logits, leaf)
+        heads = scoring_runs(trace, logits, leaf)
         first = trace.recurrent[0][0] if trace.recurrent else None
         mids = [x for weight, x in trace.recurrent if weight is first] or [head.input for head in heads]
         if trace.recurrent and _node_of(leaf) in _below((head.input for head in heads), mids):
-            _refuse("a way from the features to the classes that bypasses the LSTM", "the network")
-        units = _units(heads, target, self.steps, bool(trace.time_first))
-        total = _sizes(units, len(target))  # S
+            refuse("a way from the features to the classes that bypasses the LSTM", "the network")
+        units = units_of(heads, target, self.steps, bool(trace.time_first))
+        total = sizes(units, len(target))  # S
 
         def arriving(sign: int) -> list[Tensor]:
             """Returns the mass that the heads' W, or −W, sends to `mids`, scaled to a total of S."""
@@ -117,7 +117,7 @@ class ExcitationBackprop:
             if trace.recurrent:
                 inputs = [head.input for head in heads]
                 sent = list(torch.autograd.grad(inputs, mids, sent, retain_graph=True, materialize_grads=True))
-            size = _sizes(sent, len(target))
+            size = sizes(sent, len(target))
             scale = torch.where(size > 0, total / size.where(size > 0, 1), 0)
             return [(part.reshape(len(target), -1) * scale[:, None]).view_as(part) for part in sent]
 
@@ -128,7 +128,7 @@ class ExcitationBackprop:
         return found
 
 
-def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
+def scoring_runs(trace: Trace, logits: Tensor, leaf: Tensor, method: str = "excitation backprop") -> list[Weighted]:
     """Returns the runs, one or one per step, of the layer that scores the K classes: the last one with K outputs.
 
     Raises:
@@ -137,29 +137,31 @@ def _heads(trace: Trace, logits: Tensor, leaf: Tensor) -> list[Weighted]:
     above = _below([logits], [])
     scoring = [w for w in trace.weighted if w.output.shape[w.axis] == logits.shape[1] and w.output.grad_fn in above]
     if not scoring:
-        _refuse(
-            f"a network without a linear layer or convolution of {logits.shape[1]} outputs at its end", "the network"
+        refuse(
+            f"a network without a linear layer or convolution of {logits.shape[1]} outputs at its end",
+            "the network",
+            method,
         )
     heads = [w for w in scoring if w.weight is scoring[-1].weight]
     above = _below([logits], [head.output for head in heads])
     if _node_of(leaf) in above:
-        _refuse("a way from the features to the classes that bypasses the last layer", "the network")
+        refuse("a way from the features to the classes that bypasses the last layer", "the network", method)
     below = _below([head.input for head in heads], [])
     for operation in trace.operations:
         without_rule = operation.kind is OperationKind.unknown and _any_of(operation, below)
         uneven = operation.kind not in _AFTER_HEAD and operation.name not in _NORMALISING and _any_of(operation, above)
         if without_rule or uneven:
-            _refuse(operation.name, operation.module)
+            refuse(operation.name, operation.module, method)
     return heads
 
 
-def _units(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool) -> list[Tensor]:
+def units_of(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool) -> list[Tensor]:
     """Returns for each run of the head the mass 1 at each step on the class's unit, spread over its positions."""
     found = []
     for k, head in enumerate(heads):
         scores = head.output.detach().movedim(head.axis, -1)  # (N, …, K), or (N·T, …, K)
         if len(scores) % len(target) or (time_first and len(scores) != len(target)):
-            _refuse(f"scores of shape {tuple(head.output.shape)} for {len(target)} clips", "the last layer")
+            refuse(f"scores of shape {tuple(head.output.shape)} for {len(target)} clips", "the last layer")
         folded = len(scores) // len(target)
         in_batch = folded > 1 or scores.ndim == 2 or head.weight.ndim == 4  # a Conv2d has no time axis
         split = scores.reshape(len(target), folded if in_batch else scores.shape[1], -1, scores.shape[-1])
@@ -173,7 +175,7 @@ def _units(heads: list[Weighted], target: Tensor, steps: Steps, time_first: bool
     return found
 
 
-def _sizes(parts: list[Tensor], clips: int) -> Tensor:
+def sizes(parts: list[Tensor], clips: int) -> Tensor:
     """Returns Σ|p| (N,) over parts whose first axis is clips, or clips and time steps."""
     return torch.stack([part.reshape(clips, -1).abs().sum(1) for part in parts]).sum(0)
 
@@ -208,9 +210,10 @@ def _any_of(operation: Operation, nodes: set[Node]) -> bool:
     return any(node in nodes for node in operation.nodes)
 
 
-def _refuse(what: str, where: str) -> NoReturn:
+def refuse(what: str, where: str, method: str = "excitation backprop") -> NoReturn:
+    """Raises MethodUndefinedError."""
     raise MethodUndefinedError(
-        f"excitation backprop has no rule for {what}, in {where}",
+        f"{method} has no rule for {what}, in {where}",
         expected="convolutions, linear layers, pools, BatchNorm, activations, sums of branches, concatenations and "
         "LSTMs, then scores of the classes that are at most averaged",
         remedy="choose a layer after it (method.layer=<module name>), or another method",
