@@ -166,8 +166,9 @@ def _picture(titles: Sequence[str], matrices: Mapping[str, list[list[tuple[float
         axis.set_yticks(range(len(titles)), titles, fontsize=7)
         for row, values in enumerate(matrix):
             for column, (mean, clips) in enumerate(values):
-                shown = f"{mean:.2f}" if clips else "–"
-                axis.text(column, row, shown, ha="center", va="center", fontsize=6)
+                shown = f"{round(mean, 2) + 0:.2f}" if clips else "–"  # + 0: no minus sign before 0.00
+                colour = "white" if abs(mean) > 0.7 else "black"
+                axis.text(column, row, shown, ha="center", va="center", fontsize=6, color=colour)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    figure.savefig(picture, format="png", bbox_inches="tight")
     return picture.getvalue()
