@@ -241,6 +241,22 @@ def test_a_network_without_a_layer_on_the_voxels_has_no_box_rule() -> None:
     assert LRP(input_rule=InputRule.gamma)(toys.network(Scaled()), toys.query(2)).map.abs().max() > 0
 
 
+class Padded(toys.ConvNet):
+    """A network that pads the clip by a function, as I3D does."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        first, *rest = self.stem
+        x = conv3d(nn.functional.pad(frames, (1,) * 6), first.weight, first.bias, stride=2)
+        for part in rest:
+            x = part(x)
+        return self.fc(self.pool(self.features(x)).flatten(1))
+
+
+def test_padding_by_a_function_is_that_of_the_convolution() -> None:
+    found, expected = (LRP()(toys.network(module()), toys.query(2)).map for module in (Padded, toys.ConvNet))
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("options", [{"epsilon": -1.0}, {"gamma": float("inf")}, {"lower": 1.5}])
 def test_wrong_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"method.{next(iter(options))}="):

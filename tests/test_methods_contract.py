@@ -325,6 +325,7 @@ BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its value
     "min_cooc": {"partners": 3, "min_cooc": 0.9},
     "refine": {"relu": "none"},  # with it, no drop of these small clips is an outlier
     "placement": {"stride": 3},
+    "gamma": {"lower": 1.0},  # of two convolutions the first follows another rule
     "temporal_profile": {"temporal_sigma": 1.0},
     "core_shape": {"core_kernel": [3, 3, 3]},
     "late_from": {"iterations": 8, "late_growth": 2.0},

@@ -79,7 +79,7 @@ class Propagation:
     def _copy(self, trace: Trace, call: Call) -> Any:
         result = call()
         bounds = self._bounds_of(call.args[0])
-        if bounds is not None and isinstance(result, Tensor) and not call.in_place and call.name not in ("cat", "pad"):
+        if bounds is not None and isinstance(result, Tensor) and not call.in_place and call.name != "cat":
             self._raw.append((result, (call.of(bounds[0]), call.of(bounds[1]))))
         return result
 
