@@ -65,7 +65,8 @@ def apart(view: Preprocessing, twin: Twin, frame: Frame) -> float:
 
 def test_every_network_of_others_has_a_twin() -> None:
     own = {"custom", "hf", "tiny_r2plus1d", "tiny_cnn_lstm", "ucf101_r2plus1d_light", "ucf101_c3d_light", "ucf50_lrcn"}
-    assert {*TWINS} | own == {path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")}
+    names = {path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")}
+    assert {*TWINS} | own == {name for name in names if not name.startswith("planted_")}
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -1,0 +1,1 @@
+"""What the small networks of the planted clips have in common."""
