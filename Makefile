@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test check format bench docs fuzz data lock clean kill mutants tables
+.PHONY: help benchmark benchmark-networks setup demo test check format bench docs fuzz data lock clean kill mutants tables
 .DEFAULT_GOAL := help
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(VENV)/.ready ## the environment in .venv, from pinned requirements
 
@@ -51,6 +51,13 @@ docs: setup ## add new choices to README.md and docs/NETWORKS.md, then build the
 
 tables: setup ## compute the published tables with bundled stand-ins, and write docs/TABLES.md (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/make_tables.py
+
+benchmark: setup ## rank all methods where the truth is known, and write docs/BENCHMARK.md (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/vidattr benchmark --shard 1/2 & OMP_NUM_THREADS=1 $(BIN)/vidattr benchmark --shard 2/2; wait
+	OMP_NUM_THREADS=1 $(BIN)/vidattr benchmark --page docs/BENCHMARK.md
+
+benchmark-networks: setup ## train the networks of the benchmark from nothing (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/make_benchmark_networks.py
 
 fuzz: setup ## hostile files and command lines, ten times as many as the test has (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --times 10 --keep fuzz-findings

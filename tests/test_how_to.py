@@ -41,7 +41,7 @@ def example(role: str) -> tuple[str, str, str, str]:
 
 
 def test_there_is_a_page_for_each_role_that_fits_on_a_printed_page() -> None:
-    assert [page.name for page in PAGES] == [f"add-a-{role}.md" for role in ROLES]
+    assert [page.name for page in PAGES] == [*(f"add-a-{role}.md" for role in ROLES), "benchmark-a-method.md"]
     for page in PAGES:
         assert page.read_text("utf-8").count("\n") <= 64
 

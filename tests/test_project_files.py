@@ -14,7 +14,7 @@ from test_layout import LAYERS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What the pages in docs/how-to tell the reader to write.
-EXAMPLES = ("gradient_norm", "flat_folder", "two_layers", "energy_in_boxes")
+EXAMPLES = ("gradient_norm", "flat_folder", "two_layers", "energy_in_boxes", "moving_gradient")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from vidattr import __version__
+from vidattr.benchmark.command import benchmark
 from vidattr.cli_list import list_
 from vidattr.cli_options import (
     AddConfigs,
@@ -51,7 +52,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Inspect the configuration.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 app.command("list")(list_)
-for verb in (table, train, forecast, status, report, reproduce):
+for verb in (table, train, forecast, status, report, reproduce, benchmark):
     app.command()(verb)
 
 
