@@ -17,6 +17,8 @@ from conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import bench_gpu
+from gpu.agreement import describe
+from gpu.inputs import spearman
 
 
 @pytest.fixture
@@ -56,6 +58,20 @@ def test_every_section_runs_on_a_cpu(
         )
     assert sections["profile"][0]["busy_share"] > 0
     assert len(sections["profile"]) > 5
+    loops = {"aosa", "osa", "rise", "step"}
+    assert {(row["method"], row["with"]) for row in sections["choices"]} == {
+        (method, way) for method in loops for way in ("neither", "kernels", "graphs", "both")
+    }
+    assert max(row["difference"] for row in sections["choices"] if row["precision"] == "float32") < 1e-4
+    assert {(row["method"], row["graphs"]) for row in sections["waiting"]} == {
+        (method, graphs) for method in loops for graphs in ("auto", "off")
+    }
+    assert all(row["loop_bodies"] > 0 and "waited" not in row for row in sections["waiting"])
+    assert {row["flow"] for row in sections["flow"]} == {"farneback", "farneback_torch"}
+    assert max(row["largest_difference_px"] for row in sections["flow"]) < 1e-2
+    precisions = {row["precision"] for row in sections["precision"]}
+    assert precisions == {"bfloat16", "float32, other rounding"}
+    assert all(math.isfinite(row["auc_change"]) for row in sections["precision"])
     assert {row["layout"] for row in sections["bare passes"]} == {"contiguous_format", "channels_last_3d"}
     assert str(out) in capsys.readouterr().out
     assert not list(tmp_path.glob(".*"))
@@ -73,7 +89,7 @@ def test_a_section_that_fails_or_takes_too_long_is_recorded_and_the_next_goes_on
 
     bench.section("broken", 5, broken)
     bench.section("endless", 1, endless)
-    bench.section("device", 5, bench.describe)
+    bench.section("device", 5, lambda: describe(bench))
     found = numbers(bench)
     assert found["sections"]["broken"] == [{"kept": 1}]
     assert "no such kernel" in found["failed"]["broken"]
@@ -96,6 +112,6 @@ def test_operations_are_counted_by_hand(bench: bench_gpu.Bench) -> None:
 
 def test_rank_correlation_shares_ties() -> None:
     one = torch.tensor([1.0, 2.0, 2.0, 5.0])
-    assert bench_gpu.spearman(one, one * 3 - 1) == pytest.approx(1)
-    assert bench_gpu.spearman(one, -one) == pytest.approx(-1)
-    assert math.isnan(bench_gpu.spearman(one, torch.zeros(4)))
+    assert spearman(one, one * 3 - 1) == pytest.approx(1)
+    assert spearman(one, -one) == pytest.approx(-1)
+    assert math.isnan(spearman(one, torch.zeros(4)))

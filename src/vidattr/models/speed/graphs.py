@@ -43,9 +43,13 @@ class CudaRecorder:
 
     def record(self, work: Work) -> Work:
         """Records work; other threads may use the GPU meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
+        graph, waits = torch.cuda.CUDAGraph(), torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("default")  # a recording begins by waiting for the GPU, once
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                work()
+        finally:
+            torch.cuda.set_sync_debug_mode(waits)
         return graph.replay
 
 
