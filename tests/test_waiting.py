@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import test_methods_contract as methods
 import test_metrics_contract as metrics
 import toys
-from other_device import far, moved, watched
+from conftest import ROOT
+from other_device import FAR, far, moved, watched
+from vidattr.config.runtime import Runtime
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.lagging import Lagging, onto
 from vidattr.protocols import MachineDependent, NetworkMetric
-from vidattr.types import Query
+from vidattr.run.batches import upload
+from vidattr.types import Query, Sample
+
+sys.path.append(str(ROOT / "scripts"))
+from gpu.choices import strict
 
 # What makes a loop longer: the number of waits must not depend on it.
 LONGER: dict[str, object] = {"masks": 24, "n": 8, "steps": 8, "iterations": 8}
@@ -102,6 +110,31 @@ def test_the_watch_refuses_two_devices_and_accepts_what_does_not_wait() -> None:
         with pytest.raises(AssertionError, match="two devices"):
             x + torch.ones(3)
     assert found == []
+
+
+def test_an_upload_does_not_wait() -> None:
+    view = toys.conv_net().view
+    sample = Sample(np.full((4, 6, 8, 3), 9, dtype=np.uint8), (1, 2, 3, 4), ((),) * 4, None)
+    upload(view, FAR, [sample])  # the first time its constants are copied
+    with watched() as found:
+        frames = upload(view, FAR, [sample, sample])
+    assert found == []
+    assert torch.equal(frames.near, upload(view, torch.device("cpu"), [sample, sample]))  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["aosa", "osa", "rise", "step"])
+def test_a_gpu_says_that_no_loop_waits(name: str) -> None:
+    network = toys.conv_net().run_with(Runtime(max_batch=8))
+    query = toys.query(1, dtype=torch.float32)
+    there = Query(query.frames.cuda(), query.target.cuda(), query.seeds)
+    network.module.float()
+    method = methods.load(name)
+    for _ in range(3):
+        method(network, replace(there, memo={}))
+    with strict(cuda=True) as bodies:
+        method(network, replace(there, memo={}))
+    assert bodies
 
 
 def test_flags_arrive_one_call_later_where_the_host_does_not_wait() -> None:

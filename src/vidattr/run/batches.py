@@ -16,6 +16,7 @@ from vidattr.config.identity import describe, described_once, key
 from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.models.speed.memory import submitted, within_memory
 from vidattr.protocols import JointMethod
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
@@ -113,9 +114,12 @@ def split_batches(clips: Sequence[Clip], size: int) -> list[list[Clip]]:
 
 
 def upload(view: Preprocessing, device: torch.device, samples: Sequence[Sample]) -> Tensor:
-    """Copies the uint8 pixels of a batch to the device and converts them to the network's input there."""
+    """Copies the uint8 pixels of a batch to the device and converts them to the network's input there.
+
+    A GPU copies from pinned memory, so that the host goes on meanwhile.
+    """
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
-    return view.normalise(pixels.to(device, non_blocking=True))
+    return view.normalise(onto(device, pixels))
 
 
 @dataclass(frozen=True)
