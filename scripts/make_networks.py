@@ -1,7 +1,7 @@
 """Writes docs/NETWORKS.md: the networks, which method is defined for which of them, and what each costs.
 
 python scripts/make_networks.py            # sizes, methods, compilation, half precision: some minutes
-python scripts/make_networks.py --methods  # adds the methods that the page has no row for: seconds
+python scripts/make_networks.py --methods  # adds the methods and networks that the page does not have: minutes
 python scripts/make_networks.py --measure  # adds seconds and memory of each network at its own size, where they are not
 yet there
 """
@@ -112,10 +112,10 @@ def sized(name: str, of: Preprocessing | None = None) -> tuple[VideoModel, float
     )
 
 
-def sizes() -> Table:
-    """Returns a row for each model: clip, classes, parameters and GMAC, ours and published."""
+def sizes(names: Sequence[str] = MODELS) -> Table:
+    """Returns a row for each of some models: clip, classes, parameters and GMAC, ours and published."""
     rows = [["model", "clip", "classes", "parameters, M", "published", "GMAC", "published", "source"]]
-    for name in MODELS:
+    for name in names:
         network, parameters, gmac = sized(name)
         said = PUBLISHED.get(name, Published("-"))
         theirs, cost = (str(number) if number else "-" for number in (said.parameters, said.gmac))
@@ -137,37 +137,46 @@ def width(network: VideoModel) -> int:
     return sum(parameter[0].numel() for parameter in head)
 
 
-def defined(group: Mapping[str, Small], reasons: list[str], rows: Table | None = None) -> Table:
+def defined(group: Mapping[str, Small], reasons: list[str], before: Table | None = None) -> Table:
     """Returns a row for each method and a column for each kind of network; appends new reasons to `reasons`.
 
     Args:
         group: The networks.
         reasons: Numbered from 1 in the marks of the table.
-        rows: A table that was made before: only methods that have no row in it are tried.
+        before: A table that was made before: only cells that it does not have are tried.
     """
-    marks = {row[0].strip("`"): row[1:] for row in rows or []}
-    missing = [name for name in METHODS if name not in marks]
-    columns = []
-    for small in group.values():
-        network = small.make()
-        clip = query(network)
-        columns.append([_mark(refusal(name, network, clip), reasons) for name in missing])
-    marks |= {name: list(row) for name, row in zip(missing, zip(*columns, strict=True), strict=True)}
-    return [["method", *group], *([f"`{name}`", *marks[name]] for name in METHODS)]
+    heading, *rows = before or [["method"]]
+    marks = {(row[0].strip("`"), kind): mark for row in rows for kind, mark in zip(heading[1:], row[1:], strict=True)}
+    for kind, small in group.items():
+        if missing := [name for name in METHODS if (name, kind) not in marks]:
+            network = small.make()
+            clip = query(network)
+            marks |= {(name, kind): _mark(refusal(name, network, clip), reasons) for name in missing}
+    return [["method", *group], *([f"`{name}`", *(marks[name, kind] for kind in group)] for name in METHODS)]
 
 
-def with_methods(text: str) -> str:
-    """Returns the page with a row for every method, and none for a method that is gone."""
+def with_missing(text: str) -> str:
+    """Returns the page with a row for every method and every network, and none for a method that is gone."""
     numbered = re.findall(r"^\d+\. (.+)$", text, re.MULTILINE)
     reasons = list(numbered)
     page = cells(text, "## What is defined for what")
-    for group in (CONVOLUTIONAL, RECURRENT, ATTENTIVE):
-        start = page.index(["method", *group])
-        rest = page[start + 1 :]
-        rows = [page[start], *takewhile(lambda row: row[0] != "method", rest)]
-        text = text.replace(markdown(rows), markdown(defined(group, reasons, rows)))
+    starts = [place for place, cell in enumerate(page) if cell[0] == "method"]
+    for group, start in zip((CONVOLUTIONAL, RECURRENT, ATTENTIVE), starts, strict=True):
+        table = [page[start], *takewhile(lambda row: row[0] != "method", page[start + 1 :])]
+        text = text.replace(markdown(table), markdown(defined(group, reasons, table)))
     old, new = ("\n".join(f"{n}. {reason}" for n, reason in enumerate(many, 1)) for many in (numbered, reasons))
-    return text.replace(old, new)
+    text = text.replace(old, new)
+    for heading, rows_of, known in (
+        ("## Size and cost", sizes, MODELS),
+        ("## Compilation and half precision", statements, list(SMALL)),
+    ):
+        table = cells(text, heading)
+        there = {row[0].strip("`"): row for row in table[1:]}
+        missing = [name for name in known if name not in there]
+        there |= dict(zip(missing, rows_of(missing)[1:], strict=True))
+        whole = [table[0], *(there[name] for name in known)]
+        text = text.replace(markdown(table), markdown(whole))
+    return text
 
 
 def _mark(reason: str | None, reasons: list[str]) -> str:
@@ -204,10 +213,11 @@ def halved(network: VideoModel, clip: Tensor) -> tuple[float, float]:
     return float((rough - exact).abs().max() / exact.abs().max()), float(cosine)
 
 
-def statements() -> Table:
-    """Returns a row for each kind of network: one graph or why not, and what bfloat16 changes."""
+def statements(kinds: Sequence[str] = tuple(SMALL)) -> Table:
+    """Returns a row for each of some kinds of network: one graph or why not, and what bfloat16 changes."""
     rows = [["network", "stands for", "one graph", "bf16: largest difference of a logit", "cosine"]]
-    for name, small in SMALL.items():
+    for name in kinds:
+        small = SMALL[name]
         network = small.make()
         clip = query(network).frames
         reason = captured(network, clip)
@@ -323,12 +333,14 @@ def main() -> None:
         metavar="MODEL",
         help="with --measure: these networks alone",
     )
-    parser.add_argument("--methods", action="store_true", help="only add the methods that the page has no row for")
+    parser.add_argument(
+        "--methods", action="store_true", help="only add the methods and networks that the page does not have"
+    )
     arguments = parser.parse_args()
     text = DOCS.read_text("utf-8") if DOCS.exists() or arguments.measure else ""
     before = cells(text, MEASURED)
     if arguments.methods:
-        _write(with_methods(text))
+        _write(with_missing(text))
         return
     if not arguments.measure:
         _write(document(before or [HEADING]))

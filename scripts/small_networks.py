@@ -127,17 +127,20 @@ CONVOLUTIONAL = {
     "tiny_r2plus1d": _small("tiny_r2plus1d", 4, 32),
     "ucf101_r2plus1d_light": _small("ucf101_r2plus1d_light", 8, 32),
     "ucf101_c3d_light": _small("ucf101_c3d_light", 8, 32),
+    **{f"planted_{kind}": _small(f"planted_{kind}", 8, 32) for kind in ("c3d", "r2plus1d", "tsm")},
 }
 RECURRENT = {
     "vgg16lstm": _small("vgg16lstm", 4, 32, "vgg16lstm_finetuned"),
     "resnet50lstm": _small("resnet50lstm", 4, 40),
     "ucf50_lrcn": _small("ucf50_lrcn", 4, 128),
     "tiny_cnn_lstm": _small("tiny_cnn_lstm", 4, 64),
+    "planted_cnn_lstm": _small("planted_cnn_lstm", 8, 32),
 }
 ATTENTIVE = {
     "timesformer": Small(_timesformer, ("timesformer", "timesformer_facebook")),
     "mvit_v2_s": Small(_mvit, ("mvit_v2_s",)),
     "swin3d_t": _small("swin3d_t", 4, 32),
+    **{f"planted_{kind}": _small(f"planted_{kind}", 8, 32) for kind in ("divided", "joint")},
     **{f"hf: {kind}": Small(partial(_transformers, kind), ("hf",)) for kind in _TRANSFORMERS},
 }
 

@@ -46,6 +46,17 @@ def test_the_readme_lists_every_choice() -> None:
         )
 
 
+def test_the_page_of_methods_has_every_config_once_in_its_family() -> None:
+    page = make_lists.METHODS.read_text("utf-8")
+    assert page == make_lists.methods_page(), (
+        "docs/METHODS.md is not of configs/; `python scripts/make_lists.py` writes it"
+    )
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", page, re.MULTILINE)
+    assert sorted(name for name, *_ in rows) == sorted(make_lists.targets("method"))
+    assert all(about and source for _, about, source in rows)
+    assert page.index("`grad_cam_3d`") > page.index("## Class activation maps")
+
+
 def test_only_variants_of_a_listed_choice_are_left_out_of_the_list() -> None:
     for role in make_lists.ROLES:
         names, variants = make_lists.choices(role)
