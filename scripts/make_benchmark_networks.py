@@ -23,6 +23,7 @@ from vidattr.api import load_model
 from vidattr.config.runtime import Device, Runtime
 from vidattr.datasets.planted import Difficulty, Family, Planted
 from vidattr.datasets.synthetic import Split
+from vidattr.models.planted.network import LEARNED
 from vidattr.run.compose import part
 from vidattr.training.checkpoint import serialised
 from vidattr.training.composed import composed
@@ -32,7 +33,6 @@ from vidattr.video import decode
 
 DATA = Path(__file__).resolve().parents[1] / "src/vidattr/models/weights/data"
 MODELS = ("planted_tsm", "planted_c3d", "planted_r2plus1d", "planted_cnn_lstm", "planted_joint", "planted_divided")
-LEARNED = 0.95
 ENOUGH = 0.975  # accuracy on the 256 clips of val at which training ends
 TEST_CLIPS = 256
 # Trainings of a network at most: each goes on with other clips than those before, the last ones at a lower rate.

@@ -61,7 +61,7 @@ def test_a_family_without_weights_is_named_with_those_that_have_some(
 ) -> None:
     config = part("model", name, {"family": "flash"})
     monkeypatch.setattr(Path, "is_file", lambda _: False)
-    with pytest.raises(ConfigError, match=f"{name} has not learned family=flash") as raised:
+    with pytest.raises(ConfigError, match=f"no weights of {name} for family=flash") as raised:
         config.load()
     assert raised.value.expected is not None
     assert learned(name)[0] in raised.value.expected

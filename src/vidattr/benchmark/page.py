@@ -76,7 +76,7 @@ def _certificates(outcome: Outcome, families: Sequence[str], models: Sequence[st
         if one is None:
             return "–"
         if math.isnan(one.accuracy):
-            return "not learned"
+            return "no weights"
         share = f"{len(one.certified)}/{one.clips}"
         return f"{one.accuracy:.2f}, {share}" + ("" if one.judged else ", not judged")
 
