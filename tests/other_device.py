@@ -124,8 +124,11 @@ class _FarGenerator(_generator):  # type: ignore[valid-type,misc]
     device = FAR
 
 
-def _near_generator(device: Any = "cpu") -> torch.Generator:
-    return _FarGenerator("cpu") if torch.device(device) == FAR else _generator(device)
+class _AnyGenerator(_generator):  # type: ignore[valid-type,misc]
+    """Stands in for `torch.Generator`; a class, because torch's modules name it in annotations."""
+
+    def __new__(cls, device: Any = "cpu") -> torch.Generator:
+        return _FarGenerator("cpu") if torch.device(device) == FAR else _generator(device)
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def watched() -> Iterator[list[str]]:
         return tensor(data, dtype=dtype or like.dtype, device=like.device if device is None else device)
 
     with (
-        patch.object(torch, "Generator", _near_generator),
+        patch.object(torch, "Generator", _AnyGenerator),
         patch.object(torch, "tensor", tensor),
         patch.object(Tensor, "new_tensor", new_tensor),
         _Watch(waits),

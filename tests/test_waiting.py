@@ -115,7 +115,8 @@ def test_the_watch_refuses_two_devices_and_accepts_what_does_not_wait() -> None:
 def test_an_upload_does_not_wait() -> None:
     view = toys.conv_net().view
     sample = Sample(np.full((4, 6, 8, 3), 9, dtype=np.uint8), (1, 2, 3, 4), ((),) * 4, None)
-    upload(view, FAR, [sample])  # the first time its constants are copied
+    with watched():
+        upload(view, FAR, [sample])  # the first time its constants are copied
     with watched() as found:
         frames = upload(view, FAR, [sample, sample])
     assert found == []
