@@ -221,7 +221,7 @@ def test_an_oracle_of_the_user_ranks_first_and_its_complement_last(vidattr: Comm
     page = (folder / "BENCHMARK.md").read_text()
     assert "attention_rollout is not defined for planted_tsm" in page
     assert "of 6 clips certified" not in found.err  # --quiet
-    assert (folder / "benchmark" / f"{FAMILY}.png").is_file()
+    assert (folder / "benchmark" / f"{FAMILY}.webp").is_file()
     assert (tmp_path / "page" / "benchmark" / "critical_difference.png").is_file()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again = vidattr(*words)

@@ -14,7 +14,7 @@ from vidattr.benchmark.plan import Contest
 from vidattr.benchmark.ranking import Friedman, cliques
 from vidattr.render import encoding
 from vidattr.render.heat import Map
-from vidattr.render.options import Scene
+from vidattr.render.options import Scene, StillFormat
 from vidattr.render.sheets import comparison
 from vidattr.run.batches import clips_of
 from vidattr.run.job import run_folder
@@ -72,7 +72,7 @@ def family_sheet(path: Path, task: Contest, clip: str, methods: Sequence[str]) -
     """Draws a clip, its planted evidence and the maps of some methods by one network, a row each.
 
     Args:
-        path: The PNG to write.
+        path: The WebP to write: a tenth of a PNG, and a page has one for each family.
         task: The network and the family.
         clip: Id of the clip.
         methods: The methods, in the order of the rows.
@@ -92,7 +92,7 @@ def family_sheet(path: Path, task: Contest, clip: str, methods: Sequence[str]) -
         label=chosen.label,
     )  # fmt: skip
     render = replace(first.render, boxes=False, tile=64, columns=16)
-    write_bytes(path, encoding.png(comparison(scene, maps, render)))
+    write_bytes(path, encoding.still(comparison(scene, maps, render), StillFormat.webp))
 
 
 def shown(values: Mapping[str, float], most: int = 4) -> list[str]:

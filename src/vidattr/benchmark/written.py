@@ -56,8 +56,8 @@ def _pictures(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, folder: P
         _, model, clip = mine.index[place]
         task = next(one for one in plan.tasks if (one.family, one.model) == (family, model))
         values = {str(name): float(value) for name, value in mine.iloc[place].dropna().items()}
-        family_sheet(folder / f"{family}.png", task, str(clip), shown(values))
-        found[family] = f"{folder.name}/{family}.png"
+        family_sheet(folder / f"{family}.webp", task, str(clip), shown(values))
+        found[family] = f"{folder.name}/{family}.webp"
     return found
 
 
