@@ -55,7 +55,9 @@ def test_an_even_map_is_called_spread() -> None:
     )
 
 
-@pytest.mark.parametrize("map", [np.zeros((20, 8, 8)), -np.ones((20, 8, 8))])
+@pytest.mark.parametrize(
+    "map", [np.zeros((20, 8, 8)), -np.ones((20, 8, 8)), 1e-9 - np.eye(8).repeat(20, 0).reshape(20, 8, 8)]
+)
 def test_a_map_without_positive_values(map: np.ndarray) -> None:
     assert Evidence.of(map, NUMBERS, SECONDS).sentence(NUMBERS) == "the map has no positive evidence"
 

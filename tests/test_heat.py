@@ -74,6 +74,17 @@ def test_a_map_without_contrast_is_drawn_flat(value, flaw):
     np.testing.assert_array_equal(overlay(frames, map, Render()), frames)
 
 
+@pytest.mark.parametrize("rest", [0.0, 8.7e-18, 1e-9])
+def test_a_rounding_error_above_0_is_no_positive_evidence(rest):
+    frames, map = clip()
+    map[:] = -0.008
+    map[1, :2, :2] = rest
+    assert Scale.of(map, Render()).flaw == "no positive evidence"
+    np.testing.assert_array_equal(overlay(frames, map, Render()), frames)
+    map[1, :2, :2] = 1e-5  # little evidence is evidence
+    assert Scale.of(map, Render()).flaw == ""
+
+
 def test_one_bad_voxel_is_named():
     _, map = clip()
     map[0, 0, 0] = np.nan

@@ -45,7 +45,7 @@ class Scale:
             return cls(lowest, highest, "flat map")
         if render.signed is Signed.both:
             return cls._symmetric(map, render)
-        if highest <= 0 and render.signed is Signed.positive:
+        if highest <= _FLAT * -lowest and render.signed is Signed.positive:  # a rounding error is no evidence
             return cls(lowest, highest, "no positive evidence")
         low, high = (float(v) for v in np.percentile(map, (100 - render.percentile, render.percentile)))
         if lowest < 0 and render.signed is Signed.positive:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 _MOST = 0.5  # share of the positive mass that the part of the clip has to hold
 _DENSER = 1.5  # how many times the share of an even map: below that nothing is concentrated
+_FLAT = 1e-6  # a value this small, relative to the most negative one, is a rounding error (as in `render.heat`)
 _ACROSS = ("left", "", "right")
 _DOWN = ("top", "", "bottom")
 
@@ -23,7 +24,7 @@ class Evidence:
     Attributes:
         first: Index of its first frame among the T frames of the map.
         last: Index of its last frame.
-        share: Share of the positive mass that lies in it; 0 if the map has no positive value.
+        share: Share of the positive mass that lies in it; 0 if the map has no positive value above rounding.
         frames: T.
         place: Where in the frame more than half of this mass lies, as "top left"; "" if it is in no third, or in the
             middle ones.
@@ -51,7 +52,7 @@ class Evidence:
         mass = np.maximum(map.astype(np.float64), 0)
         per_frame = mass.sum((1, 2))
         total = float(per_frame.sum())
-        if total <= 0:
+        if mass.max() <= _FLAT * -float(map.min()):
             return cls(0, len(map) - 1, 0.0, len(numbers))
         first, last = _shortest(per_frame / total)
         inside = mass[first : last + 1]
