@@ -29,7 +29,7 @@ from vidattr.run.compose import part
 METHODS = ("aosa", "aosa_approx", "attention_rollout", "center", "eb_r", "ep3d", "grad_cam", "grad_x_input", "gradient")
 METHODS += ("integrated_gradients", "layer_cam", "osa", "random", "rise", "saliency_tubes", "smoothgrad")
 METHODS += ("flow_magnitude", "frame_difference", "sobel")  # each class
-METHODS += ("deep_lift", "gradient_rollout", "lrp", "transformer_attribution")
+METHODS += ("deep_lift", "generic_attention", "gradient_rollout", "lrp", "transformer_attribution")
 METHODS += ("class_feature_pyramids", "grad_cam_plus_plus", "hires_cam", "score_cam")
 FEW = {"iterations": 2, "core_start": 1, "masks": 4, "steps": 2, "n": 2, "core_kernel": [1, 3, 3]}
 FEW |= {"core_stride": [1, 2, 2], "depth": 2}

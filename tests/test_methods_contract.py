@@ -32,7 +32,7 @@ CLASS_AGNOSTIC = {*BASELINES, "attention_rollout"}
 UNDEFINED = {(name, "cnn_lstm") for name in ("saliency_tubes", "class_feature_pyramids", "deep_lift")}
 MODELS: dict[str, Callable[..., VideoModel]] = {"conv_net": toys.conv_net, "cnn_lstm": toys.cnn_lstm}
 # Methods that are defined for a network with attention, and for none of the others.
-TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}
+TRANSFORMERS = {"attention_rollout", "generic_attention", "gradient_rollout", "transformer_attribution"}
 UNDEFINED |= {(name, model) for name in TRANSFORMERS for model in MODELS}
 # Methods that change the backward pass of ReLUs, and are undefined for networks without any.
 OF_RELUS = {"guided_backprop"}

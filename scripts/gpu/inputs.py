@@ -37,7 +37,7 @@ SHORT: Row = {
 SHORT |= {"channels": 16}
 SHORT |= {"core_kernel": [3, 11, 11], "seed_sigma": 5.0, "stride_frames": 4}
 SHORT |= {"segments": 24, "scales": [12, 24], "min_voxels": 4, "cells_t": 2, "cells_h": 3, "cells_w": 3}
-TRANSFORMERS = {"attention_rollout", "gradient_rollout", "transformer_attribution"}
+TRANSFORMERS = {"attention_rollout", "generic_attention", "gradient_rollout", "transformer_attribution"}
 """Methods that are defined for networks with attention only."""
 
 

@@ -80,9 +80,11 @@ class Block(nn.Module):
         tokens = tokens + self.temporal_fc(over_time).view_as(tokens)
         scenes = torch.cat([cls.unsqueeze(1).expand(-1, frames, -1, -1), tokens.transpose(1, 2)], 2)
         over_space = self.attn(self.norm1(scenes.flatten(0, 1))).view_as(scenes)
-        cls = cls + over_space[:, :, 0].mean(1, keepdim=True)
-        tokens = tokens + over_space[:, :, 1:].transpose(1, 2)
-        x = torch.cat([cls, tokens.flatten(1, 2)], 1)
+        mixed = torch.cat(
+            [over_space[:, :, 0].mean(1, keepdim=True), over_space[:, :, 1:].transpose(1, 2).flatten(1, 2)], 1
+        )
+        # One sum over all tokens, as in the authors' code: relevance is shared between the terms of each sum.
+        x = torch.cat([cls, tokens.flatten(1, 2)], 1) + mixed
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 

@@ -23,10 +23,11 @@ class GradientRollout:
     R = W_L … W_1 with W_l = normalise(A'_l + 1), whose rows sum to 1, and A'_l = (E_heads[∂s_y/∂A_l ⊙ A_l])⁺: unlike
     plain rollout, the map depends on the class. It is the class token's row of R, one value per patch, resized to the
     frames; it is the mean row for a network whose head reads the mean of all tokens. Divided attention (TimeSformer) is
-    multiplied as in `AttentionRollout`, and the copies of the class token count as one token (`weighted_attention`).
+    multiplied as in `AttentionRollout`, and the copies of the class token count as one token (`weighted_attention`);
+    the row of each copy is normalised by itself, before the copies are averaged.
 
     The mean over heads comes before the positive part, as in Gildenblat's vit-explain ("gradient attention rollout",
-    2020); `TransformerAttribution` takes the positive part first and does not normalise. Unlike vit-explain, rows are
+    2020); `GenericAttention` takes the positive part first and does not normalise. Unlike vit-explain, rows are
     normalised, not columns, and the smallest weights are discarded in each clip of a batch.
 
     The weights depend on the size of the gradient: where ∂s_y/∂A ⊙ A is far below 1, R is near the identity, and the

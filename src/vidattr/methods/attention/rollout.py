@@ -71,6 +71,22 @@ def _divided(attention: DividedAttention, mixed: Callable[[Tensor], Tensor]) -> 
     return tokens.reshape(-1, t, h, w), cls
 
 
+def accumulated(attention: Attention) -> Tensor:
+    """Returns the patches' entries (N, t, h, w) of the row of (1 + A_L) … (1 + A_1) that the head reads.
+
+    The row of a network whose head reads the mean of all tokens is that of the product minus 1: the identity adds the
+    same constant to every patch.
+    """
+    rows, _ = traced(attention, lambda block: block + _identity_like(block))
+    if isinstance(attention, JointAttention) and not attention.cls:
+        return rows - 1 / attention.blocks[0].shape[-1]
+    return rows
+
+
+def _identity_like(block: Tensor) -> Tensor:
+    return torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
+
+
 def with_residual(weights: Tensor, discard: float) -> Tensor:
     """Returns normalise(A + 1) of attention (N, …, queries, keys), the smallest weights of each clip set to 0."""
     if discard > 0:
@@ -78,5 +94,5 @@ def with_residual(weights: Tensor, discard: float) -> Tensor:
         count = min(int(discard * values.shape[1]), values.shape[1] - 1)
         threshold = values.sort(1).values[:, count]
         weights = weights * (values >= threshold[:, None]).view_as(weights)
-    total = weights + torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device)
+    total = weights + _identity_like(weights)
     return total / total.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Transformer attribution by gradients of the attention weights."""
+"""Transformer attribution: gradients of the attention weights times their relevance, over all blocks."""
 
 from __future__ import annotations
 
@@ -8,34 +8,38 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.methods.attention.rollout import traced
+from vidattr.methods.attention.rollout import accumulated
 from vidattr.methods.attention.weighted import weighted_attention
+from vidattr.methods.relevance.attention import relevance_of_attention
 from vidattr.methods.shared.scores import Score, chunks
 from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
-from vidattr.models.network.attention import Attention, JointAttention
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
 
 @dataclass(frozen=True)
 class TransformerAttribution:
-    """The rule of Chefer, Gur and Wolf for self-attention ("Generic Attention-model Explainability", ICCV 2021).
+    """Transformer attribution (Chefer, Gur and Wolf, "Transformer Interpretability Beyond Attention Visualization").
 
-    With A_l the weights of block l and ∇A_l = ∂s_y/∂A_l, per head: Ā_l = E_heads[(∇A_l ⊙ A_l)⁺] (eq. 5), and
-    R ← R + Ā_l R (eq. 6) from the first block to the last, R starting as the identity. The map is the class token's row
-    of R, one value per patch, resized to the frames.
-
-    This is not the method of their CVPR 2021 paper ("Transformer Interpretability Beyond Attention Visualization"),
-    which multiplies ∇A by the relevance of A according to LRP; the rule here needs gradients only.
+    The method of their CVPR 2021 paper: Ā_l = 1 + E_heads[(∇A_l ⊙ R^(A_l))⁺] (eq. 13), with ∇A_l = ∂s_y/∂A_l and
+    R^(A_l) the relevance of block l's attention weights according to layer-wise relevance propagation
+    (`relevance_of_attention` lists the rules), and C = Ā_L … Ā_1 (eq. 14). The map is the class token's row of C, one
+    value per patch, resized to the frames. The simpler rule of their ICCV 2021 paper, with A_l instead of R^(A_l), is
+    `GenericAttention`.
 
     Divided attention (TimeSformer) has two matrices per block, over time at each position and over space in each frame:
-    each is a step R ← R + Ā R over all tokens. The copies of the class token count as one token (`weighted_attention`).
+    each is a factor of C over all tokens. The copies of the class token count as one token (`weighted_attention`).
 
     Unlike the paper, whose networks have a class token, a network whose head reads the mean of all tokens (VideoMAE)
-    gets the mean row of R − 1, without the identity, which adds the same constant to every patch.
+    gets the mean row of C − 1, without the identity, which adds the same constant to every patch; the mean shares its
+    relevance in proportion to what is averaged.
+
+    Relevance is divided by sums that can be near 0, which makes rounding errors of float32 larger than those of other
+    methods. The relevance of all heads and blocks is held at once: N·L·heads·S² values for S tokens.
 
     Attributes:
-        score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
+        score: s_y, which is differentiated: the logit (the paper), the probability, its logarithm, or its log-odds.
+            Relevance starts at the class's logit for each of them.
         time_upsample: How t steps are upsampled to T frames; in space, upsampling is bilinear.
 
     The explanation's extras: `cam` (N, t, h, w), the map at the resolution of the patches.
@@ -48,31 +52,21 @@ class TransformerAttribution:
 
     @property
     def passes(self) -> int:
-        """One forward and one backward pass."""
-        return 1
+        """Two forward and two backward passes: one of relevance, one of gradients."""
+        return 2
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips by one forward and one backward pass each.
+        """Explains N clips by two forward and two backward passes each.
 
         Raises:
-            MethodUndefinedError: The network offers no attention weights.
+            MethodUndefinedError: The network offers no attention weights, or there is no rule for an operation.
         """
         cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
     def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
-        found = weighted_attention(model, frames, target, self.score, lambda a: a.clamp(min=0).mean(-3))
-        rows, _ = traced(found, _with_identity)
-        return rows - _identity_share(found)
-
-
-def _with_identity(matrix: Tensor) -> Tensor:
-    return matrix + torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-
-
-def _identity_share(attention: Attention) -> float:
-    """Returns the entry of a patch in the row of the identity that the head reads: none if it reads a class token."""
-    if isinstance(attention, JointAttention) and not attention.cls:
-        return 1 / attention.blocks[0].shape[-1]
-    return 0.0
+        relevance = relevance_of_attention(model, frames, target)
+        return accumulated(
+            weighted_attention(model, frames, target, self.score, lambda a: a.clamp(min=0).mean(-3), relevance)
+        )

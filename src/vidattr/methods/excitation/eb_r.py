@@ -106,7 +106,7 @@ class ExcitationBackprop:
         heads = scoring_runs(trace, logits, leaf)
         first = trace.recurrent[0][0] if trace.recurrent else None
         mids = [x for weight, x in trace.recurrent if weight is first] or [head.input for head in heads]
-        if trace.recurrent and _node_of(leaf) in _below((head.input for head in heads), mids):
+        if trace.recurrent and _node_of(leaf) in nodes_below((head.input for head in heads), mids):
             refuse("a way from the features to the classes that bypasses the LSTM", "the network")
         units = units_of(heads, target, self.steps, bool(trace.time_first))
         total = sizes(units, len(target))  # S
@@ -134,7 +134,7 @@ def scoring_runs(trace: Trace, logits: Tensor, leaf: Tensor, method: str = "exci
     Raises:
         MethodUndefinedError: There is none, or there is no rule for an operation above or below it.
     """
-    above = _below([logits], [])
+    above = nodes_below([logits], [])
     scoring = [w for w in trace.weighted if w.output.shape[w.axis] == logits.shape[1] and w.output.grad_fn in above]
     if not scoring:
         refuse(
@@ -143,10 +143,10 @@ def scoring_runs(trace: Trace, logits: Tensor, leaf: Tensor, method: str = "exci
             method,
         )
     heads = [w for w in scoring if w.weight is scoring[-1].weight]
-    above = _below([logits], [head.output for head in heads])
+    above = nodes_below([logits], [head.output for head in heads])
     if _node_of(leaf) in above:
         refuse("a way from the features to the classes that bypasses the last layer", "the network", method)
-    below = _below([head.input for head in heads], [])
+    below = nodes_below([head.input for head in heads], [])
     for operation in trace.operations:
         without_rule = operation.kind is OperationKind.unknown and _any_of(operation, below)
         uneven = operation.kind not in _AFTER_HEAD and operation.name not in _NORMALISING and _any_of(operation, above)
@@ -193,7 +193,7 @@ def _node_of(leaf: Tensor) -> Node:
     return below
 
 
-def _below(tops: Iterable[Tensor], stops: Iterable[Tensor]) -> set[Node]:
+def nodes_below(tops: Iterable[Tensor], stops: Iterable[Tensor]) -> set[Node]:
     """Returns the graph nodes that `tops` depend on, up to the nodes of `stops`."""
     ends = {stop.grad_fn for stop in stops}
     found: set[Node] = set()

@@ -24,8 +24,8 @@ class OperationKind(StrEnum):
 
     `copy` and `slice` move or drop values, `winner` selects the largest: they use their ordinary derivative. `identity`
     is an activation and passes the mass on. `weighted`, `average`, `scale` and `sum` share it in proportion.
-    `recurrent` is an LSTM. `curve` is any other function of single values; excitation backprop has no rule for it, and
-    neither for `unknown`.
+    `recurrent` is an LSTM. `curve` is any other function of single values, `normalisation` a function of all channels
+    or of a row of attention scores; excitation backprop has no rule for these, and neither for `unknown`.
     """
 
     copy = auto()
@@ -38,6 +38,7 @@ class OperationKind(StrEnum):
     sum = auto()
     recurrent = auto()
     curve = auto()
+    normalisation = auto()
     unknown = auto()
 
 
@@ -55,6 +56,7 @@ _NAMES = {
     OperationKind.scale: "mul div truediv true_divide multiply divide",
     OperationKind.sum: "add sub subtract",
     OperationKind.recurrent: "lstm lstm_cell unrolled_lstm",
+    OperationKind.normalisation: "layer_norm softmax",
     OperationKind.curve: "sigmoid logsigmoid log_sigmoid softplus selu celu mish hardsigmoid softsign hardshrink "
     "softshrink tanhshrink threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs neg negative reciprocal "
     "clamp clamp_min clamp_max clip sin cos erf atan rsub rdiv rtruediv",
@@ -273,5 +275,6 @@ EXCITATION: Mapping[OperationKind, Rule] = {
     OperationKind.sum: _sum,
     OperationKind.recurrent: _recurrent,
     OperationKind.curve: _none,
+    OperationKind.normalisation: _none,
     OperationKind.unknown: ordinary,
 }

@@ -195,6 +195,7 @@ def _rules(curve: Nonlinear, winner: Nonlinear) -> dict[OperationKind, Rule]:
         OperationKind.sum: ordinary,
         OperationKind.recurrent: recurrent,
         OperationKind.curve: elementwise,
+        OperationKind.normalisation: unknown,
         OperationKind.unknown: unknown,
     }
     assert kinds.keys() == set(OperationKind)
