@@ -23,6 +23,7 @@ from vidattr.models import huggingface
 from vidattr.models.network.network import VideoModel
 from vidattr.models.planted_joint import SmallJoint, _attention
 from vidattr.models.weights.class_names import anonymous
+from vidattr.run.compose import part
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
 
@@ -327,3 +328,16 @@ def test_operations_below_all_attention_need_no_rule() -> None:
 def test_a_network_without_attention_is_refused() -> None:
     with pytest.raises(MethodUndefinedError, match="offers no attention weights"):
         TransformerAttribution()(toys.conv_net(), toys.query())
+
+
+@pytest.mark.parametrize("name", ["planted_joint", "planted_divided"])
+def test_rounding_does_not_decide_the_map_of_a_float32_network(name: str) -> None:
+    torch.manual_seed(2)
+    network = part("model", name, {"weights": "random"}).load()
+    view = network.view
+    frames, target = torch.randn(1, 3, view.frames, *view.size), torch.tensor([1])
+    found = TransformerAttribution()(network, Query(frames, target, (0,))).map
+    exact = network.in_float64()
+    assert next(network.module.parameters()).dtype == torch.float32
+    expected = TransformerAttribution()(exact, Query(frames.double(), target, (0,))).map
+    assert torch.allclose(found.double(), expected.double(), atol=float(1e-4 * expected.abs().max()))

@@ -34,8 +34,8 @@ class TransformerAttribution:
     gets the mean row of C − 1, without the identity, which adds the same constant to every patch; the mean shares its
     relevance in proportion to what is averaged.
 
-    Relevance is divided by sums that can be near 0, which makes rounding errors of float32 larger than those of other
-    methods. The relevance of all heads and blocks is held at once: N·L·heads·S² values for S tokens.
+    Relevance is divided by sums that can be near 0: in float32, maps of small networks were wrong by up to their own
+    largest value. Relevance is therefore computed in float64, by a copy of the network in float64. The relevance of all heads and blocks is held at once: N·L·heads·S² values for S tokens.
 
     Attributes:
         score: s_y, which is differentiated: the logit (the paper), the probability, its logarithm, or its log-odds.
@@ -61,12 +61,13 @@ class TransformerAttribution:
         Raises:
             MethodUndefinedError: The network offers no attention weights, or there is no rule for an operation.
         """
-        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
+        exact = model.in_float64()
+        cam = torch.cat([self._cam(model, exact, x, y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
-    def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
-        relevance = relevance_of_attention(model, frames, target)
+    def _cam(self, model: VideoModel, exact: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
+        relevance = [each.to(frames.dtype) for each in relevance_of_attention(exact, frames.double(), target)]
         return accumulated(
             weighted_attention(model, frames, target, self.score, lambda a: a.clamp(min=0).mean(-3), relevance)
         )

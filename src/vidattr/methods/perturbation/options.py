@@ -43,6 +43,7 @@ SIDES: dict[Variant, tuple[bool, ...]] = {
     Variant.dual: (True, False),
 }
 
+_LARGEST = 1e30
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("iterations", "seed_step", "stop_window", "late_from"), (1, math.inf)),
     **dict.fromkeys(
@@ -150,7 +151,7 @@ class PerturbationOptions:
             )
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= min(high, 1e30):
+            if value is not None and not low <= value <= min(high, _LARGEST):
                 raise ConfigError(
                     f"method.{name}={value}",
                     expected=f"at least {low:g}" + (f" and at most {high:g}" if high < math.inf else ""),
@@ -162,6 +163,10 @@ class PerturbationOptions:
         return self.stop_window is not None and iteration >= first and (iteration - first) % self.stop_window == 0
 
     def weight(self, iteration: int) -> float:
-        """Returns λ at an iteration, counted from 0."""
+        """Returns λ at an iteration, counted from 0; it stops growing where a float32 would overflow."""
         early = iteration if self.late_from is None else min(iteration, self.late_from)
-        return self.area_weight * self.area_growth**early * self.late_growth ** (iteration - early)
+        try:
+            grown = self.area_weight * self.area_growth**early * self.late_growth ** (iteration - early)
+        except OverflowError:
+            grown = _LARGEST
+        return min(grown, _LARGEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Self
@@ -86,6 +87,14 @@ class Passes:
         """
         self._folded = Folded(self.module)
         return self
+
+    def in_float64(self) -> Self:
+        """Returns a copy of the network whose weights are float64, for sums in which float32 loses too many digits."""
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module).double()
+        twin.compile, twin.precision, twin.graphs = False, Precision.float32, Graphs()
+        twin._folded = twin._compiled = twin._prefix = None
+        return twin
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """Holds torch's number formats at this network's precision for a block of forward and backward passes."""
