@@ -35,7 +35,8 @@ class TransformerAttribution:
     relevance in proportion to what is averaged.
 
     Relevance is divided by sums that can be near 0: in float32, maps of small networks were wrong by up to their own
-    largest value. Relevance is therefore computed in float64, by a copy of the network in float64. The relevance of all heads and blocks is held at once: N·L·heads·S² values for S tokens.
+    largest value. A copy of the network in float64 therefore computes all of it. The relevance of all heads and blocks
+    is held at once: N·L·heads·S² values for S tokens.
 
     Attributes:
         score: s_y, which is differentiated: the logit (the paper), the probability, its logarithm, or its log-odds.
@@ -62,12 +63,12 @@ class TransformerAttribution:
             MethodUndefinedError: The network offers no attention weights, or there is no rule for an operation.
         """
         exact = model.in_float64()
-        cam = torch.cat([self._cam(model, exact, x, y) for x, y in chunks(model, query.frames, query.target)])
+        cam = torch.cat([self._cam(exact, x.double(), y) for x, y in chunks(model, query.frames, query.target)])
         T, H, W = query.frames.shape[2:]
         return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
 
-    def _cam(self, model: VideoModel, exact: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
-        relevance = [each.to(frames.dtype) for each in relevance_of_attention(exact, frames.double(), target)]
+    def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
+        relevance = relevance_of_attention(model, frames, target)
         return accumulated(
             weighted_attention(model, frames, target, self.score, lambda a: a.clamp(min=0).mean(-3), relevance)
         )
