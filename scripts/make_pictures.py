@@ -1,26 +1,32 @@
-"""The pictures of docs/images that no `vidattr run` makes: tubes on a synthetic clip, and what AOSA makes of them.
+"""The pictures of docs/images that no `vidattr run` makes.
 
-python scripts/make_pictures.py
+python scripts/make_pictures.py tubes        # tubes on a synthetic clip, and what AOSA makes of them
+python scripts/make_pictures.py all_methods  # a synthetic clip, explained by every method: some minutes
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import torch
 
 import vidattr
+from small_networks import METHODS
+from vidattr.errors import MethodUndefinedError
 from vidattr.methods.occlusion.tubes import TubeOptions, tubes
+from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Dataset
 from vidattr.render import drawing as draw
 from vidattr.render.heat import overlay
 from vidattr.render.options import Render
 from vidattr.run import compose
 from vidattr.run.batches import clip_seed, upload
-from vidattr.types import Pixels, Query
+from vidattr.types import Clip, Pixels, Query, Sample
 from vidattr.video.decode import read
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -33,15 +39,28 @@ COLOURS = [
     (86, 180, 233),
 ]  # Okabe and Ito's
 TILE, FRAMES = 150, 8
+SMALL_TILE, FEW_FRAMES, BLOCKS, LABEL = 72, 6, 3, 168
+"""Of the sheet of all methods: pixels of a frame, frames of a row, columns of rows, pixels of a name."""
+PASSES = {"iterations": 150, "late_from": None, "areas": [0.1], "seed_step": 4}
+"""What EP and STEP are shown with; the other methods have their default options."""
+
+
+def synthetic_clip() -> Clip:
+    """Returns a clip with a triangle that moves, and a ring that belongs to no class."""
+    return cast(Dataset, compose.part("dataset", "synthetic", {})).index().clips[2]
+
+
+def opened(network: VideoModel, clip: Clip) -> tuple[Sample, Query]:
+    """Returns what the network sees of a clip, and the query for the clip's label."""
+    sample = read(clip, network.view)
+    frames = upload(network.view, network.device, [sample])
+    return sample, Query(frames, torch.tensor([network.classes.index(clip.label)]), (clip_seed(0, clip.id),))
 
 
 def tubes_picture() -> Pixels:
     """Draws the tube whose occlusion costs most, its three partners and two tubes that stand still, over the maps."""
     network = vidattr.load_model("tiny_r2plus1d", device="cpu")
-    clip = cast(Dataset, compose.part("dataset", "synthetic", {})).index().clips[2]
-    sample = read(clip, network.view)
-    frames = upload(network.view, network.device, [sample])
-    query = Query(frames, torch.tensor([network.classes.index(clip.label)]), (clip_seed(0, clip.id),))
+    sample, query = opened(network, synthetic_clip())
     found = tubes(query, network.view, TubeOptions())
     table = found.rectangles[0].long()
     centre = (table[..., [0, 2]] + table[..., [1, 3]]).float() / 2
@@ -77,5 +96,59 @@ def tubes_picture() -> Pixels:
     return page
 
 
+def maps(network: VideoModel, query: Query, passes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the (T, H, W) map of every method that is defined for the network, by the method's name.
+
+    Args:
+        network: The network.
+        query: One clip.
+        passes: Values of the options that decide on the number of passes, for the methods that have them.
+    """
+    made = {}
+    for name in METHODS:
+        options = compose.choice("method", name)
+        changed = {key: value for key, value in passes.items() if key in options and "iterations" in options}
+        try:
+            made[name] = vidattr.load_method(name, **changed)(network, query).map[0].numpy()
+        except MethodUndefinedError as error:
+            print(f"{name}: {error.found}")
+    return made
+
+
+def methods_picture(sample: Sample, found: Mapping[str, Any]) -> Pixels:
+    """Draws the maps of many methods over some frames of a clip, each on its own scale, in columns of rows."""
+    picked = np.linspace(0, len(sample.pixels) - 1, FEW_FRAMES).round().astype(int)
+    side = SMALL_TILE
+    rows = [
+        (name, np.stack([cv2.resize(tile, (side, side)) for tile in overlay(sample.pixels, map, Render())[picked]]))
+        for name, map in found.items()
+    ]
+    plain = ("frames", np.stack([cv2.resize(tile, (side, side)) for tile in sample.pixels[picked]]))
+    length = -(-len(rows) // BLOCKS)
+    width = LABEL + FEW_FRAMES * (side + 2) + draw.MARGIN
+    page = draw.sheet(2 * draw.MARGIN + (length + 1) * (side + 2), draw.MARGIN + BLOCKS * width)
+    for block in range(BLOCKS):
+        left = draw.MARGIN + block * width
+        for r, (name, tiles) in enumerate([plain, *rows[block * length : (block + 1) * length]]):
+            y = draw.MARGIN + r * (side + 2)
+            words = draw.shorten(name, draw.SMALL, LABEL - draw.GAP)
+            draw.text(page, left, y + side // 2 - draw.SMALL // 2, words, draw.SMALL, bold=True)
+            for k, tile in enumerate(tiles):
+                x = left + LABEL + k * (side + 2)
+                page[y : y + side, x : x + side] = tile
+    return page
+
+
+def all_methods_picture() -> Pixels:
+    """Draws the maps of all methods that are defined for the bundled CNN, on the clip of the other pictures."""
+    network = vidattr.load_model("tiny_r2plus1d", device="cpu")
+    sample, query = opened(network, synthetic_clip())
+    return methods_picture(sample, maps(network, query, PASSES))
+
+
+PICTURES = {"tubes": tubes_picture, "all_methods": all_methods_picture}
+
+
 if __name__ == "__main__":
-    cv2.imwrite(str(OUT / "tubes.png"), tubes_picture()[:, :, ::-1])
+    for chosen in sys.argv[1:] or PICTURES:
+        cv2.imwrite(str(OUT / f"{chosen}.png"), PICTURES[chosen]()[:, :, ::-1])

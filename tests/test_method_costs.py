@@ -19,10 +19,9 @@ from vidattr.config.runtime import Runtime
 PAGE = method_costs.PAGE.read_text("utf-8")
 
 
-def test_every_row_is_of_a_method_and_has_its_passes() -> None:
+def test_every_method_has_its_row_and_its_passes() -> None:
     rows = method_costs.rows_of(PAGE)
-    assert list(rows) == [name for name in METHODS if name in rows]
-    assert len(rows) > 40
+    assert list(rows) == METHODS, "run `python scripts/method_costs.py`, which measures the methods that have no row"
     for name, (_, passes, *seconds) in rows.items():
         declared = config("method", name).passes
         assert passes.startswith(str(declared)), (name, passes, declared)
