@@ -66,10 +66,10 @@ Every method by family: what it computes, and where it comes from. `vidattr list
 [Networks](NETWORKS.md#what-is-defined-for-what) says which method is defined for which network, and
 [Performance](PERFORMANCE.md#what-each-method-costs) what each costs.
 
-![Every method on one synthetic clip](images/all_methods.png)
+![Every method on one synthetic clip](images/all_methods.webp)
 
 *A synthetic clip and `tiny_r2plus1d`, which answers "triangle": every method that is defined for this network. The
-evidence is the triangle; the ring that moves belongs to no class. Each row has its own scale. EP and STEP ran 150
+evidence is the triangle; the bar is a distractor. Each row has its own scale. EP and STEP ran 150
 iterations for one ratio, the others with their default options. Made by `python scripts/make_pictures.py`.*
 
 {families}

@@ -146,9 +146,10 @@ def all_methods_picture() -> Pixels:
     return methods_picture(sample, maps(network, query, PASSES))
 
 
-PICTURES = {"tubes": tubes_picture, "all_methods": all_methods_picture}
+PICTURES = {"tubes.png": tubes_picture, "all_methods.webp": all_methods_picture}
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or PICTURES:
-        cv2.imwrite(str(OUT / f"{chosen}.png"), PICTURES[chosen]()[:, :, ::-1])
+    for name, draw in PICTURES.items():
+        if Path(name).stem in sys.argv[1:] or not sys.argv[1:]:
+            cv2.imwrite(str(OUT / name), draw()[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])
