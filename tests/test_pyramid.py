@@ -85,3 +85,25 @@ def test_a_mask_of_ones_shows_the_frames_and_fade_is_a_product() -> None:
         assert torch.equal(perturb(PYRAMIDS[kind](frames), torch.tensor([0]), torch.ones_like(mask))[0], frames)
     faded, _ = perturb(PYRAMIDS[Perturbation.fade](frames), torch.tensor([0]), mask)
     torch.testing.assert_close(faded, frames * mask[:, None], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", list(Perturbation))
+@pytest.mark.parametrize("clips", [[0, 1, 1], [0, 0, 0], [1]])
+def test_on_a_cpu_two_levels_of_a_voxel_give_the_same_bits_as_the_sum_over_all(
+    kind: Perturbation, clips: list[int]
+) -> None:
+    pyramid = PYRAMIDS[kind](toys.seeded(max(clips) + 1, 3, 2, 9, 11).float())
+    mask = toys.seeded(len(clips), 2, 9, 11).abs().clamp(max=1).float()
+    mask[:, 0, :3], mask[:, 0, 3:5], mask[:, 1, 0, :2] = 0, 1, torch.tensor([3 / 7, 6 / 7])
+    which = torch.tensor(clips)
+    top = len(pyramid) - 1
+    height = mask[:, None] * top
+    frames, slope = (torch.zeros(len(clips), 3, 2, 9, 11) for _ in range(2))
+    for level, images in enumerate(pyramid):
+        image = images[which]
+        frames.addcmul_((1 - (height - level).abs()).clamp_(min=0), image)
+        rise = (height.floor() == level - 1).float() - ((height.floor() == level) & (level < top)).float()
+        slope.addcmul_(rise, image, value=top)
+    found = perturb(pyramid, which, mask)
+    assert torch.equal(found[0], frames)
+    assert torch.equal(found[1], slope)
