@@ -150,6 +150,6 @@ PICTURES = {"tubes.png": tubes_picture, "all_methods.webp": all_methods_picture}
 
 
 if __name__ == "__main__":
-    for name, draw in PICTURES.items():
+    for name, picture in PICTURES.items():
         if Path(name).stem in sys.argv[1:] or not sys.argv[1:]:
-            cv2.imwrite(str(OUT / name), draw()[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])
+            cv2.imwrite(str(OUT / name), picture()[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])
