@@ -135,7 +135,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(vidattr: Command, tmp
     assert not (tmp_path / "visual_res").exists()
     assert rows["grad_cam"]["missing"] == 6
     assert rows["grad_cam"]["passes"] == 6 * 2  # once for the probabilities, once for the map
-    assert rows["integrated_gradients"]["passes"] == 6 * (1 + 25 + 2)
+    assert rows["integrated_gradients"]["passes"] == 6 * (1 + 25 + 1)
     assert rows["grad_cam"]["bytes"] == 6 * 16 * 64 * 64 * 4
     assert rows["grad_cam"]["key"] in rows["grad_cam"]["folder"]
     text = vidattr("run", "method=grad_cam", *SMALL, "--dry-run")

@@ -91,11 +91,14 @@ class BlurIG:
 
     @property
     def passes(self) -> int:
-        """S for the gradients, and two forward passes for the completeness."""
-        return self.steps + 2
+        """S for the gradients, and the forward pass of the most blurred clip for the completeness."""
+        return self.steps + 1
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips, each by S forward and backward passes and two forward passes, in chunks of `max_batch`."""
+        """Explains N clips, each by S forward and backward passes and one forward pass, in chunks of `max_batch`.
+
+        The first gradient is taken at x: the score there needs no pass of its own.
+        """
         frames = query.frames.detach()
         sigmas = [_SPACINGS[self.spacing](i / self.steps, self.max_sigma) for i in range(self.steps + 1)]
         slopes: dict[tuple[int, int], Tensor] = {}
@@ -104,12 +107,12 @@ class BlurIG:
             level, slopes[i, k] = self._level_and_slope(frames[i], sigmas[k])
             return level
 
-        attribution = torch.zeros_like(frames)
-        for i, k, gradient in probe_gradients(model, query.target, self.score, self.steps, point):
+        attribution, values = torch.zeros_like(frames), frames.new_zeros(len(frames), self.steps)
+        for i, k, gradient in probe_gradients(model, query.target, self.score, self.steps, point, values):
             attribution[i] -= (sigmas[k + 1] - sigmas[k]) * slopes.pop((i, k)) * gradient
         explained = attribution.flatten(1).sum(1)
         end = torch.stack([self._level_and_slope(clip, sigmas[-1])[0] for clip in frames])
-        difference = scores(model, frames, query.target, self.score) - scores(model, end, query.target, self.score)
+        difference = values[:, 0] - scores(model, end, query.target, self.score)
         return Explanation(
             to_map(attribution, self.polarity, self.reduce),
             {

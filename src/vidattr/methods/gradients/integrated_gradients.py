@@ -103,15 +103,18 @@ class IntegratedGradients:
 
     @property
     def passes(self) -> int:
-        """S for the gradients, and two forward passes for the completeness."""
-        return self.steps + 2
+        """S for the gradients, and a forward pass of each end of the line that is none of their points."""
+        return self.steps + (1 if self.rule is Rule.left else 2)
 
     def start(self, model: VideoModel, frames: Tensor) -> Tensor:
         """Returns the baselines x₀ (N, C, T, H, W) of N clips; other methods with the same baselines call this too."""
         return _BASELINES[self.baseline](self, model, frames).expand_as(frames)
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
-        """Explains N clips, each by S forward and backward passes and two forward passes, in chunks of `max_batch`."""
+        """Explains N clips, each by S forward and backward passes and the forward passes of the completeness.
+
+        The left rule takes its first gradient at x₀: the score there needs no pass of its own.
+        """
         frames = query.frames.detach()
         start = self.start(model, frames)
         way = frames - start
@@ -123,12 +126,13 @@ class IntegratedGradients:
         def point(i: int, k: int) -> Tensor:
             return start[i] + fractions[k] * way[i]
 
-        total = torch.zeros_like(frames)
-        for i, _, gradient in probe_gradients(model, query.target, self.score, self.steps, point):
+        total, values = torch.zeros_like(frames), frames.new_zeros(len(frames), self.steps)
+        for i, _, gradient in probe_gradients(model, query.target, self.score, self.steps, point, values):
             total[i] += gradient
         attribution = way * total / self.steps
         explained = attribution.flatten(1).sum(1)
-        difference = scores(model, frames, query.target, self.score) - scores(model, start, query.target, self.score)
+        at_start = values[:, 0] if self.rule is Rule.left else scores(model, start, query.target, self.score)
+        difference = scores(model, frames, query.target, self.score) - at_start
         return Explanation(
             to_map(attribution, self.polarity, self.reduce),
             {

@@ -59,12 +59,19 @@ def derivative(score: Tensor, leaf: Tensor) -> Tensor:
 
 def input_gradients(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> Tensor:
     """Returns ∂ score / ∂ frames (N, C, T, H, W), in chunks of `max_batch`; `frames` gets no gradient of its own."""
-    parts = []
+    return _scored_gradients(model, frames, target, score)[1]
+
+
+def _scored_gradients(model: VideoModel, frames: Tensor, target: Tensor, score: Score) -> tuple[Tensor, Tensor]:
+    """Returns the scores (N,) and their gradients (N, C, T, H, W)."""
+    values, parts = [], []
     with torch.enable_grad():
         for x, y in chunks(model, frames, target):
             leaf = x.detach().requires_grad_()
-            parts.append(derivative(score_of(model(leaf), y, score, model.output), leaf))
-    return torch.cat(parts)
+            value = score_of(model(leaf), y, score, model.output)
+            parts.append(derivative(value, leaf))
+            values.append(value.detach())
+    return torch.cat(values), torch.cat(parts)
 
 
 @torch.enable_grad()
@@ -90,7 +97,12 @@ def layer_gradients(
 
 
 def probe_gradients(
-    model: VideoModel, target: Tensor, score: Score, probes: int, probe: Callable[[int, int], Tensor]
+    model: VideoModel,
+    target: Tensor,
+    score: Score,
+    probes: int,
+    probe: Callable[[int, int], Tensor],
+    values: Tensor | None = None,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Differentiates the score at several points around each clip.
 
@@ -103,6 +115,7 @@ def probe_gradients(
         score: Which score of it.
         probes: Points per clip.
         probe: Returns the k-th point (C, T, H, W) of clip i; called once for each i and k, in the order of the yields.
+        values: (N, probes), filled with the score at each point before its gradient is yielded; None: not wanted.
 
     Yields:
         i, k and the gradient (C, T, H, W) at that point, for all k of clip 0, then of clip 1, and so on.
@@ -112,7 +125,9 @@ def probe_gradients(
     for c in tracked(range(count), count, "points", len(pairs)):
         chunk = pairs[c * len(pairs) // count : (c + 1) * len(pairs) // count]  # even, as in `chunks`
         points = torch.stack([probe(i, k) for i, k in chunk])
-        gradients = input_gradients(model, points, torch.stack([target[i] for i, _ in chunk]), score)
+        found, gradients = _scored_gradients(model, points, torch.stack([target[i] for i, _ in chunk]), score)
+        if values is not None:
+            values.view(-1)[c * len(pairs) // count : (c + 1) * len(pairs) // count] = found
         for (i, k), gradient in zip(chunk, gradients, strict=True):
             yield i, k, gradient
 
