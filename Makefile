@@ -40,8 +40,8 @@ format: setup ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## speed, as ratios measured side by side in one run
-	$(BIN)/python scripts/bench.py
+bench: setup ## speed, as ratios measured side by side in one run, compared with the last ones in docs/bench.json
+	$(BIN)/python scripts/bench.py --keep
 
 docs: setup ## add new choices to README.md and docs/NETWORKS.md, then build the site in site/; a warning is an error
 	$(BIN)/python scripts/make_lists.py

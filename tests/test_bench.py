@@ -1,0 +1,88 @@
+"""`make bench` at tiny sizes, the demo's formula in plain form, and the comparison with the last figures."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import toys
+import vidattr
+from small_networks import untrained_network
+from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Returns a function that imports a module of scripts/."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ([1.3, 1.35, 1.32], ["slower: 1.10 → 1.32 (+20%): STEP", "faster"]),
+        ([1.12, 1.3, 1.4], ["none of 2 pairs got slower"]),
+        ([1.13, 1.131, 1.132], ["none of 2 pairs got slower"]),
+        ([0.9, 0.95, 0.92], ["faster: 1.10 → 0.92 (-16%): STEP"]),
+    ],
+    ids=["slower", "rounds that overlap", "less than a twentieth", "faster"],
+)
+def test_what_got_slower_by_more_than_the_noise_is_named(bench: Any, now: list[float], words: list[str]) -> None:
+    record = bench("bench_record")
+    last = {"STEP": [1.1, 1.12, 1.05], "OSA": [0.5], "gone": [1.0]}
+    rows = [{"what": "STEP", "ratios": now}, {"what": "OSA", "ratios": [0.5]}, {"what": "RISE", "ratios": [1.0]}]
+    lines = list(record.compared(last, rows))
+    assert words[0] in "\n".join(lines)
+    assert "not in the last figures: RISE" in lines
+    assert ("slower: " in "\n".join(lines)) == (now[0] == 1.3)
+
+
+def test_kept_figures_hold_new_and_unmeasured_pairs(bench: Any, tmp_path: Path) -> None:
+    record = bench("bench_record")
+    path = tmp_path / "bench.json"
+    assert record.stored(path) == {}
+    path.write_text(record.kept({"OSA": [0.5], "STEP": [2.0]}, [{"what": "STEP", "ratios": [1.23456, 1.0]}]))
+    assert record.stored(path) == {"OSA": [0.5], "STEP": [1.235, 1.0]} == json.loads(path.read_text())
+
+
+def test_stored_figures_are_ratios_of_rounds(bench: Any) -> None:
+    last = bench("bench_record").stored(SCRIPTS.parent / "docs" / "bench.json")
+    assert len(last) > 20
+    assert all(ratios and all(isinstance(ratio, float) and ratio >= 0 for ratio in ratios) for ratios in last.values())
+
+
+def test_the_demos_mask_is_ours(bench: Any) -> None:
+    smooth = SmoothMax((30, 44), 7, 5.0, 20.0, torch.zeros(1))
+    seeds = toys.seeded(2, *smooth.grid).abs().clamp(max=1).float()
+    found = bench("bench_demo").demo_mask(seeds, smooth, 20.0)
+    torch.testing.assert_close(found, smooth(seeds[None])[0], rtol=0, atol=1e-5)
+
+
+def test_the_pairs_run_at_tiny_sizes(bench: Any) -> None:
+    pairs = bench("bench_pairs")
+    network = untrained_network("tiny_r2plus1d")
+    network.max_batch = 2
+    rows = [*pairs.against_captum("tiny", network, 1, 2), pairs.deletion_insertion("tiny", network, 1, 4)]
+    rows += [*pairs.perturbation("tiny", network, 1), pairs.captum_occlusion("tiny", network, 1)]
+    assert all(row["ratio"] > 0 and len(row["ratios"]) == 1 for row in rows)
+    assert any("the demo's formula" in row["what"] for row in rows)
+    assert len({row["what"] for row in rows}) == len(rows)
+
+
+def test_two_iterations_of_the_demos_formula_give_our_mask(bench: Any) -> None:
+    network = untrained_network("tiny_r2plus1d")
+    query = bench("bench_timing").query_of(network, 1)
+    method = vidattr.load_method("step_demo", iterations=2, core_start=0)
+    (plain,) = bench("bench_demo").demo_iterations(network.module, method, query)
+    H, W = query.frames.shape[3:]
+    smooth = SmoothMax((H, W), 7, released_sigma(H, W), 20.0, query.frames)
+    ours = method(network, query).extras["masks"][0, 0]
+    torch.testing.assert_close(smooth.crop(plain), ours, rtol=0, atol=0.02)  # ties are ranked otherwise
