@@ -1,9 +1,10 @@
-"""`make bench` at tiny sizes, the demo's formula in plain form, and the comparison with the last figures."""
+"""`make bench` at tiny sizes, its comparison with the last figures, and STEP's iterations in plain form."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,16 @@ import torch
 
 import toys
 import vidattr
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "scripts"))
 from small_networks import untrained_network
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+def bench() -> Any:
     """Returns a function that imports a module of scripts/."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     return importlib.import_module
 
 
@@ -54,7 +55,7 @@ def test_kept_figures_hold_new_and_unmeasured_pairs(bench: Any, tmp_path: Path) 
 
 
 def test_stored_figures_are_ratios_of_rounds(bench: Any) -> None:
-    last = bench("bench_record").stored(SCRIPTS.parent / "docs" / "bench.json")
+    last = bench("bench_record").stored(ROOT / "docs" / "bench.json")
     assert len(last) > 20
     assert all(ratios and all(isinstance(ratio, float) and ratio >= 0 for ratio in ratios) for ratios in last.values())
 
@@ -68,7 +69,7 @@ def test_the_demos_mask_is_ours(bench: Any) -> None:
 
 def test_the_pairs_run_at_tiny_sizes(bench: Any) -> None:
     pairs = bench("bench_pairs")
-    network = untrained_network("tiny_r2plus1d")
+    network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
     network.max_batch = 2
     rows = [*pairs.against_captum("tiny", network, 1, 2), pairs.deletion_insertion("tiny", network, 1, 4)]
     rows += [*pairs.perturbation("tiny", network, 1), pairs.captum_occlusion("tiny", network, 1)]
@@ -86,3 +87,27 @@ def test_two_iterations_of_the_demos_formula_give_our_mask(bench: Any) -> None:
     smooth = SmoothMax((H, W), 7, released_sigma(H, W), 20.0, query.frames)
     ours = method(network, query).extras["masks"][0, 0]
     torch.testing.assert_close(smooth.crop(plain), ours, rtol=0, atol=0.02)  # ties are ranked otherwise
+
+
+def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any) -> None:
+    passes = bench("step_passes")
+    network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
+    query = bench("bench_timing").query_of(network, 2)
+    fields = {"core_start": 1, "areas": [0.1]}
+    ours = vidattr.load_method("step_demo", iterations=4, **fields)(network, query).extras
+    problems = passes.Problems(passes.Idea(4, base="step_demo", fields=fields), network, query)
+    ((count, masks, probability),) = problems.masks()
+    assert count == 4
+    torch.testing.assert_close(masks, ours["masks"][:, 0])
+    torch.testing.assert_close(probability, ours["probability"][:, 0, -1])
+    half = passes.Problems(passes.Idea(4, inner=2, base="step_demo", fields=fields), network, query)
+    ((count, other, _),) = half.masks()
+    assert count == 2
+    assert not torch.equal(other, masks)
+    again = passes.Problems(passes.Idea(4, base="step_demo", fields=fields), network, query)
+    again.advance()
+    resumed = passes.Problems(passes.Idea(4, base="step_demo", fields=fields), network, query)
+    resumed.resume(again.state())
+    ((_, continued, _),) = resumed.masks()
+    assert torch.equal(continued, masks)
+    assert passes.overlap(masks, masks) == [1.0, 1.0]

@@ -1,0 +1,214 @@
+"""How many passes of the network STEP needs for the mask of its released 2000 iterations: ideas beside each other.
+
+    python scripts/step_passes.py FOLDER --data $VIDATTR_REAL_DATA [--clips N] [--only IDEA …]
+
+FOLDER keeps the reference, `step_demo` with 2000 iterations, which is continued where it was cut off. The table has the
+IoU (Σ min / Σ max) of each idea's mask with the reference's and the difference of their probabilities; the second one
+has the IoU by passes. Light C3D at 112 pixels, predicted class, a ratio of one tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vidattr
+from vidattr.api.loading import read_clip
+from vidattr.methods.perturbation.energy import EnergyOfMasks
+from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
+from vidattr.methods.perturbation.pyramid import PYRAMIDS
+from vidattr.methods.perturbation.reward import slope_of
+from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma
+from vidattr.models.network.network import VideoModel
+from vidattr.process import prepare
+from vidattr.types import Query
+
+CLIPS = [
+    *("Diving/v_Diving_g01_c02", "LongJump/v_LongJump_g01_c04", "Basketball/v_Basketball_g01_c01"),
+    *("Biking/v_Biking_g01_c02", "WalkingWithDog/v_WalkingWithDog_g01_c03", "SoccerJuggling/v_SoccerJuggling_g23_c01"),
+    *("Diving/v_Diving_g01_c03", "Diving/v_Diving_g01_c01"),
+]
+GROWTH = 1.0008668
+EVERY = 20  # passes between two points of the curve
+
+
+@dataclass(frozen=True)
+class Idea:
+    """A way to fewer passes.
+
+    Attributes:
+        steps: Steps of the descent.
+        inner: Steps for each pass: the derivative of the reward by the mask is kept for so many.
+        base: The method whose fields are changed.
+        fields: The changed fields.
+        adam: Whether Adam takes the place of momentum.
+    """
+
+    steps: int
+    inner: int = 1
+    base: str = "step"
+    fields: dict[str, Any] = field(default_factory=dict)
+    adam: bool = False
+
+
+IDEAS = {
+    "`step`": Idea(400),
+    "`step_demo`, stopped": Idea(200, base="step_demo"),
+    "λ grows faster from 100 on": Idea(200, fields={"late_from": 100, "late_growth": GROWTH**19}),
+    "steps twice as long, half the momentum's memory": Idea(
+        200,
+        fields={
+            "lr": 0.1,
+            "momentum": 0.8,
+            "dampening": 0.8,
+            "core_start": 50,
+            "area_growth": GROWTH**2,
+            "late_from": 100,
+            "late_growth": GROWTH**18,
+        },
+    ),
+    "steps twice as long, full memory": Idea(
+        200, fields={"lr": 0.1, "core_start": 50, "area_growth": GROWTH**2, "late_from": 100, "late_growth": GROWTH**18}
+    ),
+    "2 mask steps a pass": Idea(400, inner=2),
+    "5 mask steps a pass": Idea(1000, inner=5, fields={"late_from": 500, "late_growth": GROWTH**3}),
+    "10 mask steps a pass": Idea(2000, inner=10, base="step_demo"),
+    "Adam": Idea(200, fields={"lr": 0.05, "late_from": 100, "late_growth": GROWTH**19}, adam=True),
+}
+
+
+class Problems:
+    """The masks of some clips at one ratio, and the state of their descent."""
+
+    def __init__(self, idea: Idea, network: VideoModel, query: Query) -> None:
+        fields = {"areas": [0.1], "iterations": idea.steps, "stop_window": None, **idea.fields}
+        method = vidattr.load_method(idea.base, **fields)
+        assert isinstance(method, ExtremalPerturbation)
+        self.idea, self.method, self.network, self.query = idea, method, network, query
+        frames, count = query.frames, len(query.frames)
+        T, H, W = frames.shape[2:]
+        self.smooth = SmoothMax((H, W), method.seed_step, released_sigma(H, W), method.coldness, frames)
+        self.energy = EnergyOfMasks(method, query.seeds, [0.1] * count, (T, *self.smooth.plane), frames)
+        self.pyramid = PYRAMIDS[method.perturbation](frames)
+        self.seeds = frames.new_ones(count, T, *self.smooth.grid)
+        self.velocity, self.square = torch.zeros_like(self.seeds), torch.zeros_like(self.seeds)
+        self.mask, self.slope, self.probability = (torch.zeros(0) for _ in range(3))
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `resume` needs."""
+        names = ("seeds", "velocity", "square", "mask", "slope", "probability", "step")
+        return {name: getattr(self, name) for name in names}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continues from a state."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def advance(self) -> None:
+        """Takes one step of the descent, with a pass of the network where the derivative is due."""
+        method, clips, t = self.method, torch.arange(len(self.seeds)), self.step
+        with torch.enable_grad():
+            leaf = self.seeds.detach().requires_grad_()
+            plane = self.smooth(leaf)
+            mask = self.smooth.crop(plane)
+        if t % self.idea.inner == 0:
+            self.mask = mask.detach()
+            self.probability, self.slope = slope_of(
+                method, self.network, self.pyramid, clips, self.query.target, self.mask
+            )
+        cores = t > method.core_start
+        with torch.enable_grad():
+            weight = torch.tensor([method.weight(t)])
+            losses = self.energy(weight, plane, clips, self.energy.area, self.energy.cores, cores=cores)
+            energy = method.reward_weight * (mask * self.slope).sum((1, 2, 3)) + losses
+            (gradient,) = torch.autograd.grad(energy.sum(), leaf)
+        if self.idea.adam:
+            self.velocity = 0.9 * self.velocity + 0.1 * gradient
+            self.square = 0.999 * self.square + 0.001 * gradient.square()
+            mean, size = self.velocity / (1 - 0.9 ** (t + 1)), (self.square / (1 - 0.999 ** (t + 1))).sqrt()
+            change = mean / (size + 1e-8)
+        else:
+            kept, gain = (0.0, 1.0) if t == 0 else (method.momentum, 1 - method.dampening)
+            self.velocity = change = kept * self.velocity + gain * gradient
+        self.seeds = (self.seeds - method.lr * change).clamp(0, 1)
+        self.step += 1
+
+    def masks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yields passes, masks (N, T, H, W) and probabilities (N,), every `EVERY` passes and at the end."""
+        while self.step < self.idea.steps:
+            self.advance()
+            passes, rest = divmod(self.step, self.idea.inner)
+            if (rest == 0 and passes % EVERY == 0) or self.step == self.idea.steps:
+                yield -(-self.step // self.idea.inner), self.mask, self.probability
+
+
+def overlap(one: Tensor, other: Tensor) -> list[float]:
+    """Returns Σ min / Σ max of masks (N, T, H, W), one number a clip."""
+    return (torch.minimum(one, other).sum((1, 2, 3)) / torch.maximum(one, other).sum((1, 2, 3))).tolist()
+
+
+def reference(folder: Path, network: VideoModel, query: Query) -> dict[str, Any]:
+    """Returns the masks and probabilities of 2000 iterations; saves its state every hundred, and continues from it."""
+    path = folder / "reference.pt"
+    problems = Problems(Idea(2000, base="step_demo"), network, query)
+    if path.is_file():
+        problems.resume(torch.load(path, weights_only=True))
+    while problems.step < 2000:
+        problems.advance()
+        if problems.step % 100 == 0:
+            torch.save(problems.state(), path)
+            print(f"reference: {problems.step} of 2000", flush=True)
+    return problems.state()
+
+
+@torch.no_grad()
+def main() -> None:
+    """Computes the reference and the ideas, and prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=len(CLIPS), help="how many of the clips, for a first look")
+    parser.add_argument("--only", nargs="+", choices=list(IDEAS), default=list(IDEAS))
+    asked = parser.parse_args()
+    prepare()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    weights = str(asked.data / "weights" / "c3d_light_ucf101.pth")
+    network = vidattr.load_model("ucf101_c3d_light", weights=weights, input={"size": [112, 112]}, max_batch=16)
+    videos = [asked.data / "ucf101_24" / "UCF-101" / f"{clip}.avi" for clip in CLIPS]
+    frames = torch.cat([read_clip(video, network) for video in videos])
+    query = Query(frames, network.probabilities(frames).argmax(1), tuple(range(len(frames))))
+    wanted = reference(asked.folder, network, query)
+    few = Query(frames[: asked.clips], query.target[: asked.clips], query.seeds[: asked.clips])
+    curves: dict[str, dict[int, list[float]]] = {}
+    print("| idea | passes | IoU ≥ 0.9 | median IoU | least IoU | largest difference of probability |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in asked.only:
+        curve, off, passes = curves.setdefault(name, {}), 0.0, 0
+        for passes, masks, probability in Problems(IDEAS[name], network, few).masks():
+            curve[passes] = overlap(masks, wanted["mask"][: asked.clips])
+            off = float((probability - wanted["probability"][: asked.clips]).abs().max())
+        last = curve[passes]
+        enough = sum(value >= 0.9 for value in last)
+        print(
+            f"| {name} | {passes} | {enough} of {len(last)} | {statistics.median(last):.3f} | {min(last):.3f} "
+            f"| {off:.3f} |",
+            flush=True,
+        )
+    points = sorted({passes for curve in curves.values() for passes in curve})
+    print("\n| idea: median IoU after so many passes | " + " | ".join(map(str, points)) + " |")
+    print("|---|" + "---:|" * len(points))
+    for name, curve in curves.items():
+        cells = [f"{statistics.median(curve[p]):.3f}" if p in curve else "" for p in points]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
