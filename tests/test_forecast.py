@@ -50,17 +50,17 @@ def test_the_best_that_is_known_counts() -> None:
     rated = cost(experiment, 5, known)
     count = gmac(experiment)
     assert count == pytest.approx(0.11, rel=0.05)
-    flop = 2e9 * (count or 0) * (1 + 2 * 12)  # one pass that classifies; steps + 2, each counted twice
+    flop = 2e9 * (count or 0) * (1 + 2 * 11)  # one pass that classifies; steps + 1, each counted twice
     assert rated.seconds == pytest.approx(5 * (flop / (known.rate * 1e12) + forecast.CLIP_SECONDS))
-    assert (rated.basis, rated.passes) == (Basis.rate, 5 * 13)
+    assert (rated.basis, rated.passes) == (Basis.rate, 5 * 12)
     known.add(Measurement(network, "forward", 0.5, 8))
     known.add(Measurement(network, "backward", 2.0, 8))
-    assert cost(experiment, 5, known).seconds == pytest.approx(5 * (0.5 + forecast.CLIP_SECONDS + 12 * 2.0))
+    assert cost(experiment, 5, known).seconds == pytest.approx(5 * (0.5 + forecast.CLIP_SECONDS + 11 * 2.0))
     assert cost(experiment, 5, known).basis is Basis.network
     known.add(Measurement(network, "clip", 0.1, 4, bytes=1000))
     known.add(Measurement(network, "method IntegratedGradients", 3.0, 4, bytes=50))
     best = cost(experiment, 5, known)
-    assert (best.seconds, best.bytes, best.basis) == (pytest.approx(5 * (0.1 + 12 * 3.0)), 5 * 1050, Basis.method)
+    assert (best.seconds, best.bytes, best.basis) == (pytest.approx(5 * (0.1 + 11 * 3.0)), 5 * 1050, Basis.method)
     other = one("method=integrated_gradients", "model.input.size=[32,32]")
     assert cost(other, 5, known).basis is Basis.rate, "another size is another network"
 

@@ -212,8 +212,8 @@ def test_cost_is_what_the_points_need(clips: int, max_batch: int) -> None:
     counting = toys.Counting(toys.Linear())
     model, query = toys.network(counting, max_batch=max_batch), toys.query(clips)
     IntegratedGradients(steps=7)(model, query)
-    assert sum(counting.batches) == 7 * clips + 2 * clips
-    assert len(counting.batches) == -(-7 * clips // max_batch) + 2 * -(-clips // max_batch)
+    assert sum(counting.batches) == 7 * clips + clips
+    assert len(counting.batches) == -(-7 * clips // max_batch) + -(-clips // max_batch)
     counting.batches.clear()
     SmoothGrad(n=6)(model, query)
     assert (sum(counting.batches), len(counting.batches)) == (6 * clips, -(-6 * clips // max_batch))
