@@ -124,6 +124,16 @@ def test_every_scale_is_read(name: str) -> None:
     assert {"random", "center", "sobel", "frame_difference", "flow_magnitude"} <= set(scale.baselines)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("familly=object", "family"), ("clip=4", "clips"), ("dataset=synthetic", None), ("=3", None)]
+)
+def test_a_wrong_option_lists_the_benchmarks_own(wrong: str, near: str | None) -> None:
+    with pytest.raises(ConfigError) as error:
+        chosen(["scale=demo", wrong])
+    assert {"scale", "family", "clips"} <= {word.strip(",") for word in str(error.value.expected).split()}
+    assert near is None or near in str(error.value.remedy)
+
+
 def test_methods_enter_by_themselves_and_those_left_out_are_named(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine_demo.yaml").write_text((ROOT / "configs/method/random.yaml").read_text())

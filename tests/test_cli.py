@@ -126,3 +126,13 @@ def test_explain_says_which_video_is_bad_and_explains_the_others(vidattr: Comman
     assert found.code == 1
     assert "bad" in found.err
     assert "grad_cam explains 'disc'" in found.out
+
+
+@pytest.mark.parametrize("undefined", ["attention_rollout", "generic_attention"])
+def test_explain_names_the_method_that_is_not_defined_for_the_network(
+    undefined: str, vidattr: Command, tmp_path: Path
+) -> None:
+    video = frames(tmp_path / "good", 4, 64, 64)
+    found = vidattr("explain", str(video), "model=tiny_r2plus1d", f"method=gradient,{undefined}", "target=disc", "-q")
+    assert found.code == 1
+    assert f"  {undefined}: this network offers no attention weights" in found.err

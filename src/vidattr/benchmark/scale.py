@@ -130,10 +130,14 @@ def chosen(overrides: Sequence[str], *, folder: Path | None = None, add: Sequenc
     user = []
     for one in overrides:
         key, _, value = one.partition("=")
-        if key in ("scale", "family", "model", "method", "clips"):
+        if key in _CHOICES:
             picked[key] = value
-        else:
+        elif "." in key or key.lstrip("+~") in _OPTIONS:
             user.append(one)
+        else:
+            error = unknown("option", key, (*_CHOICES, *_OPTIONS))
+            more = "or an option of every experiment, such as runtime.device"
+            raise ConfigError(error.found, expected=f"{error.expected}, {more}", remedy=error.remedy)
     name = picked.get("scale", "small")
     scale = read_scale(name, folder=folder, add=add)
     where = search_order(folder, add)
@@ -160,6 +164,8 @@ def chosen(overrides: Sequence[str], *, folder: Path | None = None, add: Sequenc
     return Chosen(name, scale, tuple(methods), left_out, tuple(user), folder, tuple(add))
 
 
+_CHOICES = ("scale", "family", "model", "method", "clips")
+_OPTIONS = ("render", "runtime", "seed")  # of every experiment; the scale sets the others
 _SINGLE = ("accuracy", "certificate")
 _SEVERAL = ("truth", "proxies")
 

@@ -62,7 +62,8 @@ def report_videos(jobs: Sequence[Job]) -> None:
         _echo([f"error: {jobs[0].failed}"])
     else:
         _tell_common_traceback(jobs)
-        _echo(failure_lines(failure for job in jobs for failure in job.failures))
+        lines = (line for job in jobs for line in failure_lines(job.failures, all_clips=job.experiment.title))
+        _echo(dict.fromkeys(lines))
     _exit(jobs)
 
 
