@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from functools import partial
-from typing import ClassVar, overload
+from typing import ClassVar
 
 import numpy as np
 from numpy.random import Generator
@@ -16,6 +15,7 @@ from vidattr.config.fields import not_in_key
 from vidattr.datasets.planting import photographs
 from vidattr.datasets.planting.families import FAMILIES, LEVELS, Request
 from vidattr.datasets.planting.scene import PlantedScene
+from vidattr.datasets.shared.drawn_clips import DrawnClips
 from vidattr.datasets.synthetic import Split
 from vidattr.errors import ConfigError
 from vidattr.types import Clip, Index, Mask, Part, Pixels
@@ -107,7 +107,7 @@ class Planted:
         """
         if self.family is Family.photographs:
             photographs.check()
-        return Index(_Clips(self, range(self.clips)))
+        return Index(DrawnClips(self, range(self.clips)))
 
     def class_names(self) -> tuple[str, ...]:
         """Returns the names of all classes, in the order of a network's outputs."""
@@ -158,32 +158,6 @@ class Planted:
             evidence=partial(_evidence, self, number),
             resampled=partial(_resampled, self, number),
         )
-
-
-class _Clips(Sequence[Clip]):
-    """Clips that are laid out when they are accessed, so that a dataset of a million clips opens at once."""
-
-    def __init__(self, dataset: Planted, numbers: range) -> None:
-        self.dataset, self.numbers = dataset, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @overload
-    def __getitem__(self, place: int) -> Clip: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> _Clips: ...
-
-    def __getitem__(self, place: int | slice) -> Clip | _Clips:
-        if isinstance(place, slice):
-            return _Clips(self.dataset, self.numbers[place])
-        return self.dataset.clip(self.numbers[place])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Clips) and (self.dataset, self.numbers) == (other.dataset, other.numbers)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _draw(dataset: Planted, number: int) -> Pixels:

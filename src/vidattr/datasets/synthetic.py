@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from functools import partial
-from typing import ClassVar, overload
+from typing import ClassVar
 
 import numpy as np
 
 from vidattr.config.fields import not_in_key
 from vidattr.datasets.shared import scenes
+from vidattr.datasets.shared.drawn_clips import DrawnClips
 from vidattr.errors import ConfigError
 from vidattr.types import Clip, Index, Pixels
 
@@ -75,7 +75,7 @@ class Synthetic:
 
     def index(self) -> Index:
         """Returns the clips by number; a clip is laid out when it is accessed and drawn when its `source` is called."""
-        return Index(_Clips(self, range(self.clips)))
+        return Index(DrawnClips(self, range(self.clips)))
 
     def scene(self, number: int) -> scenes.SyntheticScene:
         """Returns the scene of clip `number` (from 0)."""
@@ -105,32 +105,6 @@ class Synthetic:
             box_size=(self.size, self.size),
             segment=(shown.start + 1, shown.stop),
         )
-
-
-class _Clips(Sequence[Clip]):
-    """Clips that are laid out when they are accessed, so that a dataset of a million clips opens at once."""
-
-    def __init__(self, dataset: Synthetic, numbers: range) -> None:
-        self.dataset, self.numbers = dataset, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @overload
-    def __getitem__(self, place: int) -> Clip: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> _Clips: ...
-
-    def __getitem__(self, place: int | slice) -> Clip | _Clips:
-        if isinstance(place, slice):
-            return _Clips(self.dataset, self.numbers[place])
-        return self.dataset.clip(self.numbers[place])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Clips) and (self.dataset, self.numbers) == (other.dataset, other.numbers)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _draw(dataset: Synthetic, number: int) -> Pixels:

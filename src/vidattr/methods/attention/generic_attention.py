@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from vidattr.methods.attention.rollout import accumulated
 from vidattr.methods.attention.weighted import weighted_attention
-from vidattr.methods.shared.scores import Score, chunks
-from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
+from vidattr.methods.shared.scores import Score
+from vidattr.methods.shared.upsampling import TimeUpsample, explained
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
@@ -56,9 +55,7 @@ class GenericAttention:
         Raises:
             MethodUndefinedError: The network offers no attention weights.
         """
-        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
-        T, H, W = query.frames.shape[2:]
-        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
+        return explained(model, query, lambda x, y: self._cam(model, x, y), self.time_upsample)
 
     def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
         found = weighted_attention(model, frames, target, self.score, lambda a: a.clamp(min=0).mean(-3))

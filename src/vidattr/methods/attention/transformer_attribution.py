@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from vidattr.methods.attention.rollout import accumulated
 from vidattr.methods.attention.weighted import weighted_attention
 from vidattr.methods.relevance.attention import relevance_of_attention
-from vidattr.methods.shared.scores import Score, chunks
-from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
+from vidattr.methods.shared.scores import Score
+from vidattr.methods.shared.upsampling import TimeUpsample, explained
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
@@ -63,9 +62,7 @@ class TransformerAttribution:
             MethodUndefinedError: The network offers no attention weights, or there is no rule for an operation.
         """
         exact = model.in_float64()
-        cam = torch.cat([self._cam(exact, x.double(), y) for x, y in chunks(model, query.frames, query.target)])
-        T, H, W = query.frames.shape[2:]
-        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
+        return explained(model, query, lambda x, y: self._cam(exact, x.double(), y), self.time_upsample)
 
     def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
         relevance = relevance_of_attention(model, frames, target)

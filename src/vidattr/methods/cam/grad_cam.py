@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from vidattr.methods.shared.gradients import layer_gradients
-from vidattr.methods.shared.scores import Score, chunks
-from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
+from vidattr.methods.shared.scores import Score
+from vidattr.methods.shared.upsampling import TimeUpsample, explained
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
@@ -62,9 +61,7 @@ class GradCAM:
 
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass each and a backward pass that ends at `layer`."""
-        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
-        T, H, W = query.frames.shape[2:]
-        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
+        return explained(model, query, lambda x, y: self._cam(model, x, y), self.time_upsample)
 
     def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
         features, gradient = layer_gradients(model, frames, target, self.score, self.layer)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from vidattr.methods.shared.gradients import layer_gradients
-from vidattr.methods.shared.scores import Score, chunks
-from vidattr.methods.shared.upsampling import TimeUpsample, upsampled
+from vidattr.methods.shared.scores import Score
+from vidattr.methods.shared.upsampling import TimeUpsample, explained
 from vidattr.models.network.network import VideoModel
 from vidattr.types import Explanation, Query
 
@@ -55,9 +54,7 @@ class HiResCAM:
         Raises:
             ConfigError: The network has no such layer, or names no layer of convolutional features.
         """
-        cam = torch.cat([self._cam(model, x, y) for x, y in chunks(model, query.frames, query.target)])
-        T, H, W = query.frames.shape[2:]
-        return Explanation(upsampled(cam, (T, H, W), self.time_upsample).float(), {"cam": cam})
+        return explained(model, query, lambda x, y: self._cam(model, x, y), self.time_upsample)
 
     def _cam(self, model: VideoModel, frames: Tensor, target: Tensor) -> Tensor:
         features, gradient = layer_gradients(model, frames, target, self.score, self.layer)

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from vidattr.methods.shared.scores import chunks
+from vidattr.models.network.network import VideoModel
+from vidattr.types import Explanation, Query
+
 
 class TimeUpsample(StrEnum):
     """How t time steps are upsampled to T frames: linearly between the steps, or by repeating each step."""
@@ -25,6 +29,25 @@ def trilinear(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
 def upsampled(cam: Tensor, size: tuple[int, int, int], time: TimeUpsample) -> Tensor:
     """Resizes (N, t, h, w) to (N, T, H, W), linearly in space; with `repeat`, frame f is step ⌊f·t/T⌋."""
     return _UPSAMPLE[time](cam, size)
+
+
+def explained(
+    model: VideoModel, query: Query, cam: Callable[[Tensor, Tensor], Tensor], time: TimeUpsample
+) -> Explanation:
+    """Explains N clips by maps at the resolution of the features, upsampled to the frames.
+
+    Args:
+        model: The network.
+        query: N clips.
+        cam: Maps a chunk's frames (n, C, T, H, W) and targets (n,) to (n, t, h, w).
+        time: How t steps are upsampled to T frames.
+
+    Returns:
+        The explanation, with the extra `cam` (N, t, h, w).
+    """
+    cams = torch.cat([cam(frames, target) for frames, target in chunks(model, query.frames, query.target)])
+    T, H, W = query.frames.shape[2:]
+    return Explanation(upsampled(cams, (T, H, W), time).float(), {"cam": cams})
 
 
 def unit_range(maps: Tensor) -> Tensor:
