@@ -305,7 +305,7 @@ def test_a_missing_or_another_photograph_is_named(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
         with pytest.raises(ConfigError, match=message) as caught:
             Planted(Family.photographs).index()
-        assert "vidattr[photographs]" in (caught.value.remedy or "")
+        assert "scikit-image" in (caught.value.remedy or "")
         Planted(Family.object).index()
     (tmp_path / "data" / "astronaut.png").write_bytes(b"another one")
     with pytest.raises(ConfigError, match="is not the one that clips are drawn with"):

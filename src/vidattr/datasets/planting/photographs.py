@@ -55,7 +55,7 @@ def load(name: str) -> Pixels:
     """Returns a photograph (H, W, 3); raises ConfigError where scikit-image or the file is missing or another one."""
     from PIL import Image
 
-    remedy = "pip install 'vidattr[photographs]', or choose another dataset.family"
+    remedy = "pip install --force-reinstall scikit-image, or choose another dataset.family"
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
         raise ConfigError(
