@@ -11,10 +11,17 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT, Command
-from vidattr.benchmark.ranking import Friedman, cliques, critical_difference, friedman, mean_ranks, ranked
+from vidattr.benchmark.findings import findings
+from vidattr.benchmark.plan import plan
+from vidattr.benchmark.ranking import Friedman, MeanRank, cliques, critical_difference, friedman, mean_ranks, ranked
+from vidattr.benchmark.running import Outcome
 from vidattr.benchmark.scale import chosen, read_scale
+from vidattr.benchmark.summary import Numbers
 from vidattr.benchmark.trust import agreement, kendall
+from vidattr.datasets.planted import Planted
 from vidattr.errors import ConfigError
+from vidattr.models.planted.network import planted_view
+from vidattr.video import decode
 
 
 def table(seed: int = 0, blocks: int = 12, methods: int = 5) -> pd.DataFrame:
@@ -228,7 +235,15 @@ def test_an_oracle_of_the_user_ranks_first_and_its_complement_last(vidattr: Comm
     assert truth[["auprc", "mass", "rank"]].tolist() == pytest.approx([1, 1, 1])
     other = scores[scores["method"] == "complement"].groupby("measure")["value"].mean()
     assert other[["mass", "rank"]].tolist() == pytest.approx([0, 0])
+    constant = scores[scores["method"] == "best constant map"].pivot(index="clip", columns="measure", values="value")
+    samples = {clip.id: decode.read(clip, planted_view()) for clip in Planted(clips=6).index().clips}
+    truth_of = {clip: np.asarray(samples[clip].evidence, float) for clip in constant.index}
+    mean = np.mean(list(truth_of.values()), axis=0)
+    for clip, own_truth in truth_of.items():  # the share of the mean's mass on the clip's own truth
+        assert constant.loc[clip, "mass"] == pytest.approx((mean * own_truth).sum() / mean.sum())
+    assert set(board.index).isdisjoint({"best constant map", "best constant point"})
     page = (folder / "BENCHMARK.md").read_text()
+    assert page.count("| best constant map (fitted) | – |") == page.count("| best constant point (fitted) | – |") == 2
     assert "attention_rollout is not defined for planted_tsm" in page
     assert "of 6 clips certified" not in found.err  # --quiet
     assert (folder / "benchmark" / f"{FAMILY}.webp").is_file()
@@ -237,6 +252,18 @@ def test_an_oracle_of_the_user_ranks_first_and_its_complement_last(vidattr: Comm
     again = vidattr(*words)
     assert again.out == found.out
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+
+
+def test_findings_name_the_methods_that_a_baseline_beats() -> None:
+    def of(method: str, rank: float) -> MeanRank:
+        return MeanRank(method, rank, rank - 0.4, rank + 0.4, 9)
+
+    ranks = [of("gradient", 1), of("sobel", 2), of("osa", 2.5), of("aosa", 3), of("random", 4)]
+    asked = plan(chosen(["scale=demo", f"family={FAMILY}", f"model={NETWORK}", "method=gradient,osa,aosa"]))
+    numbers = Numbers(ranks, friedman(table(), [str(n) for n in range(12)]), {}, {FAMILY: ranks}, {})
+    text = "\n".join(findings(asked, Outcome(), numbers))
+    words = f"On {FAMILY}, 1 of 3 methods rank below sobel (2.0 [1.6, 2.4]), which does not run the network, with"
+    assert f"{words} intervals apart: aosa." in text
 
 
 def test_a_network_that_learned_nothing_is_not_judged(vidattr: Command, tmp_path: Path) -> None:

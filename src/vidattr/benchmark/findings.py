@@ -17,7 +17,7 @@ def findings(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers) -> list[st
     """Returns paragraphs: what holds, with intervals, and what does not."""
     if not summary.ranks:
         return ["No network is judged on any family, so nothing follows."]
-    holds = [*_best(plan, summary), *_families(summary), *_proxies(plan, summary)]
+    holds = [*_best(plan, summary), *_families(summary), *_below(plan, summary), *_proxies(plan, summary)]
     limits = [*_not_learned(outcome), *_not_shown(plan, outcome, summary)]
     parts = ["**What holds.**", "\n".join(f"- {line}" for line in holds)]
     return parts + (["**What does not.**", "\n".join(f"- {line}" for line in limits)] if limits else [])
@@ -62,6 +62,22 @@ def _families(summary: Numbers) -> list[str]:
     words = "; ".join(f"{method} on {', '.join(families)}" for method, families in leaders.items())
     one = len(leaders) == 1 and len(summary.families) > 1
     return [f"Best mean rank by kind of evidence: {words}." + (" It is the same everywhere." if one else "")]
+
+
+def _below(plan: BenchmarkPlan, summary: Numbers) -> list[str]:
+    """Names the methods that a baseline, which does not run the network, beats on a family."""
+    lines = []
+    for family, ranks in summary.families.items():
+        baselines = [one for one in ranks if one.method in plan.chosen.scale.baselines]
+        methods = [one for one in ranks if one.method not in plan.chosen.scale.baselines]
+        below = [one.method for one in methods if baselines and one.low > baselines[0].high]
+        if below:
+            first = baselines[0]
+            lines.append(
+                f"On {family}, {len(below)} of {len(methods)} methods rank below {first.method} ({_interval(first)}), "
+                f"which does not run the network, with intervals apart: {_named(below)}."
+            )
+    return lines
 
 
 def _proxies(plan: BenchmarkPlan, summary: Numbers) -> list[str]:

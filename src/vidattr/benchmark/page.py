@@ -101,15 +101,18 @@ def _leaderboard(plan: BenchmarkPlan, summary: Numbers) -> str:
         ]
         for one in summary.ranks
     ]
-    if summary.point:
-        cells = [number(summary.point.get(name, math.nan)) for name in truth]
-        lines.append(["best constant point (fitted)", "–", *cells, "–"])
+    for reference, means in summary.fitted.items():
+        if means:
+            cells = [number(means.get(name, math.nan)) for name in truth]
+            lines.append([f"{reference} (fitted)", "–", *cells, "–"])
     primary = truth[plan.chosen.scale.primary].title
     words = (
         f"The rank by {primary} in each block, a block being a family, a network and a certified clip; 1 is best. In "
         "brackets is the 95 % bootstrap interval over clips. Where a method is not defined for a network, the ranks of "
         "the others are stretched to the same range. The other columns are means over the blocks in which the method "
-        "has a map."
+        "has a map. Two references are fitted to the truth of the clips that they are judged on, and not ranked: the "
+        "point that hits most often as the peak of every frame, and the map that is the mean of the truth over the "
+        "clips of a family."
     )
     return f"{words}\n\n{rows(heading, lines)}"
 
@@ -174,6 +177,10 @@ def _family(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, family: str
         ]
         for one in found
     ]
+    for reference in summary.fitted:
+        values = [summary.of_family(family, reference, name) for name in truth]
+        if not all(map(math.isnan, values)):
+            best.append([f"{reference} (fitted)", "–", *map(number, values)])
     chance = at_random(outcome, family)
     words = f"Truth covers {chance:.1%} of the voxels on average." if not math.isnan(chance) else ""
     table = rows(["method", "mean rank", *(one.title for one in truth.values())], best)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from tqdm import tqdm
 
+from vidattr.benchmark.constant_map import MAP, scored_constant_map
 from vidattr.benchmark.plan import BenchmarkPlan, Contest
 from vidattr.errors import Failure, VidattrError
 from vidattr.evaluate import evaluator
@@ -21,6 +22,7 @@ from vidattr.run.job import run_folder
 from vidattr.types import Fitted
 
 POINT = "best constant point"
+FITTED = (POINT, MAP)  # references that are chosen with the truth of all clips at hand, and are not ranked
 SHARE = "truth_share"
 COLUMNS = ("family", "model", "method", "clip", "measure", "value")
 
@@ -153,7 +155,7 @@ def _judged(
     plan: BenchmarkPlan, task: Contest, there: dict[str, Experiment], certified: set[str], outcome: Outcome
 ) -> pd.DataFrame:
     """Returns the scores of the certified clips of one network on one family."""
-    tables = []
+    tables: list[pd.DataFrame] = []
     for judging in plan.judging:
         some = {method: one for method, one in there.items() if judging.judges(one)}
         if not some:
@@ -165,11 +167,14 @@ def _judged(
             method = methods.get(id(sheet.experiment))
             if method is not None:
                 measures = {name: score for name, (score, _) in judging.measures.items()}
-                tables += list(_long(task, method, sheet.rows, {**measures, SHARE: SHARE}, certified))
+                tables += _long(task, method, sheet.rows, {**measures, SHARE: SHARE}, certified)
                 metric = sheet.experiment.metric
                 if method == next(iter(some)) and isinstance(metric, FittedReference):
                     height, width = sheet.experiment.model.input.size
                     tables += _fitted(task, metric.fitted(sheet.rows, (height, width)), sheet.rows, measures, certified)
+    for name, values in scored_constant_map(plan, task, certified) if there else ():
+        table = pd.DataFrame({"clip": list(values), name: list(values.values())})
+        tables += _long(task, MAP, table, {name: name}, certified)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vidattr.benchmark.plan import BenchmarkPlan
 from vidattr.benchmark.ranking import Friedman, MeanRank, friedman, mean_ranks
-from vidattr.benchmark.running import POINT, Outcome, wide
+from vidattr.benchmark.running import FITTED, Outcome, wide
 from vidattr.benchmark.trust import Agreement, agreement
 
 
@@ -23,7 +23,7 @@ class Numbers:
         means: (method, measure) to the mean over the blocks that have a score.
         families: Family to the ranks on it.
         family_means: (family, method, measure) to the mean.
-        point: ScoreOf to the mean of the best constant point, for measures that it is fitted to.
+        fitted: Reference that is fitted to the truth of all clips, to a measure, to its mean.
         trust: (proxy, family) to its agreement with the primary truth score; family "": all.
     """
 
@@ -32,11 +32,11 @@ class Numbers:
     means: Mapping[tuple[str, str], float]
     families: Mapping[str, Sequence[MeanRank]]
     family_means: Mapping[tuple[str, str, str], float]
-    point: Mapping[str, float] = field(default_factory=dict)
+    fitted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trust: Mapping[tuple[str, str], Agreement] = field(default_factory=dict)
 
     def of_family(self, family: str, method: str, measure: str) -> float:
-        """Returns the mean of a measure on a family; NaN: there is none."""
+        """Returns the mean of a measure of a method or fitted reference on a family; NaN: there is none."""
         return self.family_means.get((family, method, measure), float("nan"))
 
 
@@ -59,7 +59,7 @@ def summarised(plan: BenchmarkPlan, outcome: Outcome) -> Numbers:
         means,
         families,
         {(str(f), str(m), str(n)): float(v) for f, m, n, v in by_family.itertuples(index=False)},
-        {name: means[POINT, name] for name in scale.truth if (POINT, name) in means},
+        {one: {name: means[one, name] for name in scale.truth if (one, name) in means} for one in FITTED},
         _trust(plan, scores, truth),
     )
 
