@@ -165,6 +165,18 @@ def test_completeness_is_reported_and_improves_with_steps() -> None:
     assert gaps[0] > 5 * gaps[1] > 25 * gaps[2]
 
 
+@pytest.mark.parametrize("rule", list(Rule))
+def test_without_completeness_the_map_is_the_same_and_no_pass_is_for_it(rule: Rule) -> None:
+    query = toys.query()
+    bare = IntegratedGradients(steps=5, rule=rule, completeness=False)
+    counting = toys.Counting(toys.ConvNet())
+    found = bare(toys.network(counting), query)
+    assert sum(counting.batches) == len(query.frames) * bare.passes == len(query.frames) * 5
+    assert set(found.extras) == {"attribution"}
+    whole = IntegratedGradients(steps=5, rule=rule)(toys.network(counting), query)
+    assert torch.equal(found.map, whole.map)
+
+
 def test_black_is_the_networks_own_black() -> None:
     # With the constants of another data set x0 would not be what this network gets for a black clip.
     model = toys.network(toys.Linear())

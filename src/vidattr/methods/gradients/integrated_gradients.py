@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vidattr.config.fields import keyed_by_content
+from vidattr.config.fields import LATER, keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.methods.shared.blur import blurred
 from vidattr.methods.shared.gradients import Polarity, Reduce, probe_gradients, to_map
@@ -52,7 +52,8 @@ class IntegratedGradients:
     error falls with 1/S² instead of 1/S. The map is reduce_c polarity(a_c). Unlike the paper's eq. 3, which takes the
     gradient at the right ends, the left rule does not use the gradient at x itself.
 
-    Completeness, Σ a = s_y(x) − s_y(x₀), holds in the limit of large S; the extras report the error for each clip.
+    Completeness, Σ a = s_y(x) − s_y(x₀), holds in the limit of large S; the extras report the error for each clip,
+    unless `completeness` is false.
 
     Attributes:
         steps: S.
@@ -66,9 +67,11 @@ class IntegratedGradients:
         score: s_y: the logit (the paper), the probability, its logarithm, or its log-odds.
         polarity: Which part of a the map shows.
         reduce: How channels become one number.
+        completeness: Whether the error of the completeness is computed, which takes a forward pass of each end of the
+            line that is none of its points; the map does not depend on it.
 
-    The explanation's extras: `attribution` (N, C, T, H, W), a itself; `completeness` (N, 3): Σ a, s_y(x) − s_y(x₀), and
-    the first minus the second.
+    The explanation's extras: `attribution` (N, C, T, H, W), a itself; `completeness` (N, 3), unless it is switched off:
+    Σ a, s_y(x) − s_y(x₀), and the first minus the second.
 
     Raises:
         ConfigError: steps or blur_sigma not positive; a missing or unreadable file; a file with another baseline than
@@ -85,6 +88,7 @@ class IntegratedGradients:
     score: Score = Score.logit
     polarity: Polarity = Polarity.both
     reduce: Reduce = Reduce.mean
+    completeness: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -103,8 +107,8 @@ class IntegratedGradients:
 
     @property
     def passes(self) -> int:
-        """S for the gradients, and a forward pass of each end of the line that is none of their points."""
-        return self.steps + (1 if self.rule is Rule.left else 2)
+        """S for the gradients, and for the completeness each end of the line that is none of their points."""
+        return self.steps + self.completeness * (1 if self.rule is Rule.left else 2)
 
     def start(self, model: VideoModel, frames: Tensor) -> Tensor:
         """Returns the baselines x₀ (N, C, T, H, W) of N clips; other methods with the same baselines call this too."""
@@ -130,11 +134,14 @@ class IntegratedGradients:
         for i, _, gradient in probe_gradients(model, query.target, self.score, self.steps, point, values):
             total[i] += gradient
         attribution = way * total / self.steps
+        map = to_map(attribution, self.polarity, self.reduce)
+        if not self.completeness:
+            return Explanation(map, {"attribution": attribution})
         explained = attribution.flatten(1).sum(1)
         at_start = values[:, 0] if self.rule is Rule.left else scores(model, start, query.target, self.score)
         difference = scores(model, frames, query.target, self.score) - at_start
         return Explanation(
-            to_map(attribution, self.polarity, self.reduce),
+            map,
             {
                 "attribution": attribution,
                 "completeness": torch.stack([explained, difference, explained - difference], 1),
