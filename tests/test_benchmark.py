@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,13 @@ def test_an_oracle_of_the_user_ranks_first_and_its_complement_last(vidattr: Comm
     assert set(board.index).isdisjoint({"best constant map", "best constant point"})
     page = (folder / "BENCHMARK.md").read_text()
     assert page.count("| best constant map (fitted) | – |") == page.count("| best constant point (fitted) | – |") == 2
+    own_page = (tmp_path / "page" / "benchmark" / f"{FAMILY}.md").read_text()
+    assert own_page.count("| best constant map (fitted) | – |") == 1
+    assert "oracle has the best mean rank" in own_page
+    assert "(../BENCHMARK.md)" in own_page
+    assert "| sparseness (Gini) |" in own_page
+    for name in re.findall(r"\]\(([^)]+)\)", own_page):
+        assert (tmp_path / "page" / "benchmark" / name).is_file()
     assert "attention_rollout is not defined for planted_tsm" in page
     assert "of 6 clips certified" not in found.err  # --quiet
     assert (folder / "benchmark" / f"{FAMILY}.webp").is_file()

@@ -17,17 +17,20 @@ def findings(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers) -> list[st
     """Returns paragraphs: what holds, with intervals, and what does not."""
     if not summary.ranks:
         return ["No network is judged on any family, so nothing follows."]
-    holds = [*_best(plan, summary), *_families(summary), *_below(plan, summary), *_proxies(plan, summary)]
+    below = [line for family in summary.families for line in below_baseline(plan, summary, family)]
+    holds = [*_best(plan, summary), *_families(summary), *below, *_proxies(plan, summary)]
     limits = [*_not_learned(outcome), *_not_shown(plan, outcome, summary)]
     parts = ["**What holds.**", "\n".join(f"- {line}" for line in holds)]
     return parts + (["**What does not.**", "\n".join(f"- {line}" for line in limits)] if limits else [])
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """Returns names in a row; "none" if there are none."""
     return ", ".join(names) if names else "none"
 
 
-def _interval(one: MeanRank) -> str:
+def interval(one: MeanRank) -> str:
+    """Returns a mean rank with its interval."""
     return f"{one.rank:.1f} [{one.low:.1f}, {one.high:.1f}]"
 
 
@@ -39,16 +42,16 @@ def _best(plan: BenchmarkPlan, summary: Numbers) -> list[str]:
         return []
     best = methods[0]
     level = [one.method for one in methods[1:] if one.low <= best.high]
-    lines = [f"{best.method} has the best mean rank, {_interval(best)} of {len(summary.ranks)}."]
+    lines = [f"{best.method} has the best mean rank, {interval(best)} of {len(summary.ranks)}."]
     if level:
-        lines.append(f"Its interval overlaps with those of {_named(level)}: their order is not established.")
+        lines.append(f"Its interval overlaps with those of {named(level)}: their order is not established.")
     if baselines:
         first = baselines[0]
         above = [one.method for one in methods if one.high < first.low]
         below = [one.method for one in methods if one.low > first.high]
         lines.append(
-            f"The best baseline, {first.method}, has mean rank {_interval(first)}. {len(above)} of {len(methods)} "
-            f"methods rank above it with intervals apart; {len(below)} rank below it: {_named(below)}."
+            f"The best baseline, {first.method}, has mean rank {interval(first)}. {len(above)} of {len(methods)} "
+            f"methods rank above it with intervals apart; {len(below)} rank below it: {named(below)}."
         )
     return lines
 
@@ -64,20 +67,19 @@ def _families(summary: Numbers) -> list[str]:
     return [f"Best mean rank by kind of evidence: {words}." + (" It is the same everywhere." if one else "")]
 
 
-def _below(plan: BenchmarkPlan, summary: Numbers) -> list[str]:
-    """Names the methods that a baseline, which does not run the network, beats on a family."""
-    lines = []
-    for family, ranks in summary.families.items():
-        baselines = [one for one in ranks if one.method in plan.chosen.scale.baselines]
-        methods = [one for one in ranks if one.method not in plan.chosen.scale.baselines]
-        below = [one.method for one in methods if baselines and one.low > baselines[0].high]
-        if below:
-            first = baselines[0]
-            lines.append(
-                f"On {family}, {len(below)} of {len(methods)} methods rank below {first.method} ({_interval(first)}), "
-                f"which does not run the network, with intervals apart: {_named(below)}."
-            )
-    return lines
+def below_baseline(plan: BenchmarkPlan, summary: Numbers, family: str) -> list[str]:
+    """Names the methods that a baseline, which does not run the network, beats on a family; empty if none."""
+    ranks = summary.families[family]
+    baselines = [one for one in ranks if one.method in plan.chosen.scale.baselines]
+    methods = [one for one in ranks if one.method not in plan.chosen.scale.baselines]
+    below = [one.method for one in methods if baselines and one.low > baselines[0].high]
+    if not below:
+        return []
+    first = baselines[0]
+    return [
+        f"On {family}, {len(below)} of {len(methods)} methods rank below {first.method} ({interval(first)}), "
+        f"which does not run the network, with intervals apart: {named(below)}."
+    ]
 
 
 def _proxies(plan: BenchmarkPlan, summary: Numbers) -> list[str]:
@@ -89,7 +91,7 @@ def _proxies(plan: BenchmarkPlan, summary: Numbers) -> list[str]:
     order = sorted(whole, key=lambda name: -whole[name].tau)
 
     def listed(names: Sequence[str]) -> str:
-        return _named([f"{titles[n]} ({whole[n].tau:.2f} [{whole[n].low:.2f}, {whole[n].high:.2f}])" for n in names])
+        return named([f"{titles[n]} ({whole[n].tau:.2f} [{whole[n].low:.2f}, {whole[n].high:.2f}])" for n in names])
 
     positive = [name for name in order if whole[name].low > 0]
     negative = [name for name in order if whole[name].high < 0]
@@ -104,7 +106,7 @@ def _proxies(plan: BenchmarkPlan, summary: Numbers) -> list[str]:
         for name in positive
         if all(one.low > 0 for (proxy, family), one in summary.trust.items() if proxy == name and family)
     ]
-    lines.append(f"τ is above 0 on every judged kind of evidence for: {_named(everywhere)}.")
+    lines.append(f"τ is above 0 on every judged kind of evidence for: {named(everywhere)}.")
     return lines
 
 

@@ -5,33 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from vidattr.benchmark.family_page import EVIDENCE, heading, lines
 from vidattr.benchmark.findings import findings
+from vidattr.benchmark.markdown import number, rows, spread
 from vidattr.benchmark.plan import BenchmarkPlan
 from vidattr.benchmark.running import Outcome
 from vidattr.benchmark.summary import Numbers, at_random
 from vidattr.benchmark.trust import Agreement
+from vidattr.datasets.planted import Family
 
 DIAGRAM = "critical_difference.png"
+_BEST = 8  # methods of a family on this page; its own page has all
 
 
-def number(value: float, places: int = 3) -> str:
-    """Returns a number with a fixed count of decimals; NaN is a dash."""
-    return "–" if math.isnan(value) else f"{value:.{places}f}"
-
-
-def spread(value: float, low: float, high: float, places: int = 2) -> str:
-    """Returns a value with its interval."""
-    text = number(value, places)
-    return text if math.isnan(low) else f"{text} [{number(low, places)}, {number(high, places)}]"
-
-
-def rows(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table, the first column left-aligned and the others right-aligned."""
-    bar = ["---", *("--:" for _ in heading[1:])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (heading, bar, *lines))
-
-
-def page(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, pictures: Mapping[str, str], command: str) -> str:
+def page(
+    plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, pictures: Mapping[str, str], command: str, folder: str
+) -> str:
     """Returns the whole page.
 
     Args:
@@ -40,6 +29,7 @@ def page(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, pictures: Mapp
         summary: Ranks and agreements.
         pictures: Family, or "" for the critical-difference diagram, to its picture, as a path from the page.
         command: What makes the page.
+        folder: Of the pages of the families, from the page.
     """
     scale = plan.chosen.scale
     parts = [
@@ -57,7 +47,7 @@ def page(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, pictures: Mapp
     parts += ["## Certificates", _certificates(outcome, scale.families, scale.models)]
     parts += ["## Leaderboard", _leaderboard(plan, summary), _test(summary, pictures)]
     parts += ["## Which metric can be trusted", _trust(plan, summary)]
-    parts += ["## Families", *(_family(plan, outcome, summary, family, pictures) for family in scale.families)]
+    parts += ["## Families", *(_family(plan, outcome, summary, family, pictures, folder) for family in scale.families)]
     parts += ["## What is not compared", _missing(plan, outcome)]
     return "\n\n".join(parts) + "\n"
 
@@ -91,8 +81,7 @@ def _certificates(outcome: Outcome, families: Sequence[str], models: Sequence[st
 
 def _leaderboard(plan: BenchmarkPlan, summary: Numbers) -> str:
     truth = plan.chosen.scale.truth
-    heading = ["method", "mean rank", *(one.title for one in truth.values()), "blocks"]
-    lines = [
+    table = [
         [
             one.method + (" (baseline)" if one.method in plan.chosen.scale.baselines else ""),
             spread(one.rank, one.low, one.high),
@@ -104,7 +93,7 @@ def _leaderboard(plan: BenchmarkPlan, summary: Numbers) -> str:
     for reference, means in summary.fitted.items():
         if means:
             cells = [number(means.get(name, math.nan)) for name in truth]
-            lines.append([f"{reference} (fitted)", "–", *cells, "–"])
+            table.append([f"{reference} (fitted)", "–", *cells, "–"])
     primary = truth[plan.chosen.scale.primary].title
     words = (
         f"The rank by {primary} in each block, a block being a family, a network and a certified clip; 1 is best. In "
@@ -114,7 +103,7 @@ def _leaderboard(plan: BenchmarkPlan, summary: Numbers) -> str:
         "point that hits most often as the peak of every frame, and the map that is the mean of the truth over the "
         "clips of a family."
     )
-    return f"{words}\n\n{rows(heading, lines)}"
+    return f"{words}\n\n{rows([*heading(plan), 'blocks'], table)}"
 
 
 def _test(summary: Numbers, pictures: Mapping[str, str]) -> str:
@@ -164,28 +153,20 @@ def _cell(one: Agreement | None) -> str:
     return "–" if one is None else spread(one.tau, one.low, one.high)
 
 
-def _family(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, family: str, pictures: Mapping[str, str]) -> str:
+def _family(
+    plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, family: str, pictures: Mapping[str, str], folder: str
+) -> str:
     found = summary.families.get(family)
     if not found:
         return f"### {family}\n\nNo network is judged on this family."
-    truth = plan.chosen.scale.truth
-    best = [
-        [
-            one.method,
-            spread(one.rank, one.low, one.high),
-            *(number(summary.of_family(family, one.method, n)) for n in truth),
-        ]
-        for one in found
-    ]
-    for reference in summary.fitted:
-        values = [summary.of_family(family, reference, name) for name in truth]
-        if not all(map(math.isnan, values)):
-            best.append([f"{reference} (fitted)", "–", *map(number, values)])
     chance = at_random(outcome, family)
-    words = f"Truth covers {chance:.1%} of the voxels on average." if not math.isnan(chance) else ""
-    table = rows(["method", "mean rank", *(one.title for one in truth.values())], best)
+    words = EVIDENCE[Family(family)]
+    words += f" It covers {chance:.1%} of the voxels on average." if not math.isnan(chance) else ""
+    best = min(_BEST, len(found))
+    table = f"The best {best} of {len(found)}:\n\n{rows(heading(plan), lines(plan, summary, family, best))}"
     picture = f"![maps of {family}]({pictures[family]})\n\n" if family in pictures else ""
-    return f"### {family}\n\n{words}\n\n{picture}<details><summary>all methods</summary>\n\n{table}\n\n</details>"
+    more = f"[All methods, and which metrics can be trusted on it]({folder}/{family}.md)"
+    return f"### {family}\n\n{words}\n\n{picture}{table}\n\n{more}"
 
 
 def _missing(plan: BenchmarkPlan, outcome: Outcome) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from vidattr.benchmark.page import DIAGRAM, number, page
+from vidattr.benchmark.family_page import family_page
+from vidattr.benchmark.markdown import number
+from vidattr.benchmark.page import DIAGRAM, page
 from vidattr.benchmark.pictures import critical_difference_diagram, family_sheet, shown
 from vidattr.benchmark.plan import BenchmarkPlan
 from vidattr.benchmark.running import Outcome, wide
@@ -15,6 +17,7 @@ from vidattr.benchmark.summary import Numbers, summarised
 from vidattr.writing import write_text
 
 NAME = "BENCHMARK.md"
+_SHEETS = 2  # sheets of maps of a family, at most
 
 
 def write(plan: BenchmarkPlan, outcome: Outcome, command: str, copy: Path | None = None) -> tuple[Numbers, Path]:
@@ -24,7 +27,8 @@ def write(plan: BenchmarkPlan, outcome: Outcome, command: str, copy: Path | None
         plan: What was compared.
         outcome: What was computed.
         command: What makes the page.
-        copy: Where the page is written too, with its pictures in a folder beside it named after it.
+        copy: Where the page is written too, with its pictures and the pages of the families in a folder beside it
+            that is named after it.
 
     Returns:
         The numbers of the page, and where the page is.
@@ -38,26 +42,36 @@ def write(plan: BenchmarkPlan, outcome: Outcome, command: str, copy: Path | None
     write_text(folder / "trust.csv", pd.DataFrame(trust).to_csv(index=False))
     for target in [folder / NAME, *([copy] if copy is not None else [])]:
         beside = target.parent / target.stem.lower()
-        pictures = _pictures(plan, outcome, summary, beside)
-        write_text(target, page(plan, outcome, summary, pictures, command))
+        sheets = _sheets(plan, outcome, summary, beside)
+        pictures = {family: f"{beside.name}/{some[0][1]}" for family, some in sheets.items()}
+        if not math.isnan(summary.friedman.p):
+            critical_difference_diagram(beside / DIAGRAM, summary.friedman)
+            pictures[""] = f"{beside.name}/{DIAGRAM}"
+        for family, some in sheets.items():
+            write_text(beside / f"{family}.md", family_page(plan, outcome, summary, family, some, target.name))
+        write_text(target, page(plan, outcome, summary, pictures, command, beside.name))
     return summary, folder / NAME
 
 
-def _pictures(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, folder: Path) -> dict[str, str]:
-    """Draws the diagram and a sheet for each judged family; returns their paths from the page."""
-    found = {}
-    if not math.isnan(summary.friedman.p):
-        critical_difference_diagram(folder / DIAGRAM, summary.friedman)
-        found[""] = f"{folder.name}/{DIAGRAM}"
+def _sheets(plan: BenchmarkPlan, outcome: Outcome, summary: Numbers, folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Draws the maps of a clip by one network for each judged family; returns captions and file names.
+
+    It is the network with most maps. Where it lacks some methods, a second sheet has those of a network that has them.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
     truth = wide(outcome.scores, plan.chosen.scale.primary, plan.chosen.methods)
     for family in summary.families:
-        mine = truth[truth.index.get_level_values("family") == family]
-        place = int(mine.notna().sum(axis=1).to_numpy().argmax())  # the clip and network with most maps
-        _, model, clip = mine.index[place]
-        task = next(one for one in plan.tasks if (one.family, one.model) == (family, model))
-        values = {str(name): float(value) for name, value in mine.iloc[place].dropna().items()}
-        family_sheet(folder / f"{family}.webp", task, str(clip), shown(values))
-        found[family] = f"{folder.name}/{family}.webp"
+        rest = truth[truth.index.get_level_values("family") == family]
+        while len(rest.columns) and rest.notna().any(axis=None) and len(found.get(family, ())) < _SHEETS:
+            place = int(rest.notna().sum(axis=1).to_numpy().argmax())
+            _, model, clip = rest.index[place]
+            values = {str(name): float(value) for name, value in rest.iloc[place].dropna().items()}
+            task = next(one for one in plan.tasks if (one.family, one.model) == (family, model))
+            some = found.setdefault(family, [])
+            name = f"{family}.webp" if not some else f"{family}_{model}.webp"
+            family_sheet(folder / name, task, str(clip), shown(values))
+            some.append((f"{model}: the best and the worst of {len(values)} methods on one clip", name))
+            rest = rest.drop(columns=list(values))
     return found
 
 
