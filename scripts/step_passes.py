@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 import vidattr
 from vidattr.api.loading import read_clip
@@ -36,6 +37,7 @@ CLIPS = [
     *("Diving/v_Diving_g01_c03", "Diving/v_Diving_g01_c01"),
 ]
 GROWTH = 1.0008668
+RATIO = 0.1
 EVERY = 20  # passes between two points of the curve
 
 
@@ -45,21 +47,24 @@ class Idea:
 
     Attributes:
         steps: Steps of the descent.
-        inner: Steps for each pass: the derivative of the reward by the mask is kept for so many.
         base: The method whose fields are changed.
         fields: The changed fields.
         adam: Whether Adam takes the place of momentum.
+        coarse: Steps, from the first, in which each block of 2 × 2 × 2 seeds (time, rows, columns) moves as one.
+        first_ratio: The ratio of the first half of the steps; None: the asked one.
     """
 
     steps: int
-    inner: int = 1
     base: str = "step"
     fields: dict[str, Any] = field(default_factory=dict)
     adam: bool = False
+    coarse: int = 0
+    first_ratio: float | None = None
 
 
 IDEAS = {
     "`step`": Idea(400),
+    "`step_fast`": Idea(596, base="step_fast"),
     "`step_demo`, stopped": Idea(200, base="step_demo"),
     "λ grows faster from 100 on": Idea(200, fields={"late_from": 100, "late_growth": GROWTH**19}),
     "steps twice as long, half the momentum's memory": Idea(
@@ -77,9 +82,18 @@ IDEAS = {
     "steps twice as long, full memory": Idea(
         200, fields={"lr": 0.1, "core_start": 50, "area_growth": GROWTH**2, "late_from": 100, "late_growth": GROWTH**18}
     ),
-    "2 mask steps a pass": Idea(400, inner=2),
-    "5 mask steps a pass": Idea(1000, inner=5, fields={"late_from": 500, "late_growth": GROWTH**3}),
-    "10 mask steps a pass": Idea(2000, inner=10, base="step_demo"),
+    "10 mask steps a pass, from step 150 on": Idea(
+        650, fields={"mask_steps": 10, "mask_steps_from": 150, "late_from": 200, "late_growth": GROWTH**4}
+    ),
+    "10 mask steps a pass, from step 60 on": Idea(
+        460, fields={"mask_steps": 10, "mask_steps_from": 60, "late_from": 200, "late_growth": GROWTH**6.9}
+    ),
+    "2 mask steps a pass": Idea(400, fields={"mask_steps": 2}),
+    "5 mask steps a pass": Idea(1000, fields={"mask_steps": 5, "late_from": 500, "late_growth": GROWTH**3}),
+    "coarse seeds in the first half": Idea(200, fields={"late_from": 100, "late_growth": GROWTH**19}, coarse=100),
+    "from the mask of twice the ratio": Idea(
+        200, fields={"late_from": 100, "late_growth": GROWTH**19}, first_ratio=2 * RATIO
+    ),
     "Adam": Idea(200, fields={"lr": 0.05, "late_from": 100, "late_growth": GROWTH**19}, adam=True),
 }
 
@@ -88,23 +102,25 @@ class Problems:
     """The masks of some clips at one ratio, and the state of their descent."""
 
     def __init__(self, idea: Idea, network: VideoModel, query: Query) -> None:
-        fields = {"areas": [0.1], "iterations": idea.steps, "stop_window": None, **idea.fields}
+        fields = {"areas": [RATIO], "iterations": idea.steps, "stop_window": None, **idea.fields}
         method = vidattr.load_method(idea.base, **fields)
         assert isinstance(method, ExtremalPerturbation)
         self.idea, self.method, self.network, self.query = idea, method, network, query
         frames, count = query.frames, len(query.frames)
         T, H, W = frames.shape[2:]
         self.smooth = SmoothMax((H, W), method.seed_step, released_sigma(H, W), method.coldness, frames)
-        self.energy = EnergyOfMasks(method, query.seeds, [0.1] * count, (T, *self.smooth.plane), frames)
+        plane = (T, *self.smooth.plane)
+        self.energy = EnergyOfMasks(method, query.seeds, [RATIO] * count, plane, frames)
+        self.first_energy = EnergyOfMasks(method, query.seeds, [idea.first_ratio or RATIO] * count, plane, frames)
         self.pyramid = PYRAMIDS[method.perturbation](frames)
         self.seeds = frames.new_ones(count, T, *self.smooth.grid)
         self.velocity, self.square = torch.zeros_like(self.seeds), torch.zeros_like(self.seeds)
         self.mask, self.slope, self.probability = (torch.zeros(0) for _ in range(3))
-        self.step = 0
+        self.step = self.passes = 0
 
     def state(self) -> dict[str, Any]:
         """Returns what `resume` needs."""
-        names = ("seeds", "velocity", "square", "mask", "slope", "probability", "step")
+        names = ("seeds", "velocity", "square", "mask", "slope", "probability", "step", "passes")
         return {name: getattr(self, name) for name in names}
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -119,7 +135,8 @@ class Problems:
             leaf = self.seeds.detach().requires_grad_()
             plane = self.smooth(leaf)
             mask = self.smooth.crop(plane)
-        if t % self.idea.inner == 0:
+        if method.runs_network(t):
+            self.passes += 1
             self.mask = mask.detach()
             self.probability, self.slope = slope_of(
                 method, self.network, self.pyramid, clips, self.query.target, self.mask
@@ -127,9 +144,12 @@ class Problems:
         cores = t > method.core_start
         with torch.enable_grad():
             weight = torch.tensor([method.weight(t)])
-            losses = self.energy(weight, plane, clips, self.energy.area, self.energy.cores, cores=cores)
+            terms = self.first_energy if 2 * t < self.idea.steps else self.energy
+            losses = terms(weight, plane, clips, terms.area, terms.cores, cores=cores)
             energy = method.reward_weight * (mask * self.slope).sum((1, 2, 3)) + losses
             (gradient,) = torch.autograd.grad(energy.sum(), leaf)
+        if t < self.idea.coarse:
+            gradient = in_blocks(gradient)
         if self.idea.adam:
             self.velocity = 0.9 * self.velocity + 0.1 * gradient
             self.square = 0.999 * self.square + 0.001 * gradient.square()
@@ -144,10 +164,18 @@ class Problems:
     def masks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yields passes, masks (N, T, H, W) and probabilities (N,), every `EVERY` passes and at the end."""
         while self.step < self.idea.steps:
+            before = self.passes
             self.advance()
-            passes, rest = divmod(self.step, self.idea.inner)
-            if (rest == 0 and passes % EVERY == 0) or self.step == self.idea.steps:
-                yield -(-self.step // self.idea.inner), self.mask, self.probability
+            if (self.passes > before and self.passes % EVERY == 0) or self.step == self.idea.steps:
+                yield self.passes, self.mask, self.probability
+
+
+def in_blocks(values: Tensor) -> Tensor:
+    """Returns (N, T, h, w) with each block of 2 × 2 × 2 values replaced by its mean; blocks at the end are smaller."""
+    means = avg_pool3d(values[:, None], 2, ceil_mode=True)[:, 0]
+    for axis, length in enumerate(values.shape[1:], start=1):
+        means = means.repeat_interleave(2, axis).narrow(axis, 0, length)
+    return means
 
 
 def overlap(one: Tensor, other: Tensor) -> list[float]:

@@ -167,15 +167,21 @@ def twin(method: ExtremalPerturbation, module: nn.Module, frames: Tensor, target
             )
         plane = literal(smooth, 2, 2.0, method.coldness)
         visible = plane[:, 2 : 2 + H, 2 : 2 + W]
-        shown = literal_lookup(pyramid, visible)
-        if method.context is Context.still:
-            logits = torch.cat([module(shown[None, :, k : k + 1].repeat(1, 1, T, 1, 1)) for k in range(T)])
-        else:
-            logits = module(shown[None])
+        if t < method.mask_steps_from or (t - method.mask_steps_from) % method.mask_steps == 0:
+            shown = literal_lookup(pyramid, visible)
+            if method.context is Context.still:
+                logits = torch.cat([module(shown[None, :, k : k + 1].repeat(1, 1, T, 1, 1)) for k in range(T)])
+            else:
+                logits = module(shown[None])
+            reward = logits.log_softmax(1)[:, target].mean()
+            if method.mask_steps > 1:
+                (slope,) = torch.autograd.grad(reward, visible, retain_graph=True)
         trace.append(logits.softmax(1)[:, target].mean().item())
         rows = plane.flatten(1) if method.per_frame_area else plane.reshape(1, -1)
         full = torch.stack([grouped(row.detach(), row.numel() - math.floor(row.numel() * (1 - area))) for row in rows])
-        energy = -method.reward_weight * logits.log_softmax(1)[:, target].mean()
+        if method.mask_steps > 1:
+            reward = (slope * visible).sum()  # its derivative is that of the last pass
+        energy = -method.reward_weight * reward
         energy = energy + method.area_weight * method.area_growth**t * (rows - full).square().mean()
         if method.core_kernel and t > method.core_start:
             kernel = core_kernel(method.core_kernel, CoreShape.ellipsoid)
@@ -198,6 +204,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "gaussian": {"temporal_sigma": 1.0},
     "step": CORES,
     "frame": {"context": Context.still, "per_frame_area": True},
+    "three steps a pass": CORES | {"mask_steps": 3},
+    "two steps a pass from the third on": CORES | {"mask_steps": 2, "mask_steps_from": 3},
+    "a step of a still frame without a pass": {"context": Context.still, "mask_steps": 2},
 }
 
 
@@ -329,6 +338,22 @@ def test_passes_are_counted_and_no_batch_is_larger_than_allowed() -> None:
     assert set(module.batches) == {3}
 
 
+@pytest.mark.parametrize(
+    ("iterations", "mask_steps", "begin", "passes"),
+    [(6, 1, 0, 6), (6, 2, 0, 3), (7, 2, 0, 4), (6, 4, 0, 2), (3, 9, 0, 1), (7, 3, 2, 4), (6, 3, 9, 6)],
+)
+def test_the_network_is_run_once_for_its_mask_steps(iterations: int, mask_steps: int, begin: int, passes: int) -> None:
+    module = toys.Counting(toys.ConvNet())
+    method = replace(SMALL, iterations=iterations, mask_steps=mask_steps, mask_steps_from=begin)
+    extras = method(toys.network(module, size=SIZE, max_batch=4), toys.query(2, size=SIZE)).extras
+    assert sum(module.batches) == 2 * method.passes == 2 * passes
+    assert extras["iterations"].tolist() == [[iterations]] * 2
+    kept = extras["probability"][:, 0]
+    for t in range(begin, iterations):
+        assert torch.equal(kept[:, t], kept[:, t - (t - begin) % mask_steps])
+    assert len(kept[0].unique()) == passes
+
+
 def test_passes_of_still_frames_are_those_of_a_clip_of_sixteen() -> None:
     module, size = toys.Counting(toys.ConvNet()), (3, 16, *SIZE[2:])
     method = replace(SMALL, context=Context.still, iterations=2)
@@ -413,6 +438,8 @@ def test_a_kernel_that_does_not_fit_is_refused(kernel: list[int]) -> None:
         {"core_kernel": [3, 3]},
         {"core_stride": [1, 0, 1]},
         {"momentum": 1.5},
+        {"mask_steps": 0},
+        {"mask_steps_from": -1},
         {"lr": 0.0},
     ],
 )

@@ -28,6 +28,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ep3d", STEPS),
     ("step", STEPS),
     ("step", STEPS | {"ties": "shuffle", "variant": "dual"}),
+    ("step", STEPS | {"mask_steps": 2, "iterations": 24}),
     ("ep3d", STEPS | {"stop_window": None, "context": "still"}),
 ]
 

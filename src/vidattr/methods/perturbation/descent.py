@@ -41,6 +41,8 @@ class Rows:
         probability: (B, iterations), the last value repeated.
         iterations: How many were computed.
         moved: Whether the derivative of the reward was ever not 0.
+        slope: The derivative of the last pass of the network by the mask, (B, T, H, W); empty where each iteration has
+            a pass of its own.
         checked: The masks of the last check.
         checked_probability: The probability of the last check.
     """
@@ -60,6 +62,7 @@ class Rows:
     probability: Tensor
     iterations: Tensor
     moved: Tensor
+    slope: Tensor
     checked: Tensor
     checked_probability: Tensor
 
@@ -91,9 +94,8 @@ class Rows:
             probability=seeds.new_zeros(count, method.iterations),
             iterations=torch.zeros(count, dtype=torch.int64, device=clip.device),
             moved=torch.zeros(count, dtype=torch.bool, device=clip.device),
-            checked=seeds.new_zeros(count, *size)
-            if method.stop_window is not None
-            else seeds.new_zeros(count, 0, 0, 0),
+            slope=seeds.new_zeros(count, *(size if method.mask_steps > 1 else (0, 0, 0))),
+            checked=seeds.new_zeros(count, *(size if method.stop_window is not None else (0, 0, 0))),
             checked_probability=seeds.new_zeros(count),
         )
 
@@ -161,11 +163,12 @@ class Descent:
         """Draws the random numbers of the next iteration, which a recording cannot draw."""
         self._energy.draw(cores=cores)
 
-    def iterate(self, *, cores: bool) -> None:
+    def iterate(self, *, cores: bool, network: bool) -> None:
         """Computes one iteration: v ← μ·v + (1 − dampening)·g (v = g at first), s ← clamp(s − lr·v, 0, 1).
 
         Args:
             cores: Whether the energy has its core loss in this iteration.
+            network: Whether the network is run; otherwise its derivative by the mask is that of its last pass.
         """
         method, rows = self._method, self.rows
         with stage("masks"), torch.enable_grad():
@@ -175,9 +178,13 @@ class Descent:
                 self._smooth_max, seeds, self._model, self._pyramid, rows.clip, keeps=SIDES[method.variant][0]
             )
             mask = self._smooth_max.crop(plane)
-        probability, slope = slope_of(method, self._model, self._pyramid, rows.clip, rows.target, mask.detach(), first)
+        slope = rows.slope
+        if network:
+            detached = mask.detach()
+            probability, slope = slope_of(method, self._model, self._pyramid, rows.clip, rows.target, detached, first)
+            self._record_pass(probability, slope)
         with stage("masks"):
-            self._record(leaf, plane, mask, probability, slope)
+            self._record(leaf, plane, mask)
             with torch.enable_grad():
                 losses = self._energy(self._lambda[self._t], plane, rows.row, rows.area, rows.cores, cores=cores)
                 energy = method.reward_weight * (mask * slope).sum((1, 2, 3)) + losses
@@ -187,7 +194,17 @@ class Descent:
             self._t += 1
 
     @torch.no_grad()
-    def _record(self, seeds: Tensor, plane: Tensor, mask: Tensor, probability: Tensor, slope: Tensor) -> None:
+    def _record_pass(self, probability: Tensor, slope: Tensor) -> None:
+        """Records a pass of the network for the problems that have not settled."""
+        rows = self.rows
+        now = rows.open[:, None] & (self._steps >= self._t)
+        torch.where(now, probability[:, None], rows.probability, out=rows.probability)
+        rows.moved |= rows.open & slope.flatten(1).any(1)
+        if self._method.mask_steps > 1:
+            rows.slope.copy_(slope)
+
+    @torch.no_grad()
+    def _record(self, seeds: Tensor, plane: Tensor, mask: Tensor) -> None:
         """Records this iteration for the problems that have not settled."""
         rows = self.rows
         for kept, value in (
@@ -198,10 +215,7 @@ class Descent:
         ):
             still = rows.open.view(-1, *[1] * (value.ndim - 1))
             torch.where(still, value.detach(), kept, out=kept)
-        now = rows.open[:, None] & (self._steps >= self._t)
-        torch.where(now, probability[:, None], rows.probability, out=rows.probability)
         torch.where(rows.open, self._t + 1, rows.iterations, out=rows.iterations)
-        rows.moved |= rows.open & slope.flatten(1).any(1)
 
     def check(self) -> None:
         """Closes the problems that have settled since the last check."""

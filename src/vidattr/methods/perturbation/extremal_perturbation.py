@@ -45,6 +45,7 @@ class ExtremalPerturbation(PerturbationOptions):
     STEP ρ = 1 and a growing λ: `ep3d_demo`, `step_demo`); tied values share the target unless `ties` says otherwise; a
     problem that has settled is stopped, unless `stop_window` is null; and the last of its 2000 iterations, in which the
     mask only follows the slowly growing λ, are replaced by a ninth of them (`late_from`), with nearly the same masks.
+    `step_fast` runs the network in every fifth iteration only, from iteration 100 on (`mask_steps`).
 
     Unlike the paper, whose objective and results only preserve, `variant` may delete: the reward of x ⊗ (1 − m) is
     minimised instead of −reward(x ⊗ m). With the default reward that is log Φ, not −log(1 − Φ): it is not bounded from
@@ -68,9 +69,10 @@ class ExtremalPerturbation(PerturbationOptions):
 
     @property
     def passes(self) -> int:
-        """One per iteration, ratio and side of the mask, without early stops; times 16 frames with `context=still`."""
+        """Iterations that run the network, per ratio and side of the mask, without early stops; `still`: times 16."""
         frames = 16 if self.context is Context.still else 1
-        return self.iterations * len(self.areas) * len(SIDES[self.variant]) * frames
+        runs = sum(map(self.runs_network, range(self.iterations)))
+        return runs * len(self.areas) * len(SIDES[self.variant]) * frames
 
     @property
     def smoothing(self) -> Callable[[Tensor], Tensor] | None:

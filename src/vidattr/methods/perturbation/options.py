@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
+from vidattr.config.fields import LATER
 from vidattr.errors import ConfigError
 from vidattr.methods.perturbation.losses import CoreShape, CoreTopK, MaskTies
 from vidattr.methods.perturbation.pyramid import Border, Perturbation
@@ -45,12 +46,13 @@ SIDES: dict[Variant, tuple[bool, ...]] = {
 
 _LARGEST = 1e30
 _RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("iterations", "seed_step", "stop_window", "late_from"), (1, math.inf)),
+    **dict.fromkeys(("iterations", "mask_steps", "seed_step", "stop_window", "late_from"), (1, math.inf)),
     **dict.fromkeys(
         ("area_growth", "late_growth", "seed_sigma", "temporal_sigma", "smooth_sigma", "coldness", "lr"),
         (1e-6, math.inf),
     ),
-    **dict.fromkeys(("reward_weight", "area_weight", "core_weight", "core_start", "stop_tolerance"), (0, math.inf)),
+    **dict.fromkeys(("reward_weight", "area_weight", "core_weight", "stop_tolerance"), (0, math.inf)),
+    **dict.fromkeys(("core_start", "mask_steps_from"), (0, math.inf)),
     **dict.fromkeys(("momentum", "dampening"), (0, 1)),
 }
 
@@ -62,6 +64,10 @@ class PerturbationOptions:
     Attributes:
         areas: Preservation ratios a.
         iterations: Steps of gradient descent, at most.
+        mask_steps: Iterations for each pass of the network, from `mask_steps_from` on: the network is run in the first
+            of them, and its derivative by the mask is kept for the others. Unlike the paper, if above 1.
+        mask_steps_from: First iteration of these; in those before it, the network is run each time. Early iterations
+            decide where the mask is, and need a derivative each; later ones only make it sharp.
         context: clip: the network gets the perturbed clip. still: the image method, a baseline: the network gets each
             frame alone, repeated to a clip, and the reward is the mean over the frames. Unlike an image network, this
             one was never trained on clips without motion.
@@ -136,6 +142,8 @@ class PerturbationOptions:
     smooth_border: Border = Border.nearest
     stop_window: int | None = 25
     stop_tolerance: float = 0.01
+    mask_steps: int = field(default=1, metadata=LATER)
+    mask_steps_from: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.areas or not all(0 < area <= 1 for area in self.areas) or len(set(self.areas)) < len(self.areas):
@@ -156,6 +164,10 @@ class PerturbationOptions:
                     f"method.{name}={value}",
                     expected=f"at least {low:g}" + (f" and at most {high:g}" if high < math.inf else ""),
                 )
+
+    def runs_network(self, iteration: int) -> bool:
+        """Returns whether the network is run at an iteration, counted from 0."""
+        return iteration < self.mask_steps_from or (iteration - self.mask_steps_from) % self.mask_steps == 0
 
     def looks(self, iteration: int) -> bool:
         """Returns whether settled problems are stopped at this iteration, counted from 0."""

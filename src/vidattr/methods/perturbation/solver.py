@@ -53,7 +53,7 @@ def solve(
     for t in tracked(range(method.iterations), method.iterations, "iterations"):
         cores = bool(method.core_kernel) and t > method.core_start
         descent.draw(cores=cores)
-        steps[cores]()
+        steps[cores, method.runs_network(t)]()
         if not method.looks(t):
             continue
         with stage("masks"):
@@ -90,9 +90,13 @@ def _begun(method: PerturbationOptions, model: VideoModel, query: Query, problem
     return Descent(method, model, pyramid, smooth_max, energy, rows)
 
 
-def _steps(descent: Descent, model: VideoModel) -> dict[bool, Captured]:
-    """Returns one iteration without the core loss, and one with it."""
-    return {cores: Captured(partial(descent.iterate, cores=cores), model.graphs) for cores in (False, True)}
+def _steps(descent: Descent, model: VideoModel) -> dict[tuple[bool, bool], Captured]:
+    """Returns one iteration by whether it has the core loss, and whether it runs the network."""
+    return {
+        (cores, network): Captured(partial(descent.iterate, cores=cores, network=network), model.graphs)
+        for cores in (False, True)
+        for network in (False, True)
+    }
 
 
 def _results(rows: Rows) -> dict[str, Tensor]:
