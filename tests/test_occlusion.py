@@ -178,7 +178,7 @@ def test_linear_network_drops_by_the_box_sums() -> None:
 def test_paper_and_drop_form_differ_by_a_bonus_for_few_tubes() -> None:
     model, query = toys.conv_net(), toys.query(2, size=SIZE)
     found = tubes(query, model.view, AOSA(stride=4))
-    unions = distinct(found.groups)
+    unions = distinct(found.groups, torch.device("cpu"))
     f0, f = toys.seeded(2).sigmoid(), toys.seeded(len(unions.clip), seed=3).sigmoid()
     f[unions.whole] = f0
     drop = f0[unions.clip] - f
@@ -225,7 +225,7 @@ def test_each_distinct_union_runs_once_and_each_clip_once(partners: int, fill: R
 
 def test_distinct_groups_are_sets() -> None:
     groups = torch.tensor([[[0, 1], [1, 0], [2, -1], [-1, -1]], [[0, 1], [1, 2], [2, 1], [3, -1]]])
-    unions = distinct(groups)
+    unions = distinct(groups, torch.device("cpu"))
     assert len(unions.clip) == 7  # two empty ones, {0,1} and {2} of the first, {0,1}, {1,2} and {3} of the second
     assert unions.of[0, 0] == unions.of[0, 1]
     assert unions.of[0, 3] == unions.whole[0]

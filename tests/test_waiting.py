@@ -31,10 +31,10 @@ AT_MOST = 45  # waits before and after the loops, whatever their length: constan
 ALL = [*methods.BASES, "step", "aosa_approx_conditional", "eb_r_contrastive"]
 
 
-def waits(name: str, model: VideoModel, **fields: object) -> Counter[str]:
-    """Returns what makes the host wait in one explanation of a clip, by name."""
+def waits(name: str, model: VideoModel, clips: int = 1, **fields: object) -> Counter[str]:
+    """Returns what makes the host wait in one explanation of a batch of clips, by name."""
     moved(model.module)
-    query = toys.query(1)
+    query = toys.query(clips)
     there = Query(far(query.frames), far(query.target), query.seeds)
     method = methods.load(name, **fields)
     with watched() as found:
@@ -56,6 +56,29 @@ def test_more_chunks_and_more_iterations_wait_no_more(name: str) -> None:
     longer = {field: value for field, value in LONGER.items() if type(getattr(own, field, None)) is int}
     if longer:
         assert found == waits(name, make(max_batch=100), **longer)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("osa", {}, {}),
+        ("osa", {"stride": 2, "fill": "conditional"}, {}),
+        ("sos", {}, {}),
+        ("rise", {}, {}),
+        ("aosa_approx", {"flow": "farneback_torch"}, {}),
+        ("aosa", {"flow": "farneback_torch"}, {"download": 1}),  # which unions are equal decides how many passes
+        ("aosa", {"stride": 2, "partners": 1, "letterbox": 9.0}, {"download": 2}),  # and OpenCV's flow, on the host
+        ("sobel", {}, {}),
+        ("random", {}, {}),
+        ("video_lime", {}, {"download": 1}),  # scikit-image's superpixels, on the host
+    ],
+)
+def test_no_occlusion_waits_but_for_what_the_host_must_know(
+    name: str, fields: dict[str, object], expected: dict[str, int]
+) -> None:
+    for clips in (1, 3):
+        waits(name, methods.plain(name)(max_batch=7), clips, **fields)
+        assert waits(name, methods.plain(name)(max_batch=7), clips, **fields) == expected
 
 
 @pytest.mark.parametrize("name", metrics.NAMES)

@@ -19,7 +19,7 @@ def rise_blur(frames: Tensor) -> Tensor:
     # The delta's mirror images lie at 5 + 11·k, the kernel being symmetric; past 20 px the Gaussian is cut off.
     distance = (place - 5 + 11 * torch.arange(-2, 3, dtype=torch.float64).unsqueeze(1)).abs()
     weights = (torch.exp(-((distance / sigma) ** 2) / 2) * (distance <= 4 * sigma)).sum(0)
-    kernel = (weights / weights.sum()).to(frames)
+    kernel = (weights / weights.sum()).to(frames.dtype)  # numbers of the host, which no device waits for
     # Shifted sums, not a convolution: cuDNN may round those to TF32.
     for axis, padding in ((3, (0, 0, 5, 5)), (4, (5, 5))):
         padded, size = pad(frames, padding), frames.shape[axis]

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Explanation, Query
 
 
@@ -31,4 +32,4 @@ class Random:
         maps = [
             torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in query.seeds
         ]
-        return Explanation(torch.stack(maps).to(query.frames.device))
+        return Explanation(onto(query.frames.device, torch.stack(maps)))

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, pad
 
 from vidattr.methods.occlusion.flow import Gray, to_gray
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Explanation, Query
 
 _ALONG_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -37,6 +38,6 @@ class Sobel:
         """Returns N maps, without a pass through the network, of which only the preprocessing is read."""
         gray = to_gray(model.view.denormalise(query.frames.detach()), Gray.rgb)
         frames = pad(gray.flatten(0, 1)[:, None].float(), (1, 1, 1, 1), mode="replicate")
-        kernel = torch.tensor(_ALONG_X, device=frames.device)
+        kernel = onto(frames.device, torch.tensor(_ALONG_X))
         slopes = conv2d(frames, torch.stack([kernel, kernel.T])[:, None])
         return Explanation(torch.linalg.vector_norm(slopes, dim=1).view(gray.shape))

@@ -137,7 +137,7 @@ def _on_host(between: Callable[[Plane, Plane], Field], pixels: Tensor, gray: Gra
     N, T, H, W = clips.shape
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         fields = list(pool.map(between, clips[:, :-1].reshape(-1, H, W), clips[:, 1:].reshape(-1, H, W)))
-    return torch.from_numpy(np.stack(fields)).to(pixels.device).view(N, T - 1, H, W, 2).permute(0, 1, 4, 2, 3)
+    return onto(pixels.device, torch.from_numpy(np.stack(fields))).view(N, T - 1, H, W, 2).permute(0, 1, 4, 2, 3)
 
 
 def _farneback(frame: Plane, following: Plane) -> Field:

@@ -22,6 +22,7 @@ from vidattr.methods.occlusion.reuse import Reuse, reuse
 from vidattr.methods.occlusion.tubes import union_mask
 from vidattr.methods.shared.scores import Score, chunked, score_drop, score_of
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 from vidattr.video.blur import rise_blur
@@ -112,12 +113,15 @@ class OcclusionOptions(RemovalOptions):
 class Unions:
     """The U distinct unions of tubes of N clips, including one empty union per clip, whose score is f_0.
 
+    All tensors but `filled` are on the device of the network.
+
     Attributes:
         clip: (U,) index of the clip.
         members: (U, G) the tubes of the clip; -1 for none.
         count: (U,) number of anchors with this union; 0 for the empty one.
         whole: (N,) index of the empty union of each clip.
         of: (N, A) index of the union of each anchor.
+        filled: (U,) bool, on the host: which unions have a tube. The number of passes depends on it.
     """
 
     clip: Tensor
@@ -125,18 +129,31 @@ class Unions:
     count: Tensor
     whole: Tensor
     of: Tensor
+    filled: Tensor
 
 
-def distinct(groups: Tensor) -> Unions:
-    """Returns the distinct sets among the groups (N, A, G) of tubes, -1 where there is none."""
+def distinct(groups: Tensor, device: torch.device) -> Unions:
+    """Returns the distinct sets among the groups (N, A, G) of tubes, -1 where there is none.
+
+    They are counted on the host, since the number of passes depends on them. For groups that depend on values of the
+    device (AOSA) the host waits once, for one copy; for groups that depend on shapes only (OSA) it does not wait.
+
+    Args:
+        groups: On the host or on the device.
+        device: That of the network.
+    """
+    groups = groups.cpu()
     N, A, G = groups.shape
     members = torch.cat([groups.new_full((N, 1, G), -1), groups.sort(dim=2).values], 1)
-    clip = torch.arange(N, device=groups.device).view(N, 1, 1).expand(N, A + 1, 1)
+    clip = torch.arange(N).view(N, 1, 1).expand(N, A + 1, 1)
     rows, place = torch.unique(torch.cat([clip, members], 2).flatten(0, 1), dim=0, return_inverse=True)
     place = place.view(N, A + 1)
     asked = place[:, 1:].flatten()
     count = place.new_zeros(len(rows)).index_add_(0, asked, torch.ones_like(asked)).index_fill_(0, place[:, 0], 0)
-    return Unions(rows[:, 0], rows[:, 1:], count, place[:, 0], place[:, 1:])
+    filled = (rows[:, 1:] >= 0).any(1)
+    tensors = (onto(device, each) for each in (rows[:, 0], rows[:, 1:], count, place[:, 0], place[:, 1:]))
+    clip, members, count, whole, of = tensors
+    return Unions(clip, members, count, whole, of, filled)
 
 
 @torch.no_grad()
@@ -154,7 +171,8 @@ def explain(
         model: The network.
         query: N clips.
         rectangles: (N, A, T, 4) integers as in `Tubes`.
-        groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none.
+        groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none. On the
+            host if they depend on shapes only (`distinct`).
         options: Fill, score and aggregation.
         box: Frames, rows and columns of a box that contains any union: the network's first steps then run on crops
             around it where that is less work (`reuse`). None: all passes run on whole clips.
@@ -163,7 +181,7 @@ def explain(
         The map, and as extras `f0` (N,) float32, the score of the whole clip; `drops` (N, A) float32, f_0 − f_i;
         `coverage` (N, T, H, W) int32, the number of unions that contain each voxel.
     """
-    unions = distinct(groups)
+    unions = distinct(groups, query.frames.device)
     f0, drops = drops_of(model, query, rectangles, unions, options, box)
     with stage("assembly"):
         total, coverage = _assemble(query.frames, rectangles, unions, f0, drops, options.aggregate, model.max_batch)
@@ -185,8 +203,7 @@ def drops_of(
     with stage("masks"):
         fills = fillings_of(options, model, query)
         # One row per union and draw; the whole clip, without a fill, runs once.
-        drawn = torch.arange(len(fills), device=frames.device)
-        jobs = ((unions.members >= 0).any(1, keepdim=True) | (drawn == 0)).nonzero()
+        jobs = onto(frames.device, (unions.filled[:, None] | (torch.arange(len(fills)) == 0)).nonzero())
     begun = None if box is None else reuse(model, frames, fills, box)
     f = torch.zeros(len(unions.clip), len(fills), dtype=torch.float64, device=frames.device)
     work, whole = _chunk(model, options, begun), (frames, fills) if begun is None else begun.tensors()

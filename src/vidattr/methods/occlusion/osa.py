@@ -14,6 +14,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.occlude import Aggregate, OcclusionOptions, explain
 from vidattr.methods.occlusion.tubes import scaled
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Explanation, Query
 
 
@@ -114,8 +115,8 @@ class OSA(OcclusionOptions):
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass per cuboid, and one for the whole clip, which the others reuse."""
         N, _, T, H, W = query.frames.shape
-        windows = self.windows(T, H, W).to(query.frames.device)
-        each = torch.arange(len(windows), device=windows.device)
+        windows = onto(query.frames.device, self.windows(T, H, W))
+        each = torch.arange(len(windows))
         return explain(
             model, query, windows.expand(N, *windows.shape), each.expand(N, -1)[..., None], self, self.size(T, H, W)
         )

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.occlude import RemovalOptions, Replacement, distinct, drops_of
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Explanation, Query
 
 
@@ -95,9 +96,9 @@ class SOS(RemovalOptions):
     def __call__(self, model: VideoModel, query: Query) -> Explanation:
         """Explains N clips by one forward pass per position, and one for the whole clip, which the others reuse."""
         N, _, T, H, W = query.frames.shape
-        cuboids = self.cuboids((T, H, W)).to(query.frames.device)
-        each = torch.arange(len(cuboids), device=cuboids.device).expand(N, -1)
-        unions = distinct(each[..., None])
+        cuboids = onto(query.frames.device, self.cuboids((T, H, W)))
+        each = torch.arange(len(cuboids)).expand(N, -1)
+        unions = distinct(each[..., None], query.frames.device)
         t, h, w = (math.ceil(length / cells) for length, cells in zip((T, H, W), self.cells, strict=True))
         f0, drops = drops_of(model, query, cuboids.expand(N, *cuboids.shape), unions, self, (t, h, w))
         found = drops[unions.of]

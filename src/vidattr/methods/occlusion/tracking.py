@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import MethodUndefinedError
+from vidattr.models.speed.lagging import onto
 
 
 class Tracking(StrEnum):
@@ -57,7 +58,7 @@ def picture(pixels: Tensor, level: float | None) -> Tensor:
     Unlike in the released code, bars may have any height, also 0; a clip that is dark everywhere has no bars.
     """
     N, H = len(pixels), pixels.shape[2]
-    whole = torch.tensor([0.0, H - 1.0], device=pixels.device).expand(N, 2)
+    whole = onto(pixels.device, torch.tensor([0.0, H - 1.0])).expand(N, 2)
     if level is None:
         return whole
     dark = (pixels.float().mean((1, 3, 4)) < level).long()
@@ -94,7 +95,7 @@ def track(flow: Tensor, anchors: Tensor, rows: Tensor, tracking: Tracking, cooc:
         T-1, 2).
     """
     (N, steps, _, H, W), A = flow.shape, len(anchors)
-    border = anchors.new_tensor([H - 1, W - 1])
+    border = onto(anchors.device, torch.tensor([H - 1, W - 1], dtype=anchors.dtype))
     low = torch.stack([rows[:, 0], torch.zeros_like(rows[:, 0])], 1)[:, None]
     high = torch.stack([rows[:, 1], torch.full_like(rows[:, 1], W - 1)], 1)[:, None]
     positions = anchors[None, :, None].repeat(N, 1, steps + 1, 1)

@@ -18,6 +18,7 @@ from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, query_flow
 from vidattr.methods.occlusion.tracking import Cooc, Tracking, grid, picture, track
+from vidattr.models.speed.lagging import onto
 from vidattr.profiling import stage
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
@@ -122,7 +123,7 @@ def _tubes(query: Query, view: Preprocessing, options: TubeOptions) -> Tubes:
     with stage("masks"):
         stride = scaled(8, (H, W)) if options.stride is None else options.stride
         size = round(2 * stride) if options.size is None else options.size
-        anchors = grid((H, W), stride).to(pixels.device)
+        anchors = onto(pixels.device, grid((H, W), stride))
         positions, alive, motion = track(
             flow, anchors, picture(pixels, options.letterbox), options.tracking, options.cooc
         )
@@ -138,7 +139,7 @@ def scaled(pixels: int, size: tuple[int, int]) -> float:
 def paint(positions: Tensor, alive: Tensor, size: int, frame: tuple[int, int]) -> Tensor:
     """Returns rectangles (N, A, T, 4) int16 of side `size` around positions (N, A, T, 2), clipped to (H, W)."""
     start = positions.round() - size // 2
-    border = positions.new_tensor(frame)
+    border = onto(positions.device, torch.tensor(frame, dtype=positions.dtype))
     first, last = start.clamp(min=0), torch.minimum(start + size, border)
     return (torch.stack([first, last], -1).flatten(3) * alive[..., None]).to(torch.int16)
 

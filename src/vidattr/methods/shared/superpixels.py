@@ -20,6 +20,7 @@ from torch.nn.functional import grid_sample
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
+from vidattr.models.speed.lagging import onto
 from vidattr.profiling import stage
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
@@ -176,7 +177,7 @@ def _grid(flow: Tensor) -> Tensor:
 def _at(field: Tensor, place: Tensor) -> Tensor:
     """Returns a field (N, c, H, W) at places (N, 2, H, W) in pixels, bilinearly and clamped to the frame."""
     H, W = field.shape[2:]
-    scale = place.new_tensor([W, H]).sub(1).clamp(min=1).view(2, 1, 1)
+    scale = onto(place.device, torch.tensor([W, H], dtype=place.dtype)).sub(1).clamp(min=1).view(2, 1, 1)
     return grid_sample(field, (place * (2 / scale) - 1).permute(0, 2, 3, 1), padding_mode="border", align_corners=True)
 
 
@@ -191,7 +192,7 @@ def _on_host(pixels: Tensor, source: Tensor | None, options: SuperpixelOptions) 
     sources = [None] * len(clips) if source is None else list(_copied(source))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda clip, places: _slic(clip, places, options), clips, sources))
-    labels = torch.from_numpy(np.stack([one for one, _ in found])).to(pixels.device)
+    labels = onto(pixels.device, torch.from_numpy(np.stack([one for one, _ in found])))
     return Superpixels(labels, tuple(count for _, count in found))
 
 

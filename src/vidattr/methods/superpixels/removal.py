@@ -13,6 +13,7 @@ from vidattr.methods.occlusion.occlude import RemovalOptions, Replacement, filli
 from vidattr.methods.shared.scores import score_of
 from vidattr.methods.shared.superpixels import SuperpixelOptions, Superpixels
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.profiling import stage
 from vidattr.progress import tracked
 from vidattr.types import Query
@@ -63,11 +64,7 @@ def coalition_scores(
         table = torch.zeros(sum(sizes), parts.most, dtype=torch.bool, device=frames.device)
         for rows, target in zip(kept, torch.split(table, sizes), strict=True):
             target[:, : rows.shape[1]] = rows
-        clips = torch.repeat_interleave(
-            torch.arange(len(frames), device=frames.device),
-            torch.tensor(sizes, device=frames.device),
-            output_size=sum(sizes),
-        )
+        clips = onto(frames.device, torch.arange(len(frames)).repeat_interleave(torch.tensor(sizes)))
     draws = len(fills)
     found = torch.zeros(len(table), draws, dtype=torch.float64, device=frames.device)
     jobs = torch.arange(len(table) * draws, device=frames.device)
