@@ -88,6 +88,17 @@ class ForwardOnly(Method, Protocol):
 
 
 @runtime_checkable
+class AnswersOnly(ForwardOnly, Protocol):
+    """A method that needs the network's answers alone, no gradient and no layer: `runtime.backend=openvino` runs it.
+
+    Attributes:
+        answers_only: True.
+    """
+
+    answers_only: ClassVar[bool]
+
+
+@runtime_checkable
 class JointMethod(Method, Protocol):
     """A method that explains a batch under several of its settings at once for less than the sum of the costs.
 

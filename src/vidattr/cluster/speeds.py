@@ -76,11 +76,13 @@ def device_name(device: torch.device, threads: int | None = None) -> str:
 def network_of(experiment: Experiment) -> str:
     """Returns what the speed of an experiment's network depends on, as a text: not the values of its weights."""
     model, view = experiment.model, experiment.model.input
-    named = {"model": experiment.names["model"], "frames": view.frames, "size": list(view.size)}
+    named: dict[str, Any] = {"model": experiment.names["model"], "frames": view.frames, "size": list(view.size)}
     if isinstance(model, _OWN):
         named["weights"] = key(describe(model))
     runtime = experiment.runtime
-    return json.dumps({**named, "precision": runtime.precision.value, "compile": runtime.compile}, sort_keys=True)
+    named |= {"precision": runtime.precision.value, "compile": runtime.compile}
+    named |= {} if runtime.backend == "torch" else {"backend": runtime.backend.value}
+    return json.dumps(named, sort_keys=True)
 
 
 class Speeds:

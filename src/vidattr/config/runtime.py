@@ -1,10 +1,11 @@
-"""Run-time options: device, batch sizes, workers. Only `precision` changes numbers, and is part of a run's key."""
+"""Run-time options: device, batch sizes, workers. Run keys have those that change numbers: `precision`, `backend`."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 
 import torch
 
@@ -32,6 +33,13 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class Backend(StrEnum):
+    """What computes the network's answers: torch, or OpenVINO, which has forward passes on a CPU only."""
+
+    torch = "torch"
+    openvino = "openvino"
+
+
 class GraphMode(StrEnum):
     """Whether loops are recorded as CUDA graphs. `auto`: on a GPU, where the network allows it. `off`: nowhere."""
 
@@ -56,6 +64,10 @@ class Runtime:
             launches of their kernels and changes results by rounding at most. A network that cannot be recorded runs
             without, and a line says so.
         precision: Precision of the network. Any other value than float32 is part of the run key: the maps differ.
+        backend: What computes the network's answers. `openvino` (`pip install 'vidattr[openvino]'`): on a CPU, 1.4 to 3
+            times as fast as torch (docs/PERFORMANCE.md), for methods that need the answers only (`AnswersOnly`: OSA,
+            AOSA, RISE, …) and for metrics. It is part of the run key of these methods, and of the name of scores, since
+            numbers differ by rounding. Passes of which a hook is part run by torch.
         extras: Whether further results of a method (signed attribution, masks) are stored.
         durable: Whether each file reaches the disk (fsync of file and folder) before it counts as written: for machines
             whose power may fail. Without it a power failure, not a kill, can lose or empty files of the last half a
@@ -69,6 +81,7 @@ class Runtime:
     compile: bool = False
     graphs: GraphMode = GraphMode.auto
     precision: Precision = Precision.float32
+    backend: Backend = Backend.torch
     extras: bool = True
     durable: bool = False
 
@@ -78,12 +91,33 @@ class Runtime:
             if value is not None and not 1 <= value <= most:
                 raise ConfigError(f"runtime.{name}={value}", expected=f"a positive number, at most {most}")
 
+        if self.backend is Backend.openvino:
+            others = {"device": self.device is Device.cuda, "compile": self.compile}
+            others["precision"] = self.precision is not Precision.float32
+            for name in (name for name, wrong in others.items() if wrong):
+                raise ConfigError(
+                    f"runtime.backend=openvino with runtime.{name}={str(getattr(self, name)).lower()}",
+                    expected="a CPU, float32, and no compilation by torch",
+                    remedy=f"leave out runtime.{name}, or runtime.backend=torch",
+                )
+
     def threads(self) -> int:
         """Returns how many threads decode, and how many draw."""
         return self.workers or min(os.cpu_count() or 1, 8)
 
     def torch_device(self) -> torch.device:
-        """Returns the device to use; raises ConfigError where `cuda` is asked for and there is none."""
+        """Returns the device to use.
+
+        Raises:
+            ConfigError: `device=cuda` and there is none, or `backend=openvino` and the package is not installed.
+        """
+        if self.backend is Backend.openvino:
+            if find_spec("openvino") is None:
+                raise ConfigError(
+                    "runtime.backend=openvino, but the package openvino is not installed",
+                    remedy="pip install 'vidattr[openvino]', or runtime.backend=torch",
+                )
+            return torch.device("cpu")
         if self.device is Device.cuda and not torch.cuda.is_available():
             raise ConfigError(
                 "runtime.device=cuda, but torch sees no CUDA device",

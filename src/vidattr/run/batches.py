@@ -57,6 +57,7 @@ def network_key(experiment: Experiment) -> str:
             **describe(experiment.model),
             "precision": experiment.runtime.precision.value,
             "compile": experiment.runtime.compile,
+            "backend": experiment.runtime.backend.value,
         }
     )
 

@@ -32,6 +32,7 @@ from vidattr.config.sweep import points
 from vidattr.config.typed import check_options, check_paths, check_whole
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.models.weights.trained import as_trained
+from vidattr.run.backend import check_backend
 from vidattr.run.experiment import Experiment
 
 GROUPS = {
@@ -134,6 +135,8 @@ def _experiment(primary: str, point: Sequence[Setting], combiner: Combiner) -> E
     ]
     title = names["method"] + (f" ({', '.join(swept)})" if swept else "")
     objects = {role: made_of.part for role, made_of in parts.items() if role not in (TOP, "metric")}
+    if primary == "run":
+        check_backend(names["method"], objects["method"], objects["runtime"])
     return Experiment(
         values=values,
         names=names,

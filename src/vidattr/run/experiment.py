@@ -58,8 +58,10 @@ class Experiment:
 
 def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the maps of one experiment, in the form of a key version."""
-    # float32 is not said: what there was before there was a choice keeps its key.
+    # The defaults are not said: what there was before there was a choice keeps its key.
     precision = {} if experiment.runtime.precision == "float32" else {"precision": experiment.runtime.precision.value}
+    # Maps of methods that another backend than torch cannot compute are torch's, also where metrics use it.
+    backend = _backend(experiment) if getattr(experiment.method, "answers_only", False) else {}
     return {
         "key_version": version,
         "dataset": {"name": experiment.names["dataset"], **describe(experiment.dataset, version)},
@@ -68,9 +70,17 @@ def run_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str
         "target": experiment.settings.target,
         "seed": experiment.settings.seed,
         **precision,
+        **backend,
     }
 
 
 def metric_identity(experiment: Experiment, version: int = KEY_VERSION) -> dict[str, Any]:
     """Returns what decides the scores of one experiment beside its maps, in the form of a key version."""
-    return {"key_version": version, "name": experiment.names["metric"], **describe(experiment.metric, version)}
+    described = {"key_version": version, "name": experiment.names["metric"], **describe(experiment.metric, version)}
+    # Scores of a metric that does not run the network are the same by every backend.
+    return described | (_backend(experiment) if getattr(experiment.metric, "needs_network", True) else {})
+
+
+def _backend(experiment: Experiment) -> dict[str, str]:
+    """Returns what computes the network's answers, where it is not torch."""
+    return {} if experiment.runtime.backend == "torch" else {"backend": experiment.runtime.backend.value}

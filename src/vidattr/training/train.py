@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from vidattr.config.identity import describe
-from vidattr.config.runtime import Precision, Runtime
+from vidattr.config.runtime import Backend, Precision, Runtime
+from vidattr.errors import ConfigError
 from vidattr.protocols import Dataset, ModelConfig
 from vidattr.training.head import prepared
 from vidattr.training.loop import Loop
@@ -84,6 +85,12 @@ def train(
         OutputError: A file cannot be written.
     """
     runtime = runtime or Runtime()
+    if runtime.backend is not Backend.torch:
+        raise ConfigError(
+            f"vidattr train with runtime.backend={runtime.backend}",
+            expected="torch, which computes gradients",
+            remedy="leave out runtime.backend",
+        )
     check_class(type(model), type(model).__name__)
     with started(runtime.torch_device()) as (processes, device):
         quiet = quiet or not processes.first

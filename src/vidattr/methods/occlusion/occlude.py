@@ -77,6 +77,7 @@ class RemovalOptions:
     """
 
     forward_only: ClassVar[bool] = True
+    answers_only: ClassVar[bool] = True
 
     fill: Replacement = Replacement.zero
     extent: int = 4

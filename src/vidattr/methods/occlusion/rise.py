@@ -52,6 +52,7 @@ class RISE:
 
     version: ClassVar[int] = 2
     forward_only: ClassVar[bool] = True
+    answers_only: ClassVar[bool] = True
 
     masks: int = 1000
     cells_t: int = 4

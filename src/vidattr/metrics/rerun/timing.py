@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from vidattr.config.runtime import Runtime
+from vidattr.config.runtime import Backend, Runtime
 from vidattr.errors import ConfigError
 from vidattr.models.network.network import VideoModel
 from vidattr.profiling import stopwatch
@@ -67,6 +67,8 @@ class Timing:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         threads = torch.get_num_threads()
         compiled: dict[str, Any] = {"compile": True} if runtime.compile else {}
+        if runtime.backend is not Backend.torch:
+            compiled["backend"] = runtime.backend.value
         if device.type == "cuda":
             compiled["graphs"] = runtime.graphs.value
         return {

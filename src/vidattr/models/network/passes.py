@@ -10,9 +10,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from vidattr.config.runtime import GraphMode, Precision, Runtime
+from vidattr.config.runtime import Backend, GraphMode, Precision, Runtime
 from vidattr.models.network.precision import held
 from vidattr.models.speed.compiled import Compiled
+from vidattr.models.speed.converted import Converted
 from vidattr.models.speed.folded import Folded
 from vidattr.models.speed.graphs import CudaRecorder, Graphs
 from vidattr.models.speed.prefix import Prefix
@@ -32,6 +33,7 @@ class Passes:
         precision: What the products in a pass are computed in. With bfloat16, input and output of a pass are float32,
             and so is the whole pass while a hook is registered.
         compile: Whether whole passes run compiled (`torch.compile`). A pass with a hook runs as it is written.
+        backend: What computes the passes. A pass with a hook is torch's; OpenVINO refuses one that records a gradient.
         graphs: What of this network's work is recorded and replayed; nothing on a CPU.
     """
 
@@ -45,11 +47,13 @@ class Passes:
         self.max_batch = max_batch
         self.precision = Precision.float32
         self.compile = False
+        self.backend = Backend.torch
         self.graphs = Graphs()
         self._recorded_for: tuple[int, ...] = ()
         self._memory_format = memory_format
         self._folded: Folded | None = None
         self._compiled: Compiled | None = None
+        self._converted: Converted | None = None
         self._prefix: Prefix | None = None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
@@ -75,6 +79,7 @@ class Passes:
             fold: Whether passes may run through a folded copy (`fold`): not while the network is trained.
         """
         self.max_batch, self.compile, self.precision = runtime.max_batch, runtime.compile, runtime.precision
+        self.backend = runtime.backend
         self.to(device or runtime.torch_device())
         recorded = runtime.graphs is GraphMode.auto and self.device.type == "cuda"
         self.graphs = Graphs(CudaRecorder() if recorded else None)
@@ -93,7 +98,8 @@ class Passes:
         twin = copy.copy(self)
         twin.module = copy.deepcopy(self.module).double()
         twin.compile, twin.precision, twin.graphs = False, Precision.float32, Graphs()
-        twin._folded = twin._compiled = twin._prefix = None
+        twin.backend = Backend.torch
+        twin._folded = twin._compiled = twin._converted = twin._prefix = None
         return twin
 
     def arithmetic(self) -> AbstractContextManager[None]:
@@ -111,8 +117,9 @@ class Passes:
         runs = self.runs
         if self._hooked():
             return None
-        if self._prefix is None or self._prefix.module is not runs:
-            self._prefix = Prefix(runs)
+        by = Converted if self.backend is Backend.openvino else None
+        if self._prefix is None or self._prefix.module is not runs or self._prefix.by is not by:
+            self._prefix = Prefix(runs, by)
         return self._prefix
 
     def through(self, part: Callable[[Tensor], Tensor], volume: Tensor) -> Tensor:
@@ -120,13 +127,14 @@ class Passes:
         half = self.precision is Precision.bfloat16 and not self._hooked()
         autocast = torch.autocast(volume.device.type, torch.bfloat16) if half else nullcontext()
         with stage("network"), self.arithmetic(), _without_cudnn() if self._recurrent else nullcontext(), autocast:
-            found = part(volume.contiguous(memory_format=self._memory_format))
+            found = part(volume.contiguous(memory_format=self.takes()[1]))
         return found.to(torch.promote_types(volume.dtype, torch.float32)) if half else found
 
     def takes(self) -> tuple[torch.dtype | None, torch.memory_format]:
         """Returns the number format that frames may have already, None for their own, and how they lie in memory."""
         half = self.precision is Precision.bfloat16 and not self._hooked()
-        return torch.bfloat16 if half else None, self._memory_format
+        converted = self.backend is Backend.openvino and not self._hooked()
+        return torch.bfloat16 if half else None, torch.contiguous_format if converted else self._memory_format
 
     def replayed(self, name: Hashable, work: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Returns `work(*inputs)`, whose only other input is this network; by a CUDA graph where there is one.
@@ -154,8 +162,12 @@ class Passes:
         return self.graphs.on and not self._hooked()
 
     def whole(self) -> Callable[[Tensor], Tensor]:
-        """Returns what runs the whole network in the next pass: the module, its folded copy, or that compiled."""
+        """Returns what runs the whole network in the next pass: the module or its folded copy, or that compiled."""
         runs = self.runs
+        if self.backend is Backend.openvino and not self._hooked():
+            if self._converted is None or self._converted.module is not runs:
+                self._converted = Converted(runs)
+            return self._converted
         if not self.compile or self._hooked():
             return runs
         if self._compiled is None or self._compiled.module is not runs:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,6 +57,7 @@ class Reach:
 
 
 Reaches = tuple[Reach, Reach, Reach]  # on t, h and w
+Runs = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,19 @@ class Step:
     """A convolution, or a block of them with all its branches, and the pointwise operations and pools that follow it.
 
     Attributes:
-        module: The network.
-        graph: The operations of this step.
+        run: Runs the operations of this step.
+        graph: These operations.
         reach: How its outputs (N, c', t', h', w') depend on its inputs (N, c, t, h, w). Each input is in the reach of
             an output, except for inputs at the far border that no output depends on.
     """
 
-    module: nn.Module
+    run: Runs
     graph: fx.Graph
     reach: Reaches
 
     def __call__(self, volume: Tensor) -> Tensor:
         """Runs this step alone."""
-        return _run(self.module, self.graph, volume)
+        return self.run(volume)
 
 
 class Prefix:
@@ -87,16 +89,18 @@ class Prefix:
 
     Args:
         module: A network in eval mode. Its weights are read when a step runs.
+        by: Makes what runs a module, in place of torch (`Converted`); None: torch runs the operations one by one.
 
     Attributes:
         module: The network.
+        by: As above.
         steps: The steps in order.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, by: Callable[[nn.Module], Runs] | None = None) -> None:
+        self.module, self.by = module, by
         self.steps: list[Step] = []
-        self._rests: list[fx.Graph] = []
+        self._rests: list[Runs] = []
         try:
             nodes = list(Tracer().trace(module).nodes)
         except Exception:  # whatever a forward pass does with a stand-in for its input
@@ -106,13 +110,19 @@ class Prefix:
             t, h, w = (
                 Reach(axis.stride, axis.before, max(axis.after, axis.stride - 1 - axis.before)) for axis in part.reach
             )
-            self.steps.append(Step(module, _graph(nodes[start : part.end + 1]), (t, h, w)))
-            self._rests.append(_graph(nodes[part.end :]))
+            graph = _graph(nodes[start : part.end + 1])
+            self.steps.append(Step(self._runs(graph), graph, (t, h, w)))
+            self._rests.append(self._runs(_graph(nodes[part.end :])))
             start = part.end
 
     def rest(self, count: int, volume: Tensor) -> Tensor:
         """Runs the rest of the network on the output of the first `count` steps, at least one."""
-        return _run(self.module, self._rests[count - 1], volume)
+        return self._rests[count - 1](volume)
+
+    def _runs(self, graph: fx.Graph) -> Runs:
+        if self.by is not None:
+            return self.by(fx.GraphModule(self.module, graph))
+        return partial(_run, self.module, graph)
 
 
 class Tracer(fx.Tracer):
