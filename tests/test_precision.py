@@ -10,10 +10,11 @@ from torch import Tensor
 
 import toys
 import vidattr as api
-from conftest import Command
+from conftest import ROOT, Command
 from vidattr.config.identity import key
 from vidattr.config.runtime import Device, Precision, Runtime
 from vidattr.models.network.network import VideoModel
+from vidattr.run import lowered
 from vidattr.run.compose import experiments
 from vidattr.run.experiment import run_identity
 from vidattr.types import Query
@@ -83,3 +84,26 @@ def test_another_precision_is_another_run(vidattr: Command, tmp_path: Path) -> N
     evaluated = vidattr("evaluate", *small, "metric=deletion_insertion", "metric.steps=2", "--quiet")
     assert evaluated.code == 0, evaluated.err
     assert vidattr("run", "runtime.precision=fp8").code == 2
+
+
+def test_a_run_says_where_its_precision_is_unfit_for_its_method(vidattr: Command) -> None:
+    one = ("dataset.clips=1", "runtime.precision=bfloat16", "--quiet", "render=default", "render.grid=false")
+    one += ("render.gif=false", "render.mp4=false")
+    told = vidattr("run", "method=gradient,grad_cam,random", *one)
+    assert told.code == 0
+    (line,) = [line for line in told.err.splitlines() if "precision" in line]
+    assert line.startswith("note: runtime.precision=bfloat16 changes maps of gradient: rank correlation")
+    assert "0.935" in line
+    assert line in vidattr("evaluate", "method=gradient", "metric=sparseness", *one).err
+    assert line in vidattr("run", "method=gradient", *one, "--dry-run").out
+    assert "changes maps" not in vidattr("run", "method=gradient", one[0], "--dry-run").out
+
+
+def test_the_measured_precisions_are_of_classes_and_formats_that_exist() -> None:
+    names = sorted(path.stem for path in (ROOT / "configs/method").glob("*.yaml"))
+    classes = {type(api.load_method(name)).__name__ for name in names}
+    assert lowered.MEASURED.keys() <= classes
+    assert {name for found in lowered.MEASURED.values() for name in found} <= {one.value for one in Precision}
+    page = (ROOT / "docs/PERFORMANCE.md").read_text()
+    for found in lowered.MEASURED.values():
+        assert all(f"{rank:.3f}" in page for rank in found.values())

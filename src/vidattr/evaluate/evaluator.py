@@ -18,6 +18,7 @@ from vidattr.evaluate.network import network_tables, stored_network_tables
 from vidattr.evaluate.scores import ScoreSheet, read_scores, scores_identity, unlisted
 from vidattr.evaluate.table import BASELINES
 from vidattr.protocols import ComparesMaps, MapMetric, Metric, NetworkMetric, RerunMetric
+from vidattr.run import lowered
 from vidattr.run.batches import by_network, clips_of
 from vidattr.run.compose import part
 from vidattr.run.control import Control
@@ -209,7 +210,8 @@ def _survey(sheets: Sequence[ScoreSheet]) -> list[Clip]:
     for sheet, survey in reversed(list(zip(sheets, surveys, strict=True))):
         if not sheet.baseline:
             asked |= {clip: mark_of(facts, map=False) for clip, facts in survey.good.items()}
-        sheet.doubts = Doubts(sheet.folder.path, [clip for clip in clips if clip.id in survey.good], notes)
+        doubtful = [clip for clip in clips if clip.id in survey.good]
+        sheet.doubts = Doubts(sheet.folder.path, doubtful, (*notes, *lowered.note(sheet.experiment)))
     refused = set[str]().union(*(sheet.doubts.refused() for sheet in sheets))
     for sheet, survey in zip(sheets, surveys, strict=True):
         sheet.clips, sheet.failures, sheet.maps = len(clips), list(problems), survey.good.keys()

@@ -32,8 +32,7 @@ from vidattr.config.sweep import points
 from vidattr.config.typed import check_options, check_paths, check_whole
 from vidattr.errors import ConfigError, VidattrError, unknown
 from vidattr.models.weights.trained import as_trained
-from vidattr.run.backend import check_backend
-from vidattr.run.experiment import Experiment
+from vidattr.run.experiment import Experiment, check_backend
 
 GROUPS = {
     "run": ("dataset", "model", "method", "render", "paths", "runtime"),

@@ -15,6 +15,7 @@ from vidattr.run.batches import clips_of
 from vidattr.run.doubts import told
 from vidattr.run.experiment import Experiment
 from vidattr.run.job import check_folders, run_folder
+from vidattr.run.lowered import note
 from vidattr.run.sources import Again, Sources
 from vidattr.run.store import free_bytes
 from vidattr.types import Clip
@@ -91,7 +92,7 @@ def plan(experiments: Sequence[Experiment], shard: tuple[int, int] = (1, 1)) -> 
                 "missing": missing,
                 "again": {why.name: count for why, count in survey.counts().items()},
                 "problems": problems,
-                "notes": list(notes),
+                "notes": [*notes, *note(experiment)],
                 "passes": missing * (1 + experiment.method.passes),
                 "bytes": round(missing * each),
                 "free_bytes": free[disk],
@@ -116,7 +117,7 @@ def text(rows: Sequence[dict[str, Any]], more: Mapping[str, Sequence[str]] | Non
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in table]
     lines += [f"{row['experiment']}: {Again[why].told(count)}" for row in rows for why, count in row["again"].items()]
-    lines += told({}, dict.fromkeys(note for row in rows for note in row["notes"]))
+    lines += told({}, dict.fromkeys(line for row in rows for line in row["notes"]))
     total, passes = sum(row["bytes"] for row in rows), sum(row["passes"] for row in rows)
     free = min(row["free_bytes"] for row in rows)
     lines.append(f"{len(rows)} experiments, {passes} passes, {size_text(total)} to write, {size_text(free)} free")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
 from vidattr.models.speed.memory import submitted
-from vidattr.run import gallery
+from vidattr.run import gallery, lowered
 from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_batch, prepare, read_ahead, split_batches
 from vidattr.run.class_sheets import draw_class_sheets
 from vidattr.run.company import Decoded
@@ -75,7 +75,7 @@ def run(
         sources = Sources(clips, group[0].settings.target)
         for job in jobs:
             job.failures += problems
-            job.doubts = Doubts(job.folder.path, clips, notes, shard)
+            job.doubts = Doubts(job.folder.path, clips, (*notes, *lowered.note(job.experiment)), shard)
             survey = sources.survey(job.folder, extras=job.experiment.runtime.extras)
             refused = survey.good.keys() if afresh else job.doubts.refused()
             job.facts = {clip: facts for clip, facts in survey.good.items() if clip not in refused}
