@@ -25,7 +25,8 @@ from vidattr.render import drawing as draw
 from vidattr.render.heat import overlay
 from vidattr.render.options import Render
 from vidattr.run import compose
-from vidattr.run.batches import clip_seed, upload
+from vidattr.run.batches import clip_seed
+from vidattr.run.reading import upload
 from vidattr.types import Clip, Pixels, Query, Sample
 from vidattr.video.decode import read
 

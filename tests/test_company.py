@@ -11,7 +11,7 @@ import torch
 
 from conftest import Command
 from vidattr.errors import ClipError
-from vidattr.run import batches, gallery
+from vidattr.run import gallery, reading
 from vidattr.run.store import RunFolder
 
 BASE = (
@@ -36,14 +36,14 @@ def errors(folder: Path) -> list[dict[str, str]]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *clips: str, error: Exception) -> None:
-    real = batches.read_video
+    real = reading.read_video
 
     def read(clip, view, *rest):
         if clip.id in clips:
             raise error
         return real(clip, view, *rest)
 
-    monkeypatch.setattr(batches, "read_video", read)
+    monkeypatch.setattr(reading, "read_video", read)
 
 
 def test_shards_resumption_and_clips_that_fail_leave_no_trace_on_a_real_network(
@@ -139,15 +139,14 @@ def test_the_guilty_clip_of_a_batch_is_found_and_the_others_keep_their_bits(
     assert vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=whole").code == 0
     undisturbed = maps(tmp_path / "whole")
     seen: list[torch.Tensor] = []
-    real = batches.upload
+    real = VideoModel.probabilities
 
-    def noted(*arguments):
-        frames = real(*arguments)
+    def noted(self, frames):
         seen.append(frames.clone())
-        return frames
+        return real(self, frames)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "upload", noted)
+        patch.setattr(VideoModel, "probabilities", noted)
         vidattr("run", "method=gradient", *BASE, "render.grid=false", "paths.out=again")
     guilty = seen[0][2]
     wrong = lambda frames: (frames - guilty).flatten(1).abs().amax(1) == 0  # noqa: E731

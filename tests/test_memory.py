@@ -16,7 +16,7 @@ from conftest import Command
 from vidattr.errors import ConfigError, OutOfMemoryError, out_of_memory
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import submitted, within_memory
-from vidattr.run import batches
+from vidattr.run import reading
 
 _NEEDY = """
 import sys
@@ -131,14 +131,14 @@ def test_memory_that_runs_out_elsewhere_is_a_user_error(vidattr: Command, monkey
 
 
 def test_a_clip_too_large_to_decode_costs_itself(vidattr: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = batches.read_video
+    real = reading.read_video
 
     def read(clip, *rest):
         if clip.id.startswith("object-0001"):
             raise MemoryError("100000 × 100000")
         return real(clip, *rest)
 
-    monkeypatch.setattr(batches, "read_video", read)
+    monkeypatch.setattr(reading, "read_video", read)
     found = vidattr("run", "method=center", "dataset.clips=2", "--quiet")
     assert found.code == 1
     assert "1 written" in found.out

@@ -19,7 +19,7 @@ from vidattr.config.runtime import Runtime
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.lagging import Lagging, onto
 from vidattr.protocols import MachineDependent, NetworkMetric
-from vidattr.run.batches import upload
+from vidattr.run.reading import upload
 from vidattr.types import Query, Sample
 
 sys.path.append(str(ROOT / "scripts"))

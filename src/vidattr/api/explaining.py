@@ -18,7 +18,9 @@ from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import Method
-from vidattr.run.batches import clip_seed, not_finite, upload
+from vidattr.run.batches import clip_seed
+from vidattr.run.maps import not_finite
+from vidattr.run.reading import upload
 from vidattr.run.targets import class_index
 from vidattr.types import Query
 

@@ -18,8 +18,8 @@ from vidattr.errors import ConfigError
 from vidattr.models.custom import Custom
 from vidattr.models.network.network import VideoModel
 from vidattr.protocols import Method, Metric, ModelConfig
-from vidattr.run.batches import upload
 from vidattr.run.compose import part
+from vidattr.run.reading import upload
 from vidattr.types import Clip, Pixels, Sample
 from vidattr.video.decode import read as read_video
 from vidattr.video.preprocessing import Preprocessing

@@ -16,11 +16,12 @@ from vidattr.evaluate.scores import ScoreSheet
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import ComparesMaps, MapBatch, MapMetric, RerunMetric
-from vidattr.run.batches import clip_seed, read_ahead, split_batches, upload
+from vidattr.run.batches import clip_seed, split_batches
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.control import Control
 from vidattr.run.job import made_by
 from vidattr.run.progress import Bar
+from vidattr.run.reading import read_ahead, upload
 from vidattr.run.store import StoredMap
 from vidattr.types import Clip, Query, Sample, Scores, Truth
 from vidattr.writing import set_durable, sweep

@@ -23,13 +23,14 @@ from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.memory import within_memory
 from vidattr.protocols import NetworkMetric
-from vidattr.run.batches import clip_seed, clips_of, read_ahead, split_batches, upload
+from vidattr.run.batches import clip_seed, clips_of, split_batches
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.control import Control
 from vidattr.run.doubts import Doubts
 from vidattr.run.experiment import Experiment, run_identity
 from vidattr.run.job import made_by
 from vidattr.run.progress import Bar
+from vidattr.run.reading import read_ahead, upload
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources, mark_of, truth_of
 from vidattr.run.store import RunFolder

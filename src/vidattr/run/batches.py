@@ -1,34 +1,26 @@
-"""Batches: clips are decoded ahead in the background, copied to the device once and explained; maps are copied back."""
+"""Batches: which clips are computed together, and the query that a method gets for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from vidattr.config.identity import describe, described_once, key
 from vidattr.errors import ClipError, ConfigError, Failure
 from vidattr.models.network.finite import complaint
 from vidattr.models.network.network import VideoModel
-from vidattr.models.speed.lagging import onto
-from vidattr.models.speed.memory import submitted, within_memory
-from vidattr.protocols import JointMethod
+from vidattr.models.speed.lagging import Download, Upload, onto
+from vidattr.models.speed.memory import within_memory
 from vidattr.run.company import Decoded, isolated, rows_of, stood_in
 from vidattr.run.experiment import Experiment
+from vidattr.run.reading import upload
 from vidattr.run.selection import selected
-from vidattr.run.sources import Source
-from vidattr.run.store import StoredMap
 from vidattr.run.targets import target_of
 from vidattr.seeds import seed_for
-from vidattr.types import Clip, Explanation, Query, Sample
-from vidattr.video.decode import read as read_video
-from vidattr.video.preprocessing import Preprocessing
+from vidattr.types import Clip, Query, Sample
 
 
 def clip_seed(seed: int, clip: str) -> int:
@@ -85,42 +77,9 @@ def clips_of(
     )
 
 
-def read_ahead(batches: Iterable[Sequence[Clip]], experiment: Experiment) -> Iterator[list[Decoded]]:
-    """Yields each batch decoded, in order, while background threads decode the next two."""
-
-    def read(clip: Clip) -> Decoded:
-        try:
-            source = Source(clip, experiment.settings.target).look()
-            sample = read_video(clip, experiment.model.input)
-            return clip, replace(sample, source=source.facts(sample.numbers))
-        except Exception as error:  # any error of a decoder concerns this clip only
-            return clip, error
-
-    with ThreadPoolExecutor(experiment.runtime.threads(), thread_name_prefix="decode") as pool:
-        waiting: list[list[Future[Decoded]]] = []
-        try:
-            for batch in batches:
-                waiting.append([submitted(pool, partial(read, clip)) for clip in batch])
-                if len(waiting) > 2:
-                    yield [future.result() for future in waiting.pop(0)]
-            while waiting:
-                yield [future.result() for future in waiting.pop(0)]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def split_batches(clips: Sequence[Clip], size: int) -> list[list[Clip]]:
     """Splits the list of clips into the batches in which they are always computed."""
     return [list(clips[start : start + size]) for start in range(0, len(clips), size)]
-
-
-def upload(view: Preprocessing, device: torch.device, samples: Sequence[Sample]) -> Tensor:
-    """Copies the uint8 pixels of a batch to the device and converts them to the network's input there.
-
-    A GPU copies from pinned memory, so that the host goes on meanwhile.
-    """
-    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
-    return view.normalise(onto(device, pixels))
 
 
 @dataclass(frozen=True)
@@ -132,7 +91,8 @@ class PreparedBatch:
         rows: The row of the query that holds each of them; the other rows only keep the batch at its size.
         samples: The n decoded clips.
         query: The batch.
-        names: Names of the n explained classes.
+        targets: Indices of the n explained classes, on the host.
+        names: Their names.
         probability: Their probabilities.
         top: For each of the n clips the five most probable classes and their probabilities.
     """
@@ -141,6 +101,7 @@ class PreparedBatch:
     rows: Sequence[int]
     samples: Sequence[Sample]
     query: Query
+    targets: Sequence[int]
     names: Sequence[str]
     probability: Sequence[float]
     top: Sequence[tuple[tuple[str, float], ...]]
@@ -150,22 +111,33 @@ class PreparedBatch:
         one = slice(k, k + 1)
         query = rows_of(self.query, [self.rows[k]] * len(self.query.seeds))
         clips, rows, samples = self.clips[one], self.rows[one], self.samples[one]
-        return PreparedBatch(clips, rows, samples, query, self.names[one], self.probability[one], self.top[one])
+        answers = self.targets[one], self.names[one], self.probability[one], self.top[one]
+        return PreparedBatch(clips, rows, samples, query, *answers)
 
 
 def prepare(
-    network: VideoModel, decoded: Sequence[Decoded], experiment: Experiment
+    network: VideoModel, decoded: Sequence[Decoded], experiment: Experiment, pixels: Upload | None = None
 ) -> tuple[PreparedBatch | None, list[Failure]]:
     """Returns the query of a decoded batch, and the failures of readable clips.
 
     A readable clip fails if the network fails for it, or if its class cannot be resolved. The batch is None if no clip
     is left.
+
+    Args:
+        network: The network.
+        decoded: The batch.
+        experiment: Any of those that the batch is explained for.
+        pixels: Those of the batch, on the device; None: they are copied there now.
     """
 
-    def seen(batch: Sequence[Decoded]) -> tuple[Tensor, Tensor]:
+    def seen(batch: Sequence[Decoded], pixels: Upload | None = None) -> tuple[Tensor, Tensor]:
         def work() -> tuple[Tensor, Tensor]:
-            frames = upload(network.view, network.device, stood_in(batch))
-            return frames, network.probabilities(frames).cpu()
+            if pixels is None:
+                frames = upload(network.view, network.device, stood_in(batch))
+            else:
+                frames = network.view.normalise(pixels.arrived())
+            # The one wait of a batch: which class is explained depends on the answer.
+            return frames, Download({"shares": network.probabilities(frames)}).arrived()["shares"]
 
         return within_memory(network, work)
 
@@ -173,7 +145,7 @@ def prepare(
     if not readable:
         return None, []
     found, failed = isolated(
-        len(readable), lambda: seen(decoded), lambda k: seen([decoded[readable[k]]] * len(decoded))
+        len(readable), lambda: seen(decoded, pixels), lambda k: seen([decoded[readable[k]]] * len(decoded))
     )
     failures = [Failure.of(decoded[readable[k]][0].id, "prepare", error) for k, error in failed.items()]
     if not found:
@@ -209,10 +181,11 @@ def prepare(
         rows=rows,
         samples=[samples[row] for row in mine],
         query=Query(
-            frames=frames if len(keep) == len(decoded) else frames[keep],
-            target=torch.tensor(targets, device=network.device),
+            frames=frames if len(keep) == len(decoded) else frames.index_select(0, onto(network.device, keep)),
+            target=onto(network.device, targets),
             seeds=tuple(clip_seed(experiment.settings.seed, decoded[row][0].id) for row in keep),
         ),
+        targets=[targets[n] for n in rows],
         names=[network.classes[targets[n]] for n in rows],
         probability=[float(shares[keep[n], targets[n]]) for n in rows],
         top=[
@@ -221,79 +194,3 @@ def prepare(
         ],
     )
     return ready, failures
-
-
-def explain_batch(
-    network: VideoModel, experiments: Sequence[Experiment], ready: PreparedBatch
-) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
-    """Runs the methods of experiments on one batch, and copies their maps and extras to the CPU once.
-
-    Args:
-        network: The network.
-        experiments: One, or several whose methods have the same `JointMethod.joint_key` and are run together.
-        ready: The batch.
-
-    Returns:
-        For each experiment the maps by clip, and the failures of clips that have no map or one that is not finite.
-    """
-    first, *others = methods = [experiment.method for experiment in experiments]
-
-    def explain(batch: PreparedBatch) -> list[tuple[dict[str, StoredMap], list[Failure]]]:
-        def work() -> list[Explanation]:
-            if others:
-                return cast(JointMethod, first).explain_many(network, batch.query, methods)
-            return [first(network, batch.query)]
-
-        explanations = within_memory(network, work)
-        return [_stored(found, batch, experiment) for found, experiment in zip(explanations, experiments, strict=True)]
-
-    found, failed = isolated(len(ready.clips), lambda: explain(ready), lambda k: explain(ready.alone(k)))
-    maps: list[tuple[dict[str, StoredMap], list[Failure]]]
-    maps = [({}, [Failure.of(ready.clips[k].id, "explain", error) for k, error in failed.items()]) for _ in experiments]
-    for _, results in found:
-        for (mine, failures), (result, unsound) in zip(maps, results, strict=True):
-            mine |= result
-            failures += unsound
-    return maps
-
-
-def _stored(
-    found: Explanation, ready: PreparedBatch, experiment: Experiment
-) -> tuple[dict[str, StoredMap], list[Failure]]:
-    maps, keep_extras = found.map.float().cpu(), experiment.runtime.extras
-    bad = {row: int((~maps[row].isfinite()).sum()) for row in ready.rows}
-    failures = [
-        Failure.of(clip.id, "explain", not_finite(experiment.names["method"], bad[row], maps[row].numel()))
-        for row, clip in zip(ready.rows, ready.clips, strict=True)
-        if bad[row]
-    ]
-    extras = {name: value.cpu() for name, value in found.extras.items()} if keep_extras else {}
-    targets = ready.query.target.tolist()
-    stored = {
-        clip.id: StoredMap(
-            map=maps[row],
-            numbers=ready.samples[k].numbers,
-            target=targets[row],
-            name=ready.names[k],
-            probability=ready.probability[k],
-            top=ready.top[k],
-            extras={name: value[row] for name, value in extras.items()},
-            source=ready.samples[k].source,
-            complete=keep_extras or not found.extras,
-            seconds=ready.samples[k].seconds,
-            origin=ready.samples[k].origin,
-        )
-        for k, (row, clip) in enumerate(zip(ready.rows, ready.clips, strict=True))
-        if not bad[row]
-    }
-    return stored, failures
-
-
-def not_finite(method: str, count: int, of: int) -> ClipError:
-    """Returns the error for a clip whose map is not finite though the network's output is."""
-    return ClipError(
-        f"the map of {method} is not finite: {count} of {of} values",
-        expected="numbers, as the network's answer to the clip is",
-        remedy="another method or method.score; look in the network for a root, a norm or a quotient whose derivative "
-        "has no limit at 0",
-    )

@@ -13,11 +13,12 @@ from vidattr.errors import CONCERNS_ALL, ClipError, Failure
 from vidattr.render.class_sheet import ClassMap, class_sheet
 from vidattr.render.picture_files import PictureFiles
 from vidattr.render.pictures import of_sheet, write_page
-from vidattr.run.batches import read_ahead, split_batches
+from vidattr.run.batches import split_batches
 from vidattr.run.canvas import canvas
 from vidattr.run.experiment import Experiment
 from vidattr.run.gallery import mark, run_name, scene_of
 from vidattr.run.job import Job
+from vidattr.run.reading import read_ahead
 from vidattr.types import Clip, Pixels, Sample
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 
 class DroppedBatch(BaseException):
@@ -11,7 +10,7 @@ class DroppedBatch(BaseException):
 
 
 class Control:
-    """Stops a run between two batches, or in a batch before any of its maps is written.
+    """Stops a run between two batches or within one: its maps of a method are then all written or none (`storing`).
 
     The methods `stop` and `drop` may be called by a signal handler.
 
@@ -21,39 +20,27 @@ class Control:
 
     def __init__(self) -> None:
         self.stopped = False
-        self._dropped = False
-        self._writing = 0
 
     def stop(self) -> None:
         """Makes the run end after the batch in flight."""
         self.stopped = True
 
     def drop(self) -> None:
-        """Makes the run end at once: the maps of a method and batch are then all written, or none is.
+        """Makes the run end as soon as the maps that are being written are complete.
 
         Raises:
-            DroppedBatch: Now, or as soon as the maps that are being written are complete.
+            DroppedBatch: Always.
         """
-        self.stopped = self._dropped = True
-        if not self._writing:
-            raise DroppedBatch
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Puts off `drop` to the end of the block."""
-        self._writing += 1
-        try:
-            yield
-        finally:
-            self._writing -= 1
-        if self._dropped:
-            raise DroppedBatch
+        self.stopped = True
+        raise DroppedBatch
 
     def batch_begun(self, clips: Sequence[str]) -> None:
         """Takes notice of a batch, given the ids of its clips; a subclass reports it."""
 
     def batch_done(self, clips: Sequence[str], stored: int) -> None:
         """Takes notice of a finished batch; a subclass reports it.
+
+        In a run the next batch may have begun, and another thread calls this.
 
         Args:
             clips: The ids of its clips.

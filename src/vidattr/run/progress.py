@@ -110,7 +110,7 @@ class RunProgress(Bar):
                 self.log(f"{job.experiment.title}: {job.written} written, {len(job.failures)} failed")
 
     def methods(self, groups: Sequence[Sequence[Job]], clips: Sequence[Clip]) -> Iterator[Sequence[Job]]:
-        """Yields groups of jobs whose methods run together on a batch, and tells how far each of them is.
+        """Yields groups of jobs whose methods run together on a batch, and shows how far each of them is.
 
         Args:
             groups: The groups.
@@ -119,7 +119,7 @@ class RunProgress(Bar):
         costs = [1 + sum(job.experiment.method.passes for job in group) for group in groups]
         before = 0
         for group, cost in zip(groups, costs, strict=True):
-            name, begun = ", ".join(job.experiment.title for job in group), time.monotonic()
+            name = ", ".join(job.experiment.title for job in group)
 
             def listener(share: float, words: str, before: int = before, cost: int = cost, name: str = name) -> None:
                 done = len(clips) * (before + share * cost) / sum(costs)
@@ -129,8 +129,12 @@ class RunProgress(Bar):
                 listener(0.0, "")
                 yield group
             before += cost
-            self.log(f"{name}: {', '.join(clip.id for clip in clips)}: {time.monotonic() - begun:.1f} s")
         self._log_failures()
+
+    def took(self, group: Sequence[Job], clips: Sequence[Clip], seconds: float) -> None:
+        """Logs how long the maps of a batch took by methods that run together."""
+        name = ", ".join(job.experiment.title for job in group)
+        self.log(f"{name}: {', '.join(clip.id for clip in clips)}: {seconds:.1f} s")
 
     def _log_failures(self) -> None:
         """Logs the failures since the last call."""

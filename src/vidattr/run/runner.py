@@ -7,15 +7,14 @@ batch. So a run that was killed, sharded or had failures writes the same bytes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vidattr.errors import CONCERNS_ALL, CONCERNS_METHOD, ConfigError, Failure
-from vidattr.models.speed.memory import submitted
+from vidattr.errors import CONCERNS_METHOD, ConfigError, Failure
+from vidattr.models.speed.lagging import Upload
 from vidattr.run import gallery, lowered
-from vidattr.run.batches import PreparedBatch, by_network, clips_of, explain_batch, prepare, read_ahead, split_batches
+from vidattr.run.batches import PreparedBatch, by_network, clips_of, prepare, split_batches
 from vidattr.run.class_sheets import draw_class_sheets
 from vidattr.run.company import Decoded
 from vidattr.run.control import Control
@@ -23,10 +22,12 @@ from vidattr.run.doubts import Doubts
 from vidattr.run.elsewhere import computed_elsewhere
 from vidattr.run.experiment import Experiment
 from vidattr.run.job import Job, check_folders, made_by, run_folder, together
+from vidattr.run.maps import Computed, explain_batch
 from vidattr.run.progress import RunProgress
+from vidattr.run.reading import uploaded_ahead
 from vidattr.run.resident import Resident
 from vidattr.run.sources import Sources
-from vidattr.run.store import StoredMap
+from vidattr.run.storing import Storing
 from vidattr.types import Clip, Sample
 from vidattr.writing import set_durable, sweep
 
@@ -130,12 +131,10 @@ def _run_group(
         for batch in batches
         if overwrite or any(clip.id in missing for clip in batch) or gallery.lacks_any(jobs, batch, sheets)
     ]
-    pool = ThreadPoolExecutor(first.runtime.threads(), thread_name_prefix="draw")
-    with RunProgress(jobs, wanted, quiet=quiet) as bar, pool:
-        drawing: list[gallery.Drawing] = []
-
-        def draw(found: Sequence[tuple[Job, StoredMap]], clip: Clip, sample: Sample) -> gallery.Drawing:
-            return submitted(pool, partial(gallery.draw, found, clip, sample, sheets, overwrite))
+    with (
+        RunProgress(jobs, wanted, quiet=quiet) as bar,
+        Storing(jobs, sheets, overwrite=overwrite, control=control, bar=bar) as storing,
+    ):
 
         def still_wanted() -> Iterator[Sequence[Clip]]:
             for batch in wanted:
@@ -144,44 +143,25 @@ def _run_group(
                 else:
                     bar.update(len(batch))
 
-        try:
-            for decoded in read_ahead(still_wanted(), first):
-                names = [clip.id for clip, _ in decoded]
-                computed_elsewhere(jobs, [clip for clip, _ in decoded])
-                before = sum(job.written for job in jobs)
-                control.batch_begun(names)
-                new = _do_batch(resident, jobs, decoded, draw, control, bar)
-                drawing = [*_settled(drawing, keep=first.runtime.threads()), *new]
-                bar.update(len(decoded))
-                control.batch_done(names, sum(job.written for job in jobs) - before)
-                if control.stopped:
-                    break
-                if fail_fast and any(job.failures for job in jobs):
-                    break
-            _settled(drawing, keep=0)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _settled(drawing: list[gallery.Drawing], keep: int) -> list[gallery.Drawing]:
-    """Waits until at most `keep` drawings are in progress, and records the failures of finished ones."""
-    split = max(0, len(drawing) - keep)
-    for future in drawing[:split]:
-        for job, failure in future.result():
-            job.add(failure)
-    return drawing[split:]
+        for decoded, pixels in uploaded_ahead(still_wanted(), first):
+            computed_elsewhere(jobs, [clip for clip, _ in decoded])
+            control.batch_begun([clip.id for clip, _ in decoded])
+            _do_batch(resident, jobs, decoded, pixels, storing, bar)
+            bar.update(len(decoded))
+            if control.stopped or (fail_fast and any(job.failures for job in jobs)):
+                break
+        storing.settle()
 
 
 def _do_batch(
     resident: Resident,
     jobs: Sequence[Job],
     decoded: Sequence[Decoded],
-    draw: Callable[[Sequence[tuple[Job, StoredMap]], Clip, Sample], gallery.Drawing],
-    control: Control,
+    pixels: Upload | None,
+    storing: Storing,
     bar: RunProgress,
-) -> list[gallery.Drawing]:
-    """Explains a batch by every method that lacks a map of it; maps are written here, pictures in the background."""
+) -> None:
+    """Explains a batch by every method that lacks a map of it; maps and pictures are written in the background."""
     good = [(clip, sample) for clip, sample in decoded if isinstance(sample, Sample)]
     for clip, sample in decoded:
         if not isinstance(sample, Sample):
@@ -191,16 +171,15 @@ def _do_batch(
         job.doubts.write()
     ready: PreparedBatch | None = None
     if any(clip.id in job.missing for job in jobs for clip, _ in good):
-        ready, failures = prepare(resident.network, decoded, jobs[0].experiment)
+        ready, failures = prepare(resident.network, decoded, jobs[0].experiment, pixels)
         for failure in failures:
             _fail_all(jobs, failure)
-    found: dict[int, dict[str, StoredMap]] = {}
-    for alike in bar.methods(together(jobs), [clip for clip, _ in good]):
-        found |= _maps(resident, alike, ready, good, control)
-    return [
-        draw([(job, found[id(job)][clip.id]) for job in jobs if clip.id in found[id(job)]], clip, sample)
-        for clip, sample in good
-    ]
+    clips = [clip for clip, _ in good]
+    for alike in bar.methods(together(jobs), clips):
+        begun = time.monotonic()
+        computed = _computed(resident, alike, ready)
+        storing.keep(alike, computed, clips, time.monotonic() - begun)
+    storing.end([clip.id for clip, _ in decoded], good)
 
 
 def _fail_all(jobs: Sequence[Job], failure: Failure) -> None:
@@ -208,31 +187,18 @@ def _fail_all(jobs: Sequence[Job], failure: Failure) -> None:
         job.add(failure)
 
 
-def _maps(
-    resident: Resident,
-    alike: Sequence[Job],
-    ready: PreparedBatch | None,
-    good: Sequence[tuple[Clip, Sample]],
-    control: Control,
-) -> dict[int, dict[str, StoredMap]]:
-    """Returns the maps of a batch by jobs that are run together: computed and written if missing, otherwise read."""
-    found: dict[int, dict[str, StoredMap]] = {id(job): {} for job in alike}
+def _computed(resident: Resident, alike: Sequence[Job], ready: PreparedBatch | None) -> list[tuple[Job, Computed]]:
+    """Returns the maps of a batch by those of the jobs that are run together that have to be computed."""
     asked = _asked(alike, ready) if ready is not None else []
-    if ready is not None and asked:
-        try:
-            explained = explain_batch(resident.network, [job.experiment for job in asked], ready)
-            for job, (found[id(job)], failures) in zip(asked, explained, strict=True):
-                for failure in failures:
-                    _fail_all([job] if failure.clip in job.missing else [], failure)
-        except CONCERNS_METHOD as error:  # the other methods go on
-            for job in asked:
-                job.failed = error
-                job.fail("", "method", error)
-    with control.writing():
-        for clip, _ in good:
-            for job in alike:
-                _keep(job, clip, found[id(job)])
-    return found
+    if ready is None or not asked:
+        return []
+    try:
+        return list(zip(asked, explain_batch(resident.network, [job.experiment for job in asked], ready), strict=True))
+    except CONCERNS_METHOD as error:  # the other methods go on
+        for job in asked:
+            job.failed = error
+            job.fail("", "method", error)
+        return []
 
 
 def _asked(alike: Sequence[Job], ready: PreparedBatch) -> list[Job]:
@@ -245,25 +211,6 @@ def _asked(alike: Sequence[Job], ready: PreparedBatch) -> list[Job]:
     lack = [job for job in alike if job.failed is None and clips & job.missing]
     begun = any(clips - job.missing for job in lack)
     return [job for job in alike if job.failed is None] if begun else lack
-
-
-def _keep(job: Job, clip: Clip, maps: dict[str, StoredMap]) -> None:
-    """Stores the map of one clip if it is new, and reads it back if it was there before."""
-    name = clip.id
-    try:
-        if name in maps and name in job.missing:
-            gallery.discard(job, clip, maps[name])
-            job.folder.save(name, maps[name])
-            job.stale.discard(name)
-            job.missing.remove(name)
-            job.written += 1
-        elif name not in job.stale and job.folder.map_path(name).is_file():
-            maps[name] = job.folder.load(name, extras=True)
-    except CONCERNS_ALL:
-        raise
-    except Exception as error:
-        maps.pop(name, None)
-        job.fail(name, "store", error)
 
 
 def redraw(experiments: Sequence[Experiment], *, quiet: bool = False) -> list[Job]:

@@ -114,8 +114,6 @@ class OcclusionOptions(RemovalOptions):
 class Unions:
     """The U distinct unions of tubes of N clips, including one empty union per clip, whose score is f_0.
 
-    All tensors but `filled` are on the device of the network.
-
     Attributes:
         clip: (U,) index of the clip.
         members: (U, G) the tubes of the clip; -1 for none.
@@ -134,14 +132,9 @@ class Unions:
 
 
 def distinct(groups: Tensor, device: torch.device) -> Unions:
-    """Returns the distinct sets among the groups (N, A, G) of tubes, -1 where there is none.
+    """Returns the distinct sets among the groups (N, A, G) of tubes, -1 where there is none, on the network's device.
 
-    They are counted on the host, since the number of passes depends on them. For groups that depend on values of the
-    device (AOSA) the host waits once, for one copy; for groups that depend on shapes only (OSA) it does not wait.
-
-    Args:
-        groups: On the host or on the device.
-        device: That of the network.
+    They are counted on the host: it waits once for groups that are on the device, and never for those made here (OSA).
     """
     groups = groups.cpu()
     N, A, G = groups.shape
@@ -172,8 +165,7 @@ def explain(
         model: The network.
         query: N clips.
         rectangles: (N, A, T, 4) integers as in `Tubes`.
-        groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none. On the
-            host if they depend on shapes only (`distinct`).
+        groups: (N, A, G) int64, which tubes are occluded together for each anchor; -1 where there is none.
         options: Fill, score and aggregation.
         box: Frames, rows and columns of a box that contains any union: the network's first steps then run on crops
             around it where that is less work (`reuse`). None: all passes run on whole clips.
