@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum, auto
+from itertools import product
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, unfold
+from torch.nn.functional import pad
 
 
 class Profile(StrEnum):
@@ -27,7 +29,7 @@ class Profile(StrEnum):
     text = auto()
 
 
-_CACHED = 2**17  # numbers in a block: a few blocks fit into a core's second-level cache
+_CACHED = 2**17  # numbers in the largest buffer of a loop: it stays in a core's second-level cache
 
 _PROFILES: dict[Profile, Callable[[Tensor], Tensor]] = {
     Profile.code: lambda z: torch.exp(-2 * (z - 0.5).clamp(min=0).square()),
@@ -65,7 +67,7 @@ class SmoothMax:
     of that plane.
 
     The weights depend only on the position of u between the seeds. Pixels are therefore grouped by that position, in
-    step² groups, and the sum runs over the seeds of the window: no buffer holds the whole window of a pixel.
+    step² groups, and the sum runs over the seeds of the window: no buffer holds the whole window of a pixel (`_Planes`).
 
     Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), the plane always
     contains the frame.
@@ -96,26 +98,28 @@ class SmoothMax:
         self.plane = (step * (self._cells[0] - 1) + 1, step * (self._cells[1] - 1) + 1)
         place, tap = torch.arange(step, dtype=torch.float64), torch.arange(self.taps, dtype=torch.float64)
         offset = place[:, None] - sigma - step * (tap - margin)  # of a pixel from the seed, along one axis
-        distance = torch.hypot(offset[:, None, :, None], offset[None, :, None, :]).flatten(2).flatten(0, 1)
-        self.weights = (coldness * _PROFILES[Profile.code](distance / sigma)).to(like)  # (step², taps²), times β
+        distance = torch.hypot(offset[:, None, :, None], offset[None, :, None, :])
+        weights = (coldness * _PROFILES[Profile.code](distance / sigma)).to(like)  # (step, step, taps, taps), times β
+        self.weights = weights.flatten(2).flatten(0, 1)  # (step², taps²)
         self._coldness = coldness
+        at: dict[float, list[tuple[int, int]]] = {}
+        for down, row in product(range(step), range(self.taps)):
+            at.setdefault(abs(float(offset[down, row])), []).append((down, row))
+        self._windows = _Windows(
+            step,
+            self.taps,
+            self.taps - 1 - margin,
+            self._cells,
+            self.plane,
+            coldness,
+            _beyond(self.grid, self.taps).to(like),
+            [_Line(weights[each[0][0], :, each[0][1]].T[..., None, None].contiguous(), each) for each in at.values()],
+        )
 
     def __call__(self, seeds: Tensor) -> Tensor:
         """Returns the mask (B, T, Ĥ, Ŵ) on the whole plane, in [0, 1], of seeds (B, T, h, w) in [0, 1]."""
-        step, (rows, columns) = self._step, self._cells
-        beyond = [
-            cells + self.taps - 1 - self._margin - n for cells, n in zip(self._cells, self.grid, strict=True)
-        ]  # seeds of value 0 after the last one; `margin` of them come before the first
-        padded = pad(seeds.flatten(0, 1)[:, None], (self._margin, beyond[1], self._margin, beyond[0]))
-        # (taps², B·T·cells): as many numbers as the mask has.
-        windows = unfold(padded, self.taps).transpose(0, 1).flatten(1)
-        groups = cast(Tensor, _WeightedSoftmax.apply(windows, self.weights))
-        pixels = (
-            groups.view(step, step, -1, rows, columns)
-            .permute(2, 3, 0, 4, 1)
-            .reshape(*seeds.shape[:2], rows * step, columns * step)
-        )
-        return (pixels[..., : self.plane[0], : self.plane[1]] / self._coldness).clamp(max=1)  # rounding may pass 1
+        planes = cast(Tensor, _Planes.apply(seeds.flatten(0, 1), self._windows))
+        return planes.view(*seeds.shape[:2], *self.plane)
 
     def shape(self) -> dict[str, Any]:
         """Returns the numbers that say where pixels and seeds lie, by name."""
@@ -134,44 +138,141 @@ class SmoothMax:
         return mask[..., corner : corner + height, corner : corner + width]
 
 
-class _WeightedSoftmax(torch.autograd.Function):
-    """Σ_k a_k e^{a_k} / Σ_k e^{a_k} (G, X) with a_k = w_k s_k, for weights w (G, K) and windows s (K, X).
+@dataclass(frozen=True)
+class _Line:
+    """A row of pixels above a seed, and the row as far below it, if there is one: they have the same weights.
 
-    Its derivative is written out: autograd would keep several tensors of (G, K, X) that are computed again here.
+    Attributes:
+        weights: (taps, step, 1, 1), β times the weight of the seed in each column of a window, by the pixel's place.
+        at: For both rows of pixels: their place, and the row of the windows that the seed is in.
+    """
+
+    weights: Tensor
+    at: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The sums over the windows of all pixels, seed by seed.
+
+    Frames are the last axis, so that rows of seeds (h, w·F) and of cells are contiguous for all frames of a block. Sums
+    have a number for each place in a cell, and for each cell that a seed reaches: (step, step, h + taps − 1,
+    (w + taps − 1)·F). Seeds beyond the grid, whose e^0 is 1, are counted, not computed.
+
+    Attributes:
+        step, taps, plane: As in `SmoothMax`.
+        first: The first row and column of cells that belongs to the plane.
+        cells: (rows, columns) of the plane.
+        coldness: β.
+        beyond: (h + taps − 1, w + taps − 1), how many seeds of a cell's window lie beyond the grid.
+        lines: All rows of pixels that a seed reaches.
+    """
+
+    step: int
+    taps: int
+    first: int
+    cells: tuple[int, ...]
+    plane: tuple[int, int]
+    coldness: float
+    beyond: Tensor
+    lines: list[_Line]
+
+    def block(self, seeds: Tensor) -> int:
+        """Returns how many frames are computed together: on a CPU, as many as its cache holds."""
+        largest = 2 * self.taps * self.step * seeds.shape[1] * seeds.shape[2]
+        return max(1, _CACHED // largest) if seeds.device.type == "cpu" else len(seeds)
+
+    def sums(self, seeds: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """Returns Σ e^a and Σ a e^a over the windows, for seeds (h, w·F) and a = w·s."""
+        height, width = seeds.shape
+        reach = self.taps - 1
+        total = seeds.new_zeros(2, self.step, self.step, height + reach, width + reach * frames)
+        total[0].unflatten(-1, (-1, frames)).copy_(self.beyond[..., None])
+        both = seeds.new_empty(2, self.taps, self.step, height, width)
+        line = seeds.new_empty(2, self.step, height, width + reach * frames)
+        shifted = [(self._shifted(line, tap, frames), both[:, tap]) for tap in range(self.taps)]
+        e, a = both
+        for each in self.lines:
+            torch.mul(each.weights, seeds, out=a)
+            torch.exp(a, out=e)
+            a.mul_(e)
+            line.zero_()
+            for along, terms in shifted:
+                along.add_(terms)
+            for down, row in each.at:
+                total[:, down, :, reach - row : reach - row + height].add_(line)
+        return total[0], total[1]
+
+    def slope(self, seeds: Tensor, share: Tensor, frames: int) -> Tensor:
+        """Returns Σ w e^a (share_0·a + share_1) over the pixels of each seed, (h, w·F), for sums `share` (2, …)."""
+        height, width = seeds.shape
+        reach = self.taps - 1
+        line = seeds.new_empty(2, self.step, height, width + reach * frames)
+        a, e = seeds.new_empty(2, self.taps, self.step, height, width)
+        shifted = [(self._shifted(line, tap, frames), a[tap]) for tap in range(self.taps)]
+        result = seeds.new_zeros(1, seeds.numel())
+        for each in self.lines:
+            torch.mul(each.weights, seeds, out=a)
+            torch.exp(a, out=e)
+            line.zero_()
+            for down, row in each.at:
+                line.add_(share[:, down, :, reach - row : reach - row + height])
+            for (by_a, by_1), terms in shifted:
+                torch.addcmul(by_1, by_a, terms, out=terms)
+            result.addmm_(each.weights.view(1, -1), e.mul_(a).flatten(2).flatten(0, 1))
+        return result.view_as(seeds)
+
+    def pixels(self, sums: Tensor, frames: int) -> Tensor:
+        """Returns the part of sums that belongs to the plane, as a view (F, rows, step, columns, step)."""
+        down, across = (slice(self.first, self.first + n) for n in self.cells)
+        return sums.unflatten(-1, (-1, frames))[:, :, down, across].permute(4, 2, 0, 3, 1)
+
+    def _shifted(self, line: Tensor, tap: int, frames: int) -> Tensor:
+        """Returns the cells (…, w·F) of a line whose windows have the seeds of a row in their column `tap`."""
+        reach = self.taps - 1
+        return line[..., (reach - tap) * frames : line.shape[-1] - tap * frames]
+
+
+def _beyond(grid: tuple[int, int], taps: int) -> Tensor:
+    """Returns how many of the seeds in the window of each cell, all cells that a seed reaches, are not in the grid."""
+    inside = [torch.tensor([min(k + 1, taps, n, n + taps - 1 - k) for k in range(n + taps - 1)]) for n in grid]
+    return taps**2 - inside[0][:, None] * inside[1]
+
+
+class _Planes(torch.autograd.Function):
+    """The planes (N, Ĥ, Ŵ) of frames, from seeds (N, h, w).
+
+    The derivative is written out, d mean / d a_k = e^{a_k} (1 + a_k − mean) / Σ e^a: autograd would keep all
+    exponentials, which are computed again here.
     """
 
     @staticmethod
-    def forward(ctx: Any, windows: Tensor, weights: Tensor) -> Tensor:
-        mean, bottom = (windows.new_zeros(len(weights), windows.shape[1]) for _ in range(2))
-        for rows in _blocks(mean):
-            top, below, columns = mean[rows], bottom[rows], weights[rows, :, None].unbind(1)
-            a, e = torch.empty_like(top), torch.empty_like(top)
-            for weight, seed in zip(columns, windows, strict=True):
-                torch.mul(weight, seed, out=a)
-                torch.exp(a, out=e)
-                below += e
-                top.addcmul_(a, e)
-            top /= below
-        ctx.save_for_backward(windows, weights, mean, bottom)
-        return mean
+    def forward(ctx: Any, seeds: Tensor, windows: _Windows) -> Tensor:
+        planes, saved = [], []
+        ctx.block = windows.block(seeds)
+        for part in seeds.split(ctx.block):
+            own = part.permute(1, 2, 0).flatten(1)
+            bottom, mean = windows.sums(own, len(part))
+            mean /= bottom
+            planes.append(windows.pixels(mean, len(part)).flatten(3).flatten(1, 2))
+            saved += [own, bottom, mean]
+        ctx.save_for_backward(*saved)
+        ctx.windows = windows
+        height, width = windows.plane
+        return (torch.cat(planes)[:, :height, :width] / windows.coldness).clamp_(max=1)  # rounding may pass 1
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        windows, weights, mean, bottom = ctx.saved_tensors
-        result = torch.zeros_like(windows)
-        for rows in _blocks(mean):
-            # d mean / d a_k = e^{a_k} (1 + a_k − mean) / bottom
-            share, less = gradient[rows] / bottom[rows], mean[rows] - 1
-            a, e = torch.empty_like(less), torch.empty_like(less)
-            for weight, seed, slope in zip(weights[rows].unbind(1), windows, result, strict=True):
-                torch.mul(weight[:, None], seed, out=a)
-                torch.exp(a, out=e)
-                slope += weight @ e.mul_(a.sub_(less)).mul_(share)
-        return result, None
-
-
-def _blocks(groups: Tensor) -> list[slice]:
-    """Returns blocks of the rows of (G, X) that fit into a CPU's cache during the loop over K; a GPU uses one block."""
-    rows = max(1, _CACHED // groups.shape[1]) if groups.device.type == "cpu" else len(groups)
-    return [slice(first, first + rows) for first in range(0, len(groups), rows)]
+        windows, slopes = ctx.windows, []
+        rest = [cells * windows.step - side for cells, side in zip(windows.cells, windows.plane, strict=True)]
+        blocks = [ctx.saved_tensors[k : k + 3] for k in range(0, len(ctx.saved_tensors), 3)]
+        for (seeds, bottom, mean), part in zip(blocks, gradient.split(ctx.block), strict=True):
+            frames = len(part)
+            share = mean.new_zeros(2, *mean.shape)
+            pixels = windows.pixels(share[0], frames)
+            pixels.copy_(pad(part / windows.coldness, (0, rest[1], 0, rest[0])).view(pixels.shape))
+            share[0].div_(bottom).mul_(mean <= windows.coldness)
+            torch.mul(share[0], 1 - mean, out=share[1])
+            slopes.append(windows.slope(seeds, share, frames).unflatten(1, (-1, frames)).permute(2, 0, 1))
+        return torch.cat(slopes), None
