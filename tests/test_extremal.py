@@ -18,15 +18,18 @@ from test_pyramid import literal_blur, literal_lookup
 from test_seeds import literal
 from vidattr.errors import ConfigError, MethodUndefinedError
 from vidattr.methods.perturbation.descent import settled as has_settled
+from vidattr.methods.perturbation.energy import EnergyOfMasks
 from vidattr.methods.perturbation.extremal_perturbation import ExtremalPerturbation
 from vidattr.methods.perturbation.losses import (
     CoreShape,
     MaskTies,
+    Target,
     area_loss,
     area_ones,
     core_kernel,
     core_loss,
     core_windows,
+    selected_target,
     shared_target,
     shuffled_target,
 )
@@ -68,30 +71,75 @@ def test_area_loss_and_gradient_are_those_of_sorting(area: float, rows: int) -> 
     )
 
 
+TARGETS = pytest.mark.parametrize("target_of", [shared_target, selected_target])
+
+
+@TARGETS
 @pytest.mark.parametrize("ones", [1, 3, 5, 7, 8])
-def test_ties_share_and_the_loss_is_still_that_of_sorting(ones: int) -> None:
+def test_ties_share_and_the_loss_is_still_that_of_sorting(ones: int, target_of: Target) -> None:
     values = torch.tensor([[0.5, 0.1, 0.5, 0.9, 0.5, 0.5, 0.1, 0.9]], dtype=torch.float64)
-    target = shared_target(values[None], torch.tensor([ones]))[0]
+    target = target_of(values[None], torch.tensor([ones]))[0]
     expected = {1: (0, 0, 0.5), 3: (0, 0.25, 1), 5: (0, 0.75, 1), 7: (0.5, 1, 1), 8: (1, 1, 1)}[ones]
     assert [target[values == value].unique().tolist() for value in (0.1, 0.5, 0.9)] == [[share] for share in expected]
     loss = area_loss(values[None], torch.tensor([ones]), shared_target)
     assert loss.item() == pytest.approx(sorted_loss(values, ones).item(), abs=1e-12)
 
 
-def test_values_a_rounding_error_apart_are_ties() -> None:
+@TARGETS
+def test_values_a_rounding_error_apart_are_ties(target_of: Target) -> None:
     values = torch.full((1, 1, 4), 0.7)
     values[..., 1] = torch.nextafter(values[..., 1], torch.ones(()))
-    assert torch.equal(shared_target(values, torch.tensor([1])), torch.full((1, 1, 4), 0.25))
+    assert torch.equal(target_of(values, torch.tensor([1])), torch.full((1, 1, 4), 0.25))
 
 
+@TARGETS
 @pytest.mark.parametrize(("dtype", "exponent"), [(torch.float32, -21), (torch.float64, -40)])
-def test_values_further_apart_than_the_resolution_are_never_ties(dtype: torch.dtype, exponent: int) -> None:
+def test_values_further_apart_than_the_resolution_are_never_ties(
+    dtype: torch.dtype, exponent: int, target_of: Target
+) -> None:
     step = 2.0**exponent
     places = torch.arange(512, dtype=dtype) * step / 3 + 0.5
     pairs = torch.stack([places, places + 1.25 * step], 1)[None]
-    assert torch.equal(shared_target(pairs, torch.tensor([1])), torch.tensor([0.0, 1.0], dtype=dtype).expand_as(pairs))
+    assert torch.equal(target_of(pairs, torch.tensor([1])), torch.tensor([0.0, 1.0], dtype=dtype).expand_as(pairs))
     within = 0.5 + torch.tensor([[[0.25, 0.75]]], dtype=dtype) * step  # no multiple of the resolution lies between them
-    assert shared_target(within, torch.tensor([1])).tolist() == [[[0.5, 0.5]]]
+    assert target_of(within, torch.tensor([1])).tolist() == [[[0.5, 0.5]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_selected_target_is_that_of_bisection_bit_for_bit(dtype: torch.dtype) -> None:
+    values = toys.seeded(5, 3, 400).sigmoid().to(dtype)
+    values[0] = values[0].round(decimals=1)  # many ties
+    values[1] = 0
+    values[2, 0] = 1
+    values[3] = values[3] * 2**-20  # few multiples of the resolution apart
+    for counts in ([0, 1, 40, 399, 400], [400, 399, 200, 7, 0]):
+        ones = torch.tensor(counts)
+        assert torch.equal(selected_target(values, ones), shared_target(values, ones))
+
+
+@pytest.mark.parametrize("ties", MaskTies)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"per_frame_area": True},
+        {"core_kernel": [3, 5, 5], "core_stride": [1, 5, 5]},
+        {"core_kernel": [3, 4, 3], "core_stride": [2, 2, 1]},  # windows that overlap, and leave a border
+    ],
+)
+def test_the_derivative_of_the_energy_is_that_of_autograd(fields: dict[str, object], ties: MaskTies) -> None:
+    plane = (5, 12, 13)
+    method = replace(SMALL, core_weight=30.0, ties=ties, **fields)
+    masks = toys.seeded(3, *plane).sigmoid().requires_grad_()
+    for recorded in (False, True):
+        energy = EnergyOfMasks(method, [4, 5, 6], [0.1, 0.3, 1.0], plane, masks, recorded=recorded)
+        energy.draw(cores=True)
+        weight, row = torch.tensor([7.0], dtype=torch.float64), torch.arange(3)
+        for cores in (False, True):
+            value = energy(weight, masks, row, energy.area, energy.cores, cores=cores)
+            (expected,) = torch.autograd.grad(value.sum(), masks)
+            found = energy.slope(weight, masks, row, energy.area, energy.cores, cores=cores)
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
 
 def test_shuffled_ties_are_drawn_by_the_noise_and_the_rest_is_sorting() -> None:

@@ -177,18 +177,16 @@ class Descent:
             plane, first = masks_of(
                 self._smooth_max, seeds, self._model, self._pyramid, rows.clip, keeps=SIDES[method.variant][0]
             )
-            mask = self._smooth_max.crop(plane)
+        mask = self._smooth_max.crop(plane.detach())
         slope = rows.slope
         if network:
-            detached = mask.detach()
-            probability, slope = slope_of(method, self._model, self._pyramid, rows.clip, rows.target, detached, first)
+            probability, slope = slope_of(method, self._model, self._pyramid, rows.clip, rows.target, mask, first)
             self._record_pass(probability, slope)
         with stage("masks"):
             self._record(leaf, plane, mask)
-            with torch.enable_grad():
-                losses = self._energy(self._lambda[self._t], plane, rows.row, rows.area, rows.cores, cores=cores)
-                energy = method.reward_weight * (mask * slope).sum((1, 2, 3)) + losses
-                (gradient,) = torch.autograd.grad(energy.sum(), leaf)
+            by_plane = self._energy.slope(self._lambda[self._t], plane, rows.row, rows.area, rows.cores, cores=cores)
+            self._smooth_max.crop(by_plane).add_(slope, alpha=method.reward_weight)
+            (gradient,) = torch.autograd.grad(plane, leaf, by_plane)
             rows.velocity.mul_(self._kept[self._t]).add_(self._gain[self._t] * gradient)
             rows.seeds.copy_((leaf.detach() - method.lr * rows.velocity).clamp(0, 1))
             self._t += 1

@@ -14,12 +14,16 @@ from vidattr.methods.perturbation.losses import (
     Target,
     area_loss,
     area_ones,
+    area_slope,
     core_kernel,
     core_loss,
     core_ones,
+    core_slope,
     core_windows,
+    selected_target,
     shared_target,
     shuffled_target,
+    spread_windows,
 )
 from vidattr.methods.perturbation.options import PerturbationOptions
 from vidattr.models.speed.lagging import onto
@@ -34,6 +38,7 @@ class EnergyOfMasks:
         areas: The ratio of each problem.
         plane: (T, Ĥ, Ŵ).
         like: A tensor on the device of the computation.
+        recorded: Whether iterations are recorded and replayed, so that no number may pass through the host.
 
     Attributes:
         area: How many voxels of each plane that is ranked should be 1, one number per problem.
@@ -50,6 +55,8 @@ class EnergyOfMasks:
         areas: Sequence[float],
         plane: tuple[int, int, int],
         like: Tensor,
+        *,
+        recorded: bool = False,
     ) -> None:
         if any(k > length for k, length in zip(method.core_kernel, plane, strict=False)):
             raise MethodUndefinedError(
@@ -59,6 +66,7 @@ class EnergyOfMasks:
                 remedy="a smaller method.core_kernel, or a model with more frames (model.input.frames)",
             )
         self._method = method
+        self._shared = shared_target if recorded or like.device.type != "cpu" else selected_target
         self._ranked = math.prod(plane[1:] if method.per_frame_area else plane)
         self._kernel = core_kernel(method.core_kernel, method.core_shape).to(like) if method.core_kernel else None
         self.area = onto(like.device, [area_ones(area, self._ranked) for area in areas])
@@ -103,7 +111,19 @@ class EnergyOfMasks:
         windows = core_windows(masks, self._kernel, method.core_stride)
         return loss + method.core_weight * core_loss(windows, full, self._target(row, 1))
 
+    @torch.no_grad()
+    def slope(self, weight: Tensor, masks: Tensor, row: Tensor, area: Tensor, full: Tensor, *, cores: bool) -> Tensor:
+        """Returns the derivative (B, T, Ĥ, Ŵ) of the sum by the masks, written out; arguments as for the sum."""
+        method, masks = self._method, masks.detach()
+        planes = masks.reshape(len(masks), -1, self._ranked)
+        slope = area_slope(planes, area, self._target(row, 0)).mul_(weight).view_as(masks)
+        if self._kernel is None or not cores:
+            return slope
+        windows = core_windows(masks, self._kernel, method.core_stride)
+        by_windows = method.core_weight * core_slope(windows, full, self._target(row, 1))
+        return slope.add_(spread_windows(by_windows, self._kernel, method.core_stride, masks.shape[1:]))
+
     def _target(self, row: Tensor, term: int) -> Target:
         if not self._noise:
-            return shared_target
+            return self._shared
         return lambda values, ones: shuffled_target(values, ones, self._noise[term].index_select(0, row))

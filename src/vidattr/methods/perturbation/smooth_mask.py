@@ -67,7 +67,7 @@ class SmoothMax:
     of that plane.
 
     The weights depend only on the position of u between the seeds. Pixels are therefore grouped by that position, in
-    step² groups, and the sum runs over the seeds of the window: no buffer holds the whole window of a pixel (`_Planes`).
+    step² groups, and the sum runs over the seeds of the window (`_Windows`): no buffer holds all windows.
 
     Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), the plane always
     contains the frame.

@@ -80,7 +80,12 @@ def _begun(method: PerturbationOptions, model: VideoModel, query: Query, problem
     T, H, W = frames.shape[2:]
     smooth_max = SmoothMax((H, W), method.seed_step, method.seed_sigma or released_sigma(H, W), method.coldness, frames)
     energy = EnergyOfMasks(
-        method, [query.seeds[i] for i, _ in problems], [area for _, area in problems], (T, *smooth_max.plane), frames
+        method,
+        [query.seeds[i] for i, _ in problems],
+        [area for _, area in problems],
+        (T, *smooth_max.plane),
+        frames,
+        recorded=model.records,
     )
     with stage("masks"):
         pyramid = PYRAMIDS[method.perturbation](frames)
