@@ -169,7 +169,7 @@ def spread_windows(windows: Tensor, kernel: Tensor, stride: list[int], plane: to
     frames, height, width = plane
     slices = (kernel / kernel.sum()).to(windows).flatten(1)
     last = frames - len(kernel) + 1
-    by_time = windows.unflatten(1, (-(-last // stride[0]), -1))
+    by_time = windows.view(len(windows), -(-last // stride[0]), -1)
     sums = windows.new_zeros(len(windows), frames, len(kernel), by_time.shape[2])
     for k in range(len(kernel)):
         sums[:, k : k + last : stride[0], k] = by_time

@@ -187,7 +187,7 @@ class _Windows:
         height, width = seeds.shape
         reach = self.taps - 1
         total = seeds.new_zeros(2, self.step, self.step, height + reach, width + reach * frames)
-        total[0].unflatten(-1, (-1, frames)).copy_(self.beyond[..., None])
+        total[0].view(self.step, self.step, *self.beyond.shape, frames).copy_(self.beyond[..., None])
         both = seeds.new_empty(2, self.taps, self.step, height, width)
         line = seeds.new_empty(2, self.step, height, width + reach * frames)
         shifted = [(self._shifted(line, tap, frames), both[:, tap]) for tap in range(self.taps)]
@@ -225,7 +225,8 @@ class _Windows:
     def pixels(self, sums: Tensor, frames: int) -> Tensor:
         """Returns the part of sums that belongs to the plane, as a view (F, rows, step, columns, step)."""
         down, across = (slice(self.first, self.first + n) for n in self.cells)
-        return sums.unflatten(-1, (-1, frames))[:, :, down, across].permute(4, 2, 0, 3, 1)
+        cells = sums.view(self.step, self.step, *self.beyond.shape, frames)
+        return cells[:, :, down, across].permute(4, 2, 0, 3, 1)
 
     def _shifted(self, line: Tensor, tap: int, frames: int) -> Tensor:
         """Returns the cells (…, w·F) of a line whose windows have the seeds of a row in their column `tap`."""
@@ -250,7 +251,7 @@ class _Planes(torch.autograd.Function):
     def forward(ctx: Any, seeds: Tensor, windows: _Windows) -> Tensor:
         planes, saved = [], []
         ctx.block = windows.block(seeds)
-        for part in seeds.split(ctx.block):
+        for part in torch.split(seeds, ctx.block):
             own = part.permute(1, 2, 0).flatten(1)
             bottom, mean = windows.sums(own, len(part))
             mean /= bottom
@@ -267,12 +268,12 @@ class _Planes(torch.autograd.Function):
         windows, slopes = ctx.windows, []
         rest = [cells * windows.step - side for cells, side in zip(windows.cells, windows.plane, strict=True)]
         blocks = [ctx.saved_tensors[k : k + 3] for k in range(0, len(ctx.saved_tensors), 3)]
-        for (seeds, bottom, mean), part in zip(blocks, gradient.split(ctx.block), strict=True):
+        for (seeds, bottom, mean), part in zip(blocks, torch.split(gradient, ctx.block), strict=True):
             frames = len(part)
             share = mean.new_zeros(2, *mean.shape)
             pixels = windows.pixels(share[0], frames)
             pixels.copy_(pad(part / windows.coldness, (0, rest[1], 0, rest[0])).view(pixels.shape))
             share[0].div_(bottom).mul_(mean <= windows.coldness)
             torch.mul(share[0], 1 - mean, out=share[1])
-            slopes.append(windows.slope(seeds, share, frames).unflatten(1, (-1, frames)).permute(2, 0, 1))
+            slopes.append(windows.slope(seeds, share, frames).view(len(seeds), -1, frames).permute(2, 0, 1))
         return torch.cat(slopes), None
