@@ -64,7 +64,7 @@ class Runtime:
             launches of their kernels and changes results by rounding at most. A network that cannot be recorded runs
             without, and a line says so.
         precision: Precision of the network. Any other value than float32 is part of the run key: the maps differ.
-        backend: What computes the network's answers. `openvino` (`pip install 'vidattr[openvino]'`): on a CPU, 1.4 to 3
+        backend: What computes the network's answers. `openvino` (`pip install 'vidattr[openvino]'`): on a CPU, 1.3 to 3
             times as fast as torch (docs/PERFORMANCE.md), for methods that need the answers only (`AnswersOnly`: OSA,
             AOSA, RISE, …) and for metrics. It is part of the run key of these methods, and of the name of scores, since
             numbers differ by rounding. Passes of which a hook is part run by torch.
