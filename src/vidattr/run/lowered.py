@@ -29,6 +29,7 @@ MEASURED = {
     "GradCAM": Measured(1.0, {"tf32": 0.996, "bfloat16": 1.0}),  # runs with hooks, which are float32's under bfloat16
     "SmoothGrad": Measured(1.0, {"tf32": 0.995, "bfloat16": 0.956}),
     "AOSAApprox": Measured(0.982, {"tf32": 0.972, "bfloat16": 0.981}),
+    "RISE": Measured(1.000, {"tf32": 1.000, "bfloat16": 0.999}),
     "OSA": Measured(0.978, {"tf32": 0.985, "bfloat16": 0.980}),
 }
 
