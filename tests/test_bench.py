@@ -89,7 +89,7 @@ def test_two_iterations_of_the_demos_formula_give_our_mask(bench: Any) -> None:
     torch.testing.assert_close(smooth.crop(plain), ours, rtol=0, atol=0.02)  # ties are ranked otherwise
 
 
-def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any) -> None:
+def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any, tmp_path: Path) -> None:
     passes = bench("step_passes")
     network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
     query = bench("bench_timing").query_of(network, 2)
@@ -100,10 +100,17 @@ def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any) -> N
     assert count == 4
     torch.testing.assert_close(masks, ours["masks"][:, 0])
     torch.testing.assert_close(probability, ours["probability"][:, 0, -1])
-    half = passes.Problems(passes.Idea(4, inner=2, base="step_demo", fields=fields), network, query)
-    ((count, other, _),) = half.masks()
+    half_fields = fields | {"mask_steps": 2}
+    ours = vidattr.load_method("step_demo", iterations=3, **half_fields)(network, query).extras
+    ((count, half, _),) = passes.Problems(passes.Idea(3, base="step_demo", fields=half_fields), network, query).masks()
     assert count == 2
-    assert not torch.equal(other, masks)
+    torch.testing.assert_close(half, ours["masks"][:, 0])
+    for idea in (passes.Idea(4, fields=fields, coarse=2), passes.Idea(4, fields=fields, first_ratio=0.3)):
+        ((count, other, _),) = passes.Problems(idea, network, query).masks()
+        assert count == 4
+        assert not torch.equal(other, masks)
+    blocks = passes.in_blocks(torch.arange(27.0).view(1, 3, 3, 3))
+    assert blocks[0, 0, 0].tolist() == [6.5, 6.5, 8.0]
     again = passes.Problems(passes.Idea(4, base="step_demo", fields=fields), network, query)
     again.advance()
     resumed = passes.Problems(passes.Idea(4, base="step_demo", fields=fields), network, query)
@@ -111,3 +118,8 @@ def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any) -> N
     ((_, continued, _),) = resumed.masks()
     assert torch.equal(continued, masks)
     assert passes.overlap(masks, masks) == [1.0, 1.0]
+    wanted = {"mask": masks, "probability": probability}
+    results = {"`step`": passes.measured(passes.Idea(4, base="step_demo", fields=fields), network, query, wanted)}
+    assert "| `step` | 4 | 2 of 2 | 1.000 | 1.000 | 0.000 |" in passes.tables(results)
+    passes.draw(tmp_path / "curves.png", results)
+    assert (tmp_path / "curves.png").stat().st_size > 1000

@@ -484,6 +484,8 @@ def test_a_kernel_that_does_not_fit_is_refused(kernel: list[int]) -> None:
         {"areas": [0.0]},
         {"areas": [1.2]},
         {"core_kernel": [3, 3]},
+        {"core_kernel": [2, 4, 3]},
+        {"core_kernel": [1, 2, 2], "core_shape": CoreShape.cylinder},
         {"core_stride": [1, 0, 1]},
         {"momentum": 1.5},
         {"mask_steps": 0},

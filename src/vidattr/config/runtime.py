@@ -21,11 +21,12 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """Precision of the network's computations; maps, masks and losses are always float32 or float64.
+    """Precision of the network's computations; maps, masks and losses are stored as float32 or float64.
 
     `float32`: all 24 bits, also in convolutions on a GPU, where torch's default is TF32. `tf32`: 11 bits in products on
-    a GPU, no difference on a CPU. `bfloat16`: autocast, 8 bits in products. Methods that use the inside of the network
-    (Grad-CAM, EB-R) run it in float32; gradient descent on masks (EP, STEP) has other results.
+    a GPU, those of masks, blurs and losses included; no difference on a CPU. `bfloat16`: autocast, 8 bits in products
+    of the network. Methods that use the inside of the network (Grad-CAM, EB-R) run it in float32; gradient descent on
+    masks (EP, STEP) has other results.
     """
 
     float32 = "float32"

@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 
 from vidattr.config.fields import LATER
 from vidattr.errors import ConfigError
-from vidattr.methods.perturbation.losses import CoreShape, CoreTopK, MaskTies
+from vidattr.methods.perturbation.losses import CoreShape, CoreTopK, MaskTies, core_kernel
 from vidattr.methods.perturbation.pyramid import Border, Perturbation
 from vidattr.methods.perturbation.smooth_mask import Profile
 
@@ -156,6 +156,11 @@ class PerturbationOptions:
             found = f"method.core_kernel={list(self.core_kernel)} method.core_stride={list(self.core_stride)}"
             raise ConfigError(
                 found, expected="[frames, rows, columns] of at least 1 each; an empty kernel: no core loss"
+            )
+        if self.core_kernel and not core_kernel(self.core_kernel, self.core_shape).any():
+            raise ConfigError(
+                f"method.core_kernel={list(self.core_kernel)}: no voxel lies within the {self.core_shape}",
+                expected="lengths of which the centre is a voxel: odd ones, such as [7, 11, 11]",
             )
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)

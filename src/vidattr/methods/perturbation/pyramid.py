@@ -34,7 +34,7 @@ def blur(images: Tensor, sigma: float, border: Border = Border.zero) -> Tensor:
     """Blurs (…, H, W) with a Gaussian of standard deviation `sigma` pixels, cut at ⌈4σ⌉ and normalised to sum 1.
 
     With zeros beyond the border, the border of a blurred frame fades to the mean colour. The blur is two matrix
-    products: a GPU may compute a convolution in TF32 by default, but computes matrix products in float32.
+    products.
     """
     if sigma == 0:
         return images
