@@ -9,7 +9,8 @@ from typing import ClassVar
 import pytest
 
 from conftest import Command
-from vidattr.config.fields import keyed_by_content, not_in_key
+from vidattr.api import load_method
+from vidattr.config.fields import LATER, keyed_by_content, not_in_key
 from vidattr.config.folders import config_dir
 from vidattr.config.identity import EARLIER, KEY_VERSION, describe, difference, key
 from vidattr.evaluate.scores import scores_identity
@@ -36,6 +37,14 @@ class Part:
     names: list[str] = field(default_factory=lambda: ["a", "b"])
     root: str = not_in_key("")
     weights: str | None = keyed_by_content(None)
+
+
+@dataclass(frozen=True)
+class Grown(Part):
+    """`Part` with fields that were added later."""
+
+    exact: bool = field(default=True, metadata=LATER)
+    runs: int = field(default=1, metadata=LATER)
 
 
 FROZEN = {1: "f642ae37a7", 2: "f5e2dbad46"}
@@ -174,3 +183,28 @@ def metric_key_of_version_1(overrides: tuple[str, ...]) -> dict[str, object]:
     identity = scores_identity(experiment, 1)
     assert identity["class"] == "vidattr.metrics.s_pt.SpatialPointing"
     return identity
+
+
+def test_a_field_that_was_added_later_changes_no_key_until_it_is_set() -> None:
+    before = {name: value for name, value in describe(Part()).items() if name != "class"}
+
+    def own(part: Grown) -> dict[str, object]:
+        return {name: value for name, value in describe(part).items() if name != "class"}
+
+    assert own(Grown()) == before
+    assert own(Grown(exact=False)) == before | {"exact": False}
+    assert own(Grown(runs=3)) == before | {"runs": 3}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("integrated_gradients", {"completeness"}),
+        ("step", {"mask_steps", "mask_steps_from"}),
+        ("ep_frame", {"mask_steps"}),
+    ],
+)
+def test_runs_stored_before_an_option_was_added_are_found(method: str, fields: set[str]) -> None:
+    assert fields.isdisjoint(describe(load_method(method)))
+    changed = load_method(method, completeness=False) if "completeness" in fields else load_method(method, mask_steps=2)
+    assert not fields.isdisjoint(describe(changed))

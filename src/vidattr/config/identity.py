@@ -87,6 +87,8 @@ def _describe(part: Any, version: int) -> dict[str, Any]:
         if rule == "skip":
             continue
         value = getattr(part, field.name)
+        if _unsaid(field, value):
+            continue
         if rule == "sha256":
             found[field.name] = _content(part, field.name, value)
         elif rule == "code":
