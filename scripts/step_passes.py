@@ -241,10 +241,12 @@ def draw(path: Path, results: dict[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(8, 5), dpi=110)
     FigureCanvasAgg(figure)
     axis: Any = figure.add_subplot()
-    for name in sorted(results, key=lambda name: -statistics.median(results[name]["iou"][-1])):
+    order = sorted(results, key=lambda name: -statistics.median(results[name]["iou"][-1]))
+    for place, name in enumerate(order):
         one, ours = results[name], name.startswith("`")
         medians = [statistics.median(values) for values in one["iou"]]
-        axis.plot(one["passes"], medians, label=name.replace("`", ""), linewidth=2.5 if ours else 1.2)
+        style = "-" if place < 10 else "--"  # there are ten colours
+        axis.plot(one["passes"], medians, style, label=name.replace("`", ""), linewidth=2.5 if ours else 1.2)
     axis.axhline(0.9, color="grey", linestyle=":", linewidth=1)
     axis.set_xlabel("passes of the network, for a ratio")
     axis.set_ylabel("IoU with the mask of 2000 iterations, median")
