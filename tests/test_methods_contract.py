@@ -318,6 +318,7 @@ BESIDE: dict[object, dict[str, object]] = {  # what a field, or one of its value
     "discard": {"discard": 0.9},  # its own other value where it is 0
     "image": {"baseline_file": OWN_IMAGE},
     OWN_IMAGE: {"baseline": "image"},
+    "mask_steps_from": {"mask_steps": 3, "mask_steps_from": 2},  # its own other value where it is 0
     "extent": {"fill": "conditional"},
     "samples": {"fill": "conditional"},
     "partners": {"partners": 3},  # its own other value where it is 0
@@ -358,6 +359,9 @@ def other_values(field: str, value: object) -> list[object]:
     return OTHER_VALUES[field]  # a KeyError: say above how a new field that is no number and no choice is changed
 
 
+OF_EXTRAS = {"completeness"}  # options that decide the extras and not the map
+
+
 def options() -> Iterator[tuple[str, str, object]]:
     seen = set()
     for path in CONFIGS:  # of the variants of one class the first will do: an option is its code's
@@ -395,6 +399,10 @@ def test_every_option_matters(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cv2.imwrite(OWN_IMAGE, np.full((4, 4, 3), 40, dtype=np.uint8))
+    if field in OF_EXTRAS:
+        before, after = (load(name, **fields)(curved(), toys.query(2)).extras for fields in ({}, {field: value}))
+        assert before.keys() != after.keys()
+        return
     beside = BESIDE.get(field, {})
     for make in (curved, toys.conv_net, toys.cnn_lstm, toys.stepwise, toys.transformer):
         before = answer(name, make, **beside)

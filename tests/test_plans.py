@@ -86,7 +86,7 @@ def folder_of(folder: Path, **files: str) -> Path:
     ("overrides", "primary", "count"),
     [
         (["method=glob(*cam*)", "method.score=logit,prob", "dataset=synthetic,synthetic_texture"], "run", None),
-        (["method=glob(step*)", "method.iterations=range(5,8)", "seed=0,1"], "run", 18),
+        (["method=glob(step*)", "method.iterations=range(5,8)", "seed=0,1"], "run", 24),
         (["dataset=glob(kinetics*)", "dataset.root=a,${paths.data}/b,'c,d'",
           "model=r3d_18,slowfast_r50_8x8_pyslowfast"], "run", 18),
         (["model.input.size=[32,32],[48,64]", "model.input.frames=8", "method=osa"], "run", 2),

@@ -316,7 +316,7 @@ def test_extras_that_were_not_kept_come_when_they_are_asked_for(vidattr: Command
 def test_another_annotation_is_judged_anew_with_the_old_map(
     vidattr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vidattr.run import batches
+    from vidattr.run import reading
     from vidattr.types import Index
 
     video(tmp_path / "clips" / "a.mp4", 1)
@@ -334,8 +334,8 @@ def test_another_annotation_is_judged_anew_with_the_old_map(
 
     monkeypatch.setattr(Clips, "index", annotated)
     judged: list[str] = []
-    read = batches.read_video
-    monkeypatch.setattr(batches, "read_video", lambda clip, *rest: judged.append(clip.id) or read(clip, *rest))
+    read = reading.read_video
+    monkeypatch.setattr(reading, "read_video", lambda clip, *rest: judged.append(clip.id) or read(clip, *rest))
     evaluate = ("evaluate", *arguments, "runtime.clips=1", "metric=s_pt")
     assert vidattr(*evaluate).code == 0
     first = scores(tmp_path)

@@ -96,7 +96,7 @@ def test_metrics_wait_no_more_for_more_chunks(name: str) -> None:
         with watched() as waited:
             replace(own, batch=replace(own.batch, maps=far(own.batch.maps), query=there)).scores(metric)
         found.append(Counter(waited))
-    assert found[0] == found[1]
+    assert found[1] <= found[0]  # fewer where constants are kept from the first pass
     assert found[0].total() <= AT_MOST
     del world
 

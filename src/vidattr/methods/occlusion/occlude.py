@@ -136,7 +136,7 @@ def distinct(groups: Tensor, device: torch.device) -> Unions:
 
     They are counted on the host: it waits once for groups that are on the device, and never for those made here (OSA).
     """
-    groups = groups.cpu()
+    groups = groups.to("cpu")
     N, A, G = groups.shape
     members = torch.cat([groups.new_full((N, 1, G), -1), groups.sort(dim=2).values], 1)
     clip = torch.arange(N).view(N, 1, 1).expand(N, A + 1, 1)

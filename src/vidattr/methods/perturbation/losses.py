@@ -72,8 +72,8 @@ def selected_target(values: Tensor, ones: Tensor) -> Tensor:
     wanted = ones[:, None, None].expand(-1, values.shape[1], 1)
     grid = 2.0 ** _bits(values)
     high = torch.full_like(values[..., :1], 1 / grid - 1)  # below all values: all targets are 1
-    for own, count, found in zip(values.numpy(), ones.tolist(), high, strict=True):
-        last = own.shape[-1] - count - 1
+    for own, count, found in zip(np.from_dlpack(values), np.from_dlpack(ones), high, strict=True):
+        last = own.shape[-1] - int(count) - 1
         if last >= 0:
             exact = np.partition(own, last)[..., last].astype(np.float64)
             found[:, 0] = torch.from_numpy(np.minimum(np.ceil(exact * grid) / grid, 1))

@@ -104,7 +104,7 @@ class SmoothMax:
         self._coldness = coldness
         at: dict[float, list[tuple[int, int]]] = {}
         for down, row in product(range(step), range(self.taps)):
-            at.setdefault(abs(float(offset[down, row])), []).append((down, row))
+            at.setdefault(abs(down - sigma - step * (row - margin)), []).append((down, row))
         self._windows = _Windows(
             step,
             self.taps,
