@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any, tmp_
         ((count, other, _),) = passes.Problems(idea, network, query).masks()
         assert count == 4
         assert not torch.equal(other, masks)
-    blocks = passes.in_blocks(torch.arange(27.0).view(1, 3, 3, 3))
+    blocks = bench("step_ideas").in_blocks(torch.arange(27.0).view(1, 3, 3, 3))
     assert blocks[0, 0, 0].tolist() == [6.5, 6.5, 8.0]
     again = passes.Problems(passes.Idea(4, base="step_demo", fields=fields), network, query)
     again.advance()
@@ -120,6 +121,87 @@ def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any, tmp_
     assert passes.overlap(masks, masks) == [1.0, 1.0]
     wanted = {"mask": masks, "probability": probability}
     results = {"`step`": passes.measured(passes.Idea(4, base="step_demo", fields=fields), network, query, wanted)}
-    assert "| `step` | 4 | 2 of 2 | 1.000 | 1.000 | 0.000 |" in passes.tables(results)
+    table = passes.tables(results)
+    assert "| `step` | 4 | 2 of 2 | 1.000 | 1.000 | 0.000 | " in table
     passes.draw(tmp_path / "curves.png", results)
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_every_idea_for_fewer_passes_moves_the_seeds(bench: Any) -> None:
+    ideas = bench("step_ideas")
+    network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
+    query = bench("bench_timing").query_of(network, 2)
+    for name, idea in ideas.IDEAS.items():
+        problems = ideas.Problems(replace(idea, after=min(idea.after, 1)), network, query)
+        for _ in range(3):
+            before = problems.seeds
+            problems.advance()
+            assert not torch.equal(problems.seeds, before), name
+            assert bool(((problems.seeds >= 0) & (problems.seeds <= 1)).all()), name
+        assert problems.passes == sum(map(problems.runs_network, range(3)))
+    names = [
+        "2 mask steps a pass, derivative extrapolated, 10 from step 100 on",
+        "minima between passes in a trust region",
+    ]
+    for name in names:
+        idea = ideas.IDEAS[name]
+        problems = ideas.Problems(idea, network, query)
+        assert sum(map(problems.runs_network, range(idea.steps))) <= 200
+
+
+def test_clips_are_added_to_stored_results(bench: Any) -> None:
+    passes = bench("step_passes")
+    network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
+    query = bench("bench_timing").query_of(network, 2)
+    idea = passes.Idea(3)
+    problems = passes.Problems(idea, network, query)
+    ((_, masks, probability),) = problems.masks()
+    wanted = {"mask": masks, "probability": probability, "seeds": problems.seeds}
+    both = passes.measured(idea, network, query, wanted)
+    one = passes.Query(query.frames[:1], query.target[:1], query.seeds[:1])
+    joined = passes.joined(
+        passes.measured(idea, network, one, wanted), passes.measured(idea, network, query, wanted, 1)
+    )
+    assert joined["passes"] == both["passes"]
+    for name in ("iou", "off", "energy"):
+        torch.testing.assert_close(torch.tensor(joined[name]), torch.tensor(both[name]), rtol=1e-3, atol=1e-4)
+
+
+def test_upper_bound_of_the_curvature_of_area_and_cores(bench: Any) -> None:
+    ideas = bench("step_ideas")
+    network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
+    problems = ideas.Problems(
+        ideas.Idea(9, fields={"core_start": 1}), network, bench("bench_timing").query_of(network, 1)
+    )
+    problems.seeds = torch.rand(problems.seeds.shape, generator=torch.Generator().manual_seed(0))
+    along = (problems.smooth(problems.seeds + 1e-3) - problems.smooth(problems.seeds - 1e-3)) / 2e-3
+    area = 2 * problems.method.weight(0) / along.numel() * float(along.square().sum())
+    sums = []
+    for problems.step in (0, 2):
+        with torch.enable_grad():
+            leaf = problems.seeds.clone().requires_grad_()
+            plane = problems.smooth(leaf)
+        sums.append(float(problems.curvature(leaf, plane).sum()))
+    assert sums[0] == pytest.approx(area, rel=0.02)
+    assert sums[1] > 1.1 * sums[0]  # with the cores
+
+
+@pytest.mark.parametrize("name", ["Nesterov", "Diagonal", "Undamped", "BarzilaiBorwein", "ConjugateGradients", "LBFGS"])
+def test_rules_of_higher_order_go_further_down_than_momentum(bench: Any, name: str) -> None:
+    rules = bench("step_rules")
+    generator = torch.Generator().manual_seed(1)
+    curvature = torch.logspace(-1, 0.5, 12).view(1, 1, 3, 4).repeat(2, 1, 1, 1)
+    minimum = torch.rand(2, 1, 3, 4, generator=generator) * 1.5 - 0.25  # beyond the bounds, too
+
+    def lowest(rule: Any) -> list[float]:
+        seeds = torch.ones(2, 1, 3, 4)
+        for step in range(120):
+            gradient = curvature * (seeds - minimum)
+            seeds = rule(rules.Point(step, seeds, gradient, True, torch.zeros(2), lambda: curvature)).clamp(0, 1)
+        energy: list[float] = (curvature * (seeds - minimum.clamp(0, 1)).square()).sum((1, 2, 3)).tolist()
+        return energy
+
+    like = torch.zeros(2, 1, 3, 4)
+    plain = lowest(rules.Rule(0.05, 0.9, 0.9, like))
+    ours = lowest(getattr(rules, name)(0.05, 0.9, 0.9, like))
+    assert all(a < 0.5 * b for a, b in zip(ours, plain, strict=True))
