@@ -31,6 +31,7 @@ from bench_pairs import (
     perturbation,
     superpixel_masks,
 )
+from bench_parts import by_openvino, channels_last, fewer_pictures, flow_on_device, folded, large_batches, segments
 from bench_record import compared, kept, stored
 from bench_timing import Row, pair, query_of, seconds
 from vidattr.config.combine import Combiner, NotCombinedError
@@ -43,11 +44,11 @@ from vidattr.run import compose, dry_run, runner
 LAST = Path(__file__).resolve().parents[1] / "docs" / "bench.json"
 
 
-def whole_run(network: VideoModel, rounds: int) -> Row:
-    """A whole `run` on `r3d_18`, reading, writing and drawing included, against its network passes alone."""
+def whole_run(network: VideoModel, rounds: int, model: str = "r3d_18") -> Row:
+    """A whole `run`, reading, writing and drawing included, against its network passes alone."""
     clips, batch, steps = 4, 4, 8
     overrides = [
-        "model=r3d_18",
+        f"model={model}",
         "model.weights=random",
         "method=integrated_gradients",
         f"method.steps={steps}",
@@ -68,15 +69,21 @@ def whole_run(network: VideoModel, rounds: int) -> Row:
             passes(network, frames, steps)
 
     return pair(
-        f"whole run, pictures included, against its network passes (r3d_18, {clips} clips, {steps} steps)",
+        f"whole run, pictures included, against its network passes ({model}, {clips} clips, {steps} steps)",
         run,
         bare,
         rounds,
     )
 
 
-def plans(rounds: int) -> Iterator[Row]:
-    """`run --dry-run` over all methods, and over ten thousand experiments, against a composition by Hydra for each."""
+def plans(rounds: int, methods: str = "glob(*)", lengths: int = 100) -> Iterator[Row]:
+    """`run --dry-run` over all methods, and over ten thousand experiments, against a composition by Hydra for each.
+
+    Args:
+        rounds: How often each pair is measured.
+        methods: Those of the first pair.
+        lengths: A hundredth of the number of experiments of the second pair.
+    """
 
     def plan(sweep: list[str]) -> int:
         return len(dry_run.text(dry_run.plan(compose.experiments(sweep))).splitlines())
@@ -85,17 +92,19 @@ def plans(rounds: int) -> Iterator[Row]:
         with patch.object(Combiner, "point", side_effect=NotCombinedError):
             return len(compose.experiments(sweep))
 
-    every, few = ["method=glob(*)"], ["method=gradient,random", "seed=range(5)"]
+    every, few = [f"method={methods}"], ["method=gradient,random", "seed=range(5)"]
     count = len(compose.experiments(every))
-    what = f"plan of {count} experiments, method=glob(*), against a composition by Hydra for each"
+    what = f"plan of {count} experiments, method={methods}, against a composition by Hydra for each"
     yield pair(what, lambda: plan(every), lambda: by_hydra(every), rounds)
-    sweep = ["method=step", "method.iterations=range(1,101)", "method.lr=0.01,0.02,0.05,0.1", "seed=range(25)"]
+    sweep = ["method=step", f"method.iterations=range(1,{lengths + 1})", "method.lr=0.01,0.02,0.05,0.1"]
+    sweep.append("seed=range(25)")
     ours, other = (
         statistics.median(seconds(work) for _ in range(rounds)) for work in (lambda: plan(sweep), lambda: by_hydra(few))
     )
-    many = other / 10 * 10_000
+    size = f"{100 * lengths:,}".replace(",", " ")
+    many = other / 10 * 100 * lengths
     what = (
-        "plan of 10 000 experiments, method.iterations × method.lr × seed, against 10 000 times a composition by Hydra"
+        f"plan of {size} experiments, method.iterations × method.lr × seed, against {size} times a composition by Hydra"
     )
     yield {"what": what, "ours_s": ours, "other_s": many, "ratio": ours / many, "ratios": [ours / many]}
 
@@ -119,14 +128,30 @@ GROUPS: dict[str, Callable[[str, VideoModel, int, int, int], Iterator[Row]]] = {
     "perturbation": lambda name, network, rounds, ig, curve: perturbation(name, network, rounds),
     "compile": lambda name, network, rounds, ig, curve: iter([compiled(name, network, rounds)]),
     "superpixels": lambda name, network, rounds, ig, curve: superpixel_masks(name, network, rounds),
+    "openvino": lambda name, network, rounds, ig, curve: by_openvino(name, network, rounds, (1, 4)),
+    "folded": lambda name, network, rounds, ig, curve: folded(name, network, rounds),
+    "channels_last": lambda name, network, rounds, ig, curve: channels_last(name, network, rounds),
+    "large_batches": lambda name, network, rounds, ig, curve: iter([large_batches(name, network, rounds)]),
+    "flow": lambda name, network, rounds, ig, curve: iter([flow_on_device(name, network, rounds)]),
 }
+ON_LIGHT = {"perturbation", "compile", "superpixels", "large_batches", "flow"}
+"""Groups that are not measured on `r3d_18`, on which they take too long or show nothing."""
+
+# Groups that need no network, or make it themselves.
+APART: dict[str, Callable[[int], Iterator[Row]]] = {
+    "plans": lambda rounds: plans(rounds),
+    "reading": lambda rounds: segments(rounds),
+    "pictures": lambda rounds: iter([fewer_pictures(rounds)]),
+}
+ALL = [*GROUPS, "run", *APART]
 
 
 def measured(only: list[str], rounds: int) -> Iterator[Row]:
     """Measures all pairs of all networks, one after the other."""
-    if "plans" in only:
-        yield from plans(rounds)
-    if only == ["plans"]:
+    for group in APART:
+        if group in only:
+            yield from APART[group](rounds)
+    if set(only) <= APART.keys():
         return
     r3d = vidattr.load_model("r3d_18", weights="random", max_batch=4)
     for name, network, ig_steps, curve_steps in (
@@ -134,7 +159,7 @@ def measured(only: list[str], rounds: int) -> Iterator[Row]:
         ("r3d_18, 16×112²", r3d, 4, 7),
     ):
         for group in only:
-            if group in GROUPS and (group not in ("perturbation", "compile", "superpixels") or network is not r3d):
+            if group in GROUPS and (group not in ON_LIGHT or network is not r3d):
                 yield from GROUPS[group](name, network, rounds, ig_steps, curve_steps)
     if {"perturbation", "compile"} & set(only):
         name, network = "r2plus1d_18, 16×112²", vidattr.load_model("r2plus1d_18", weights="random", max_batch=2)
@@ -162,8 +187,8 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=[*GROUPS, "run", "plans"],
-        default=[*GROUPS, "run", "plans"],
+        choices=ALL,
+        default=ALL,
         help="which groups of pairs",
     )
     parser.add_argument("--keep", action="store_true", help="write the ratios to docs/bench.json")

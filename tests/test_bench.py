@@ -8,9 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import toys
 import vidattr
@@ -18,7 +20,13 @@ from conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 from small_networks import untrained_network
+from vidattr.config.runtime import Runtime
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, released_sigma
+from vidattr.models.network import passes
+from vidattr.models.network.network import VideoModel
+from vidattr.types import Clip
+from vidattr.video import decode, decoders
+from vidattr.video.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -68,15 +76,112 @@ def test_the_demos_mask_is_ours(bench: Any) -> None:
     torch.testing.assert_close(found, smooth(seeds[None])[0], rtol=0, atol=1e-5)
 
 
-def test_the_pairs_run_at_tiny_sizes(bench: Any) -> None:
-    pairs = bench("bench_pairs")
-    network = untrained_network("tiny_r2plus1d", frames=8, size=[32, 32])
-    network.max_batch = 2
-    rows = [*pairs.against_captum("tiny", network, 1, 2), pairs.deletion_insertion("tiny", network, 1, 4)]
-    rows += [*pairs.perturbation("tiny", network, 1), pairs.captum_occlusion("tiny", network, 1)]
-    assert all(row["ratio"] > 0 and len(row["ratios"]) == 1 for row in rows)
-    assert any("the demo's formula" in row["what"] for row in rows)
-    assert len({row["what"] for row in rows}) == len(rows)
+class Plain:
+    """Stands in for a compiled or converted network, whose making takes long: the network itself."""
+
+    passes = 0
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        Plain.passes += 1
+        found: Tensor = self.module(frames)
+        return found
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> VideoModel:
+    """A network that takes milliseconds, folded as in a run; neither compiled nor converted where a pair wants that."""
+    monkeypatch.setattr(passes, "Compiled", Plain)
+    monkeypatch.setattr(passes, "Converted", Plain)
+    monkeypatch.setattr(Plain, "passes", 0)
+    return untrained_network("tiny_r2plus1d", frames=8, size=[32, 32]).run_with(Runtime(max_batch=2))
+
+
+PAIRS = {  # one of each group that runs a network, and how many there are
+    "captum": ("Grad-CAM against captum", 2),
+    "curves": ("deletion/insertion, 4 steps, against one forward a step", 1),
+    "osa": ("OSA against captum's Occlusion", 1),
+    "occlusion": ("AOSA-approx against one forward, one backward and the flow", 3),
+    "perturbation": ("the demo's formula, clip by clip", 4),
+    "compile": ("runtime.compile=true against without", 1),
+    "superpixels": ("against REVEX's loop", 2),
+    "openvino": ("runtime.backend=openvino against torch, batch of 4", 2),
+    "folded": ("with folded BatchNorms against the network as written", 2),
+    "channels_last": ("channels last against contiguous, batch of 1", 2),
+    "large_batches": ("16 clips, forward and input gradient, one thread", 1),
+    "flow": ("farneback_torch against farneback", 1),
+}
+
+
+def sound(rows: list[dict[str, Any]]) -> bool:
+    """Returns whether rows have a ratio a round, and names of their own."""
+    assert all(row["ratio"] > 0 and len(row["ratios"]) == 1 and row["other_s"] > 0 for row in rows)
+    return len({row["what"] for row in rows}) == len(rows)
+
+
+def test_each_group_of_pairs_is_tried() -> None:
+    assert importlib.import_module("bench").GROUPS.keys() == PAIRS.keys()
+
+
+@pytest.mark.parametrize("group", PAIRS)
+def test_the_pairs_run_at_tiny_sizes(bench: Any, tiny: VideoModel, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench("bench_parts"), "find_spec", lambda name: name)
+    before = (tiny.max_batch, tiny.compile, tiny.backend, torch.get_num_threads())
+    rows = list(bench("bench").GROUPS[group]("tiny", tiny, 1, 2, 4))
+    named, count = PAIRS[group]
+    assert len(rows) == count
+    assert any(named in row["what"] for row in rows)
+    assert sound(rows)
+    assert (Plain.passes > 0) == (group in ("compile", "superpixels", "openvino"))
+    assert before == (tiny.max_batch, tiny.compile, tiny.backend, torch.get_num_threads())
+
+
+def test_pairs_without_openvino_are_named_and_left_out(
+    bench: Any, tiny: VideoModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench("bench_parts"), "find_spec", lambda name: None)
+    assert list(bench("bench").GROUPS["openvino"]("light", tiny, 1, 2, 4)) == []
+    assert capsys.readouterr().err == (
+        "left out: runtime.backend=openvino (light); not installed: pip install 'vidattr[openvino]'\n"
+    )
+
+
+def test_two_forms_of_one_network_are_compared(bench: Any, tiny: VideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, seen = bench("bench_parts"), []
+    monkeypatch.setattr(parts, "pair", lambda name, ours, other, rounds: seen.append((ours, other)))
+    list(parts.channels_last("tiny", tiny, 1))
+    networks = [work.args[0] for work in seen[0]]
+    weights = [next(w for w in each.runs.parameters() if w.ndim == 5 and w.shape[1] > 1) for each in networks]
+    assert [w.is_contiguous(memory_format=torch.channels_last_3d) for w in weights] == [True, False]
+    assert all(each.runs is not each.module for each in networks)
+    assert torch.allclose(*(each(work.args[1]) for each, work in zip(networks, seen[0], strict=True)), atol=1e-5)
+    seen.clear()
+    list(parts.folded("tiny", tiny, 1))
+    assert [work.args[0].args[0] for work in seen[1]] == [tiny.runs, tiny.module]
+    assert tiny.runs is not tiny.module
+
+
+def test_the_pairs_without_a_network_run_at_tiny_sizes(bench: Any, tmp_path: Path) -> None:
+    parts = bench("bench_parts")
+    assert sound([*parts.segments(1, seconds=3), parts.fewer_pictures(1, clips=1)])
+    assert parts.long_video(tmp_path / "a.mp4", 3) == 90
+    clip, view = Clip("a", tmp_path / "a.mp4", span=(75, 90)), Preprocessing(frames=4, size=[32, 32])
+    tried: list[int] = []
+    with patch.object(decoders, "_from", side_effect=lambda *_: tried.append(1) or iter(())):
+        parts.from_start(clip, view)
+        assert tried == []
+        decode.read(clip, view)
+    assert tried == [1]
+    assert set(bench("bench").APART) == {"plans", "reading", "pictures"}
+
+
+def test_whole_runs_and_plans_are_measured(bench: Any) -> None:
+    network = vidattr.load_model("tiny_r2plus1d", weights="random")
+    rows = [bench("bench").whole_run(network, 1, "tiny_r2plus1d"), *bench("bench").plans(1, "random,center", 1)]
+    assert sound(rows)
+    assert [row["what"].split(",")[0] for row in rows[1:]] == ["plan of 2 experiments", "plan of 100 experiments"]
 
 
 def test_two_iterations_of_the_demos_formula_give_our_mask(bench: Any) -> None:

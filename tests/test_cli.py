@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from conftest import ROOT, Command
+from vidattr.models.speed import converted
+from vidattr.run import doctor
 
 
 @pytest.mark.parametrize("role", ["methods", "models", "datasets", "metrics"])
@@ -42,6 +47,57 @@ def test_doctor_names_packages_device_data_and_weights(vidattr: Command) -> None
     assert "dataset.root" in rows["dataset ucf101_24"]["to_do"]
     assert not rows["model ucf50_lrcn"]["ok"]
     assert "ok  torch" in vidattr("doctor").out
+    assert rows.keys() > {"transformers", "openvino"}
+
+
+@pytest.mark.parametrize(("package", "extra"), [("openvino", "openvino"), ("transformers", "hf")])
+def test_doctor_says_which_extra_installs_a_package(package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "listing", lambda role, where: [])
+    version = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == package:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without)
+    rows = {row["name"]: row for row in doctor.diagnosis(None, [])}
+    assert rows[package] == {
+        "name": package, "ok": False, "found": "not installed", "to_do": f"pip install 'vidattr[{extra}]'",
+    }  # fmt: skip
+    assert f"--  {package}" in doctor.text(list(rows.values()))
+
+
+@pytest.mark.parametrize("broken", ["", "wrong libc", "an operation is missing"])
+def test_doctor_tries_openvino_where_it_is_installed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = SimpleNamespace(PartialShape=tuple, convert_model=lambda module, **_: module, Core=Core)
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "openvino" else version(name))
+    monkeypatch.setattr(converted, "_answers", lambda network, clips: network(clips))
+    converted._package.cache_clear()
+    if broken == "wrong libc":
+        monkeypatch.setattr(converted, "import_module", lambda name: 1 / 0)
+    else:
+        monkeypatch.setattr(converted, "_package", lambda: package)
+    if broken == "an operation is missing":
+        package.convert_model = lambda module, **_: 1 / 0
+    monkeypatch.setattr(doctor, "listing", lambda role, where: [])
+    row = next(row for row in doctor.diagnosis(None, []) if row["name"] == "openvino")
+    if not broken:
+        assert row["ok"]
+        assert row["found"] == "9.9, runtime.backend=openvino converts a convolution"
+    else:
+        expected = {"wrong libc": "cannot be imported: division", "an operation is missing": "cannot convert"}[broken]
+        assert not row["ok"]
+        assert expected in row["found"]
+        assert "runtime.backend=torch" in row["to_do"]
+
+
+class Core:
+    """OpenVINO's compiler, which here returns what it is given."""
+
+    def compile_model(self, model: Any, device: str, options: dict[str, Any]) -> Any:
+        return model
 
 
 @pytest.mark.parametrize(

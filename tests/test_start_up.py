@@ -27,8 +27,7 @@ ANYWHERE = {"matplotlib", "scipy", "skimage", "transformers", "torchvision", "su
 COMPILING = {"triton", "sympy", "torch._dynamo", "torch._inductor"}
 NEEDLESS: dict[str, set[str]] = {
     **{name: ANYWHERE | COMPILING | {"pandas"} for name in COMMANDS},
-    "evaluate": ANYWHERE | COMPILING,  # its tables are pandas'
-    "dry run": ANYWHERE,  # it counts multiply-adds, for which torch imports its compiler
+    **dict.fromkeys(("evaluate", "dry run"), ANYWHERE | COMPILING),  # tables are pandas', and stay in the process
 }
 SCRIPT = """
 import contextlib, hashlib, io, json, sys

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from vidattr.cluster.multiply_adds import MultiplyAdds, blank
 from vidattr.config.identity import describe, key
 from vidattr.errors import ConfigError
 from vidattr.models.custom import Custom
@@ -150,9 +150,9 @@ _COUNTED: dict[str, float | None] = {}
 
 
 def gmac(experiment: Experiment) -> float | None:
-    """Returns the multiply-adds of one forward pass of a clip in 10⁹, counted without storage and without weights.
+    """Returns the multiply-adds of one forward pass of a clip in 10⁹, counted without the pass and without weights.
 
-    None: the network cannot be built without its weights, or runs operations that have no count.
+    None: the network cannot be built without its weights, or its pass depends on the values of the frames.
     """
     name = network_of(experiment)
     if name not in _COUNTED:
@@ -166,15 +166,13 @@ def _counted(experiment: Experiment) -> float | None:
         return None
     classes = {"classes": None} if "classes" in {field.name for field in fields(cast(Any, model))} else {}
     try:
-        with torch.device("meta"):
+        with MultiplyAdds() as counter, torch.no_grad():
             network = cast(Any, replace)(model, weights="random", **classes).load()
-        network.module.to("meta")
-        view = model.input
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network.module(torch.empty(1, 3, view.frames, *view.size, device="meta"))
-    except Exception:  # of code of the user, or an operation that has no form on the device without storage
+            counter.count = 0  # without what drawing the weights may have multiplied
+            network.module(blank((1, 3, model.input.frames, *model.input.size)))
+    except Exception:  # of code of the user, or an operation that fails on numbers that mean nothing
         return None
-    return counter.get_total_flops() / 2e9 or None
+    return counter.count / 1e9 or None
 
 
 @cache

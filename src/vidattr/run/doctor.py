@@ -26,6 +26,8 @@ _PACKAGES = (
     "safetensors",
     "matplotlib",
 )
+_EXTRAS = {"transformers": "hf", "openvino": "openvino"}
+"""Package to the extra of vidattr that installs it."""
 
 
 def diagnosis(explicit: Path | None, add: Sequence[Path]) -> list[dict[str, Any]]:
@@ -49,6 +51,7 @@ def diagnosis(explicit: Path | None, add: Sequence[Path]) -> list[dict[str, Any]
             rows.append(_row(name, True, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             rows.append(_row(name, False, "not installed", f"pip install {name}"))
+    rows += [_probe(name, partial(_extra, name)) for name in _EXTRAS]
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(i)
@@ -72,6 +75,25 @@ def _probe(name: str, look: Callable[[], str]) -> dict[str, Any]:
         return _row(name, True, look())
     except VidattrError as error:
         return _row(name, False, error.found, error.remedy)
+
+
+def _extra(name: str) -> str:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConfigError("not installed", remedy=f"pip install 'vidattr[{_EXTRAS[name]}]'") from error
+    return f"{version}, {_converts()}" if name == "openvino" else version
+
+
+def _converts() -> str:
+    """Converts one convolution, and returns a line that it works; raises ConfigError where it does not."""
+    import torch
+
+    from vidattr.models.speed.converted import Converted
+
+    with torch.no_grad():
+        Converted(torch.nn.Conv3d(1, 2, 3).requires_grad_(False))(torch.ones(1, 1, 4, 4, 4))
+    return "runtime.backend=openvino converts a convolution"
 
 
 def _dataset(name: str, folder: Path | None, add: Sequence[Path]) -> str:

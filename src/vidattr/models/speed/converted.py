@@ -103,4 +103,10 @@ def _answers(converted: Any, frames: Tensor) -> Tensor:
 def _package() -> Any:
     """Imports OpenVINO without its telemetry, which otherwise reports each import and conversion to its maker."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # an import of it fails from here on
-    return import_module("openvino")
+    try:
+        return import_module("openvino")
+    except Exception as error:  # its libraries, if they do not fit this machine, raise errors of many types
+        raise ConfigError(
+            f"the package openvino cannot be imported: {error or type(error).__name__}",
+            remedy=f"pip install --force-reinstall 'vidattr[openvino]', or {_REMEDY}",
+        ) from error
