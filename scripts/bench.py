@@ -44,9 +44,9 @@ from vidattr.run import compose, dry_run, runner
 LAST = Path(__file__).resolve().parents[1] / "docs" / "bench.json"
 
 
-def whole_run(network: VideoModel, rounds: int, model: str = "r3d_18") -> Row:
-    """A whole `run`, reading, writing and drawing included, against its network passes alone."""
-    clips, batch, steps = 4, 4, 8
+def whole_run(network: VideoModel, rounds: int, model: str = "r3d_18", clips: int = 4) -> Row:
+    """A whole `run`, reading, writing and drawing included, against its network passes alone; all clips in a batch."""
+    batch, steps = clips, 8
     overrides = [
         f"model={model}",
         "model.weights=random",
@@ -65,8 +65,7 @@ def whole_run(network: VideoModel, rounds: int, model: str = "r3d_18") -> Row:
                 runner.run([experiment], quiet=True)
 
     def bare() -> None:
-        for _ in range(clips // batch):
-            passes(network, frames, steps)
+        passes(network, frames, steps)
 
     return pair(
         f"whole run, pictures included, against its network passes ({model}, {clips} clips, {steps} steps)",
@@ -76,13 +75,14 @@ def whole_run(network: VideoModel, rounds: int, model: str = "r3d_18") -> Row:
     )
 
 
-def plans(rounds: int, methods: str = "glob(*)", lengths: int = 100) -> Iterator[Row]:
+def plans(rounds: int, methods: str = "glob(*)", lengths: int = 100, seeds: int = 5) -> Iterator[Row]:
     """`run --dry-run` over all methods, and over ten thousand experiments, against a composition by Hydra for each.
 
     Args:
         rounds: How often each pair is measured.
         methods: Those of the first pair.
         lengths: A hundredth of the number of experiments of the second pair.
+        seeds: Half the number of compositions that are measured in their place.
     """
 
     def plan(sweep: list[str]) -> int:
@@ -92,7 +92,7 @@ def plans(rounds: int, methods: str = "glob(*)", lengths: int = 100) -> Iterator
         with patch.object(Combiner, "point", side_effect=NotCombinedError):
             return len(compose.experiments(sweep))
 
-    every, few = [f"method={methods}"], ["method=gradient,random", "seed=range(5)"]
+    every, few = [f"method={methods}"], ["method=gradient,random", f"seed=range({seeds})"]
     count = len(compose.experiments(every))
     what = f"plan of {count} experiments, method={methods}, against a composition by Hydra for each"
     yield pair(what, lambda: plan(every), lambda: by_hydra(every), rounds)
@@ -102,7 +102,7 @@ def plans(rounds: int, methods: str = "glob(*)", lengths: int = 100) -> Iterator
         statistics.median(seconds(work) for _ in range(rounds)) for work in (lambda: plan(sweep), lambda: by_hydra(few))
     )
     size = f"{100 * lengths:,}".replace(",", " ")
-    many = other / 10 * 100 * lengths
+    many = other / (2 * seeds) * 100 * lengths
     what = (
         f"plan of {size} experiments, method.iterations × method.lr × seed, against {size} times a composition by Hydra"
     )

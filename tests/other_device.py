@@ -31,7 +31,9 @@ _BY_VALUE = {
     "bincount",
     "argwhere",
 }
-_READS = {"_local_scalar_dense", "equal", "is_nonzero", "item"}
+_READS = {"_linalg_check_errors", "_local_scalar_dense", "allclose", "equal", "is_nonzero", "item"}
+# Matrix decompositions whose kernels look at a flag of success.
+_LOOKS = {"_linalg_eigh", "_linalg_svd", "linalg_eig", "linalg_lstsq", "linalg_pinv"}
 _INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 
 
@@ -97,7 +99,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], waits: list[str]) -> Any:
             waits.append("index from the host")
     elif far and near:
         raise AssertionError(f"{func} takes tensors of two devices, {[tuple(each.shape) for each in near]} on the CPU")
-    elif far and name in _BY_VALUE | _READS:
+    elif far and name in _BY_VALUE | _READS | _LOOKS:
         waits.append(name)
     elif near and goes_far and not far:
         waits.append("upload")

@@ -179,7 +179,7 @@ def test_the_pairs_without_a_network_run_at_tiny_sizes(bench: Any, tmp_path: Pat
 
 def test_whole_runs_and_plans_are_measured(bench: Any) -> None:
     network = vidattr.load_model("tiny_r2plus1d", weights="random")
-    rows = [bench("bench").whole_run(network, 1, "tiny_r2plus1d"), *bench("bench").plans(1, "random,center", 1)]
+    rows = [bench("bench").whole_run(network, 1, "tiny_r2plus1d", 1), *bench("bench").plans(1, "random,center", 1, 1)]
     assert sound(rows)
     assert [row["what"].split(",")[0] for row in rows[1:]] == ["plan of 2 experiments", "plan of 100 experiments"]
 

@@ -105,8 +105,8 @@ def test_without_motion_flow_changes_nothing() -> None:
 
 def test_they_are_computed_once_per_query_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
-    real = module._on_host
-    monkeypatch.setattr(module, "_on_host", lambda *given: calls.append(given) or real(*given))
+    real = module._divided
+    monkeypatch.setattr(module, "_divided", lambda *given: calls.append(given) or real(*given))
     asked = query(drifting(1))
     one = superpixels(asked, VIEW, SuperpixelOptions(segments=9))
     assert superpixels(asked, VIEW, SuperpixelOptions(segments=9)) is one

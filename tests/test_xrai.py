@@ -55,7 +55,7 @@ def blocks(counts: tuple[int, ...], seed: int) -> Superpixels:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.stack([torch.randint(count, SHAPE, generator=generator) for count in counts])
     labels[:, :, 1::2] = labels[:, :, :-1:2]
-    return Superpixels(labels, counts)
+    return Superpixels(labels, counts, labels)
 
 
 @pytest.mark.parametrize("min_voxels", [1, 4, 15, 200])
@@ -76,10 +76,12 @@ def test_of_equal_gains_the_first_region_wins() -> None:
     halves[..., 3:] = 1
     values = torch.ones(1, *SHAPE)
     values[..., 5:] = 5.0  # the right half has mean 3, its two columns on the right 5
-    whole = Superpixels(torch.zeros_like(halves), (1,))
+    whole = Superpixels(torch.zeros_like(halves), (1,), torch.zeros_like(halves))
     columns = torch.arange(7).expand(1, *SHAPE).contiguous()
-    assert by_region(values, [Superpixels(halves, (2,))], 1).unique().tolist() == [1.0, 3.0]
-    assert torch.equal(by_region(values, [whole, Superpixels(halves, (2,)), Superpixels(columns, (7,))], 1), values)
+    assert by_region(values, [Superpixels(halves, (2,), halves)], 1).unique().tolist() == [1.0, 3.0]
+    assert torch.equal(
+        by_region(values, [whole, Superpixels(halves, (2,), halves), Superpixels(columns, (7,), columns)], 1), values
+    )
 
 
 def literal_xrai(method: XRAI, model: VideoModel, query: Query, n: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -54,21 +55,25 @@ class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
         count: Multiply-adds so far.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Returns False: torch would otherwise import its compiler, to keep it from compiling this class."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __enter__(self) -> Self:
         """Begins the block. oneDNN is switched off: the products inside of its LSTM would not be seen."""
-        self._plain = torch.backends.mkldnn.flags(enabled=False)  # type: ignore[no-untyped-call]
-        self._plain.__enter__()
+        self._before, *_ = torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
         super().__enter__()
         return self
 
     def __exit__(self, *how: Any) -> None:
         """Ends the block."""
         super().__exit__(*how)  # type: ignore[no-untyped-call]
-        self._plain.__exit__(*how)
+        torch.backends.mkldnn.set_flags(self._before)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -116,7 +121,7 @@ def _of_blank(func: Any, name: str, tensors: Sequence[Tensor], args: Sequence[An
     if torch.Tag.pointwise in func.tags and all(map(is_blank, tensors)):
         # All numbers of a result are equal: one of them is computed.
         one = [_first_of(each) if isinstance(each, Tensor) else each for each in args]
-        return func(*one, **given).expand(torch.broadcast_shapes(*(each.shape for each in tensors)))
+        return func(*one, **given).expand(np.broadcast_shapes(*(each.shape for each in tensors)))
     pool = _POOL.fullmatch(name)
     if pool and first.ndim == 2 + int(pool[1]):
         # Clips and channels are pooled by themselves: one of them gives the shape.

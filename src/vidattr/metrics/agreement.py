@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.similarity import flat, ranks, ssim
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch
 from vidattr.types import Column, Scores
 
@@ -67,9 +68,8 @@ class Agreement:
         known = ~torch.stack([flat(one) for one in maps])
         pairs = known[:, None] & known[None]
         explains = batch.explains if batch.explains is not None else (True,) * M
-        others = torch.tensor(explains, device=maps.device).expand(M, M) & ~torch.eye(M, dtype=torch.bool).to(
-            maps.device
-        )
+        itself = torch.eye(M, dtype=torch.bool, device=maps.device)
+        others = onto(maps.device, torch.tensor(explains)).expand(M, M) & ~itself
         columns = {}
         for name, measure in self._measures().items():
             agreement = measure(maps.nan_to_num()).where(pairs, torch.nan)  # (M, M, N)
@@ -146,7 +146,7 @@ def _top_iou(maps: Tensor, share: float) -> Tensor:
     weight = above.double() + tied.double() * room
     both = torch.stack([(one * weight).sum(2) for one in weight])
     iou = both / (2 * k - both)
-    itself = torch.eye(len(maps), dtype=torch.bool).to(maps.device)[..., None]
+    itself = torch.eye(len(maps), dtype=torch.bool, device=maps.device)[..., None]
     return iou.masked_fill(itself, 1.0)  # a map has the same order as itself: its ties are not drawn twice
 
 

@@ -13,6 +13,7 @@ from vidattr.metrics.localisation import Localisation
 from vidattr.metrics.shared.certificates import CertificateRule, certificates
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.metrics.truth_auprc import TruthAuprc
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch
 from vidattr.types import Column, Scores
 
@@ -70,7 +71,7 @@ class CertifiedTruth:
     def _certified(self, batch: MapBatch) -> Tensor:
         """Returns 1 or 0 for each of N clips, NaN where its dataset cannot draw a part of it again."""
         places = [batch.network.places.get(plain(one.label), -1) for one in batch.truth]
-        label, target = torch.tensor(places, device=batch.query.target.device), batch.query.target
+        label, target = onto(batch.query.target.device, places), batch.query.target
         rule = CertificateRule(self.draws, self.share)
         found = certificates(batch.network, batch.query.frames, target, batch.truth, rule)["certified"]
         return found.where((label == target) | found.isnan(), 0.0)

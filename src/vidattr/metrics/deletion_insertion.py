@@ -170,7 +170,7 @@ def rank(maps: Tensor, seeds: Sequence[int], groups: int) -> Tensor:
     keys = [
         torch.rand(flat.shape[2:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds
     ]
-    shuffle = torch.stack(keys).to(maps.device).argsort(-1)
+    shuffle = onto(maps.device, torch.stack(keys)).argsort(-1)
     places = torch.arange(flat.shape[-1], dtype=torch.int32, device=maps.device).expand_as(flat[0])
     ranks = torch.empty_like(flat, dtype=torch.int32)
     for voxels, out in zip(flat, ranks, strict=True):  # one map at a time bounds the sort's memory

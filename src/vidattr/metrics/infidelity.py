@@ -155,7 +155,7 @@ class _Blocks:
         room = torch.tensor([length - side + 1 for side, length in zip(self._sides, size, strict=True)])
         streams = (torch.Generator().manual_seed(seed_for(seed, "infidelity")) for seed in batch.query.seeds)
         draws = [torch.rand(metric.samples, 3, generator=stream, dtype=torch.float64) for stream in streams]
-        self._corners = (torch.stack(draws) * room).long().to(self._x.device)  # (N, samples, 3)
+        self._corners = onto(self._x.device, (torch.stack(draws) * room).long())  # (N, samples, 3)
 
     def __call__(self, chunk: Sequence[tuple[int, int]], n: Tensor) -> tuple[Tensor, Tensor]:
         """Returns perturbed frames (J, C, T, H, W) and I (J, T, H, W) of J pairs of a clip and a sample."""

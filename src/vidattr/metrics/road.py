@@ -18,6 +18,7 @@ from vidattr.errors import ConfigError
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.metrics.shared.imputation import imputed
 from vidattr.metrics.shared.noise_draws import check_draws
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch, Method
 from vidattr.seeds import seed_for
 from vidattr.types import Column, Scores
@@ -91,7 +92,7 @@ class Road:
         x, M, N = query.frames, *maps.shape[:2]
         voxels, P = maps[0, 0].numel(), len(self.shares)
         ranks, grain = rank(maps, query.seeds, 1), self._grain(batch)
-        cuts = torch.tensor([min(voxels - 1, math.floor(share * voxels)) for share in self.shares], device=x.device)
+        cuts = onto(x.device, [min(voxels - 1, math.floor(share * voxels)) for share in self.shares])
         place = torch.arange(2 * M * N * P, device=x.device)  # of each imputed clip
         order, m, n, p = (place // (M * N * P), place // (N * P) % M, place // P % N, place % P)
         answers, residuals = [self._answers(batch, x, torch.arange(N, device=x.device))], []
@@ -107,7 +108,7 @@ class Road:
         left = torch.cat(residuals).double().view(2, M, N, P).amax((0, 3))
         judged = maps.isfinite().flatten(2).all(2) & (left <= self.tolerance)
         curves = torch.cat([start, parts], 4).where(judged[..., None], torch.nan)  # (score, order, M, N, P + 1)
-        span = torch.tensor([0.0, *self.shares], dtype=torch.float64, device=x.device)
+        span = onto(x.device, torch.tensor([0.0, *self.shares], dtype=torch.float64))
         areas = torch.trapezoid(curves, span) / self.shares[-1]
         (morf, lerf), (morf_accuracy, lerf_accuracy) = areas
         columns = {
@@ -140,7 +141,7 @@ class Road:
         streams = (torch.Generator().manual_seed(seed_for(seed, "road")) for seed in batch.query.seeds)
         draws = [torch.randn(x.shape[1:], generator=stream, dtype=torch.float64) for stream in streams]
         sigma = self.noise * (x.amax((1, 2, 3, 4)) - x.amin((1, 2, 3, 4)))
-        return torch.stack(draws).to(x) * sigma.view(-1, 1, 1, 1, 1)
+        return onto(x.device, torch.stack(draws)).to(x.dtype) * sigma.view(-1, 1, 1, 1, 1)
 
     def summary(self) -> tuple[Column, ...]:
         """Returns the means of both orders, of their difference, and of their accuracies."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.noise_draws import check_draws
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch
 from vidattr.types import Box, Column, Fitted, Scores
 
@@ -218,7 +219,7 @@ def _boxes(clips: Sequence[Sequence[Sequence[Box]]], device: torch.device) -> tu
         for t, boxes in enumerate(clip):
             for b, box in enumerate(boxes):
                 every[b, n, t] = last[n, t] = box
-    return torch.from_numpy(every).to(device), torch.from_numpy(last).to(device)
+    return onto(device, torch.from_numpy(every)), onto(device, torch.from_numpy(last))
 
 
 def _meets(x: Tensor, y: Tensor, boxes: Tensor, radius: float) -> Tensor:

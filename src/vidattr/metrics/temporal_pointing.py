@@ -17,6 +17,7 @@ from vidattr.errors import ConfigError
 from vidattr.metrics.shared.expected_hit import expected_hit
 from vidattr.metrics.shared.frame_ranking import average_precision, mass_share
 from vidattr.metrics.shared.noise_draws import check_draws
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch
 from vidattr.types import Column, Scores
 
@@ -82,7 +83,7 @@ class TemporalPointing:
         maps, truth = batch.maps, batch.truth
         T = maps.shape[2]
         # A clip without a segment looks like one that never shows its class: NaN by the same rule.
-        segment = torch.tensor([clip.segment or (False,) * T for clip in truth], device=maps.device)
+        segment = onto(maps.device, torch.tensor([clip.segment or (False,) * T for clip in truth]))
         right = ~segment if self.polarity == "released" else segment
         decidable = segment.any(1) & ~segment.all(1)
         # In double precision, because a frame has many voxels and equal frames must stay equal.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 
 _PROBED = 3  # channels by which it is tested that a volume keeps the channels of another one
 
@@ -40,7 +41,8 @@ def back_steps(model: VideoModel, frames: Tensor, layer: str) -> tuple[str, ...]
     where no single convolution computes the channels, as where branches are concatenated, and before the convolution
     that reads the frames.
 
-    The test runs once per network and layer: one forward pass, and a few backward passes between two convolutions.
+    The test runs once per network and layer: one forward pass, and a few backward passes between two convolutions. The
+    host waits for the result of each pair of volumes, because it decides which pair is next.
 
     Args:
         model: The network.
@@ -57,7 +59,7 @@ def back_steps(model: VideoModel, frames: Tensor, layer: str) -> tuple[str, ...]
 def _search(model: VideoModel, frames: Tensor, layer: str) -> tuple[str, ...]:
     shape = frames.shape[2:]
     noise = torch.randint(256, (1, *shape, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    clip = model.view.normalise(noise.to(frames.device)).to(frames.dtype).requires_grad_()
+    clip = model.view.normalise(onto(frames.device, noise)).to(frames.dtype).requires_grad_()
     runs, last = _recorded(model, clip, layer)
     path: list[str] = []
     later, end = last, len(runs)
@@ -103,6 +105,7 @@ def _keeps_channels(earlier: Tensor, later: Tensor) -> bool:
         return False
     size = later.detach().abs().transpose(0, 1).flatten(1).amax(1)
     largest = size.topk(min(_PROBED, len(size))).indices  # large values: activations let them through
+    alike = []
     for channel in torch.tensor_split(largest, len(largest)):
         probe = later.index_select(1, channel).sum()
         slopes = torch.autograd.grad(probe, earlier, retain_graph=True, allow_unused=True)
@@ -110,6 +113,5 @@ def _keeps_channels(earlier: Tensor, later: Tensor) -> bool:
         if slope is None:
             return False
         used = slope.transpose(0, 1).flatten(1).ne(0).any(1)
-        if not torch.equal(used, torch.zeros_like(used).index_fill(0, channel, True)):
-            return False
-    return True
+        alike.append((used == torch.zeros_like(used).index_fill(0, channel, True)).all())
+    return bool(torch.stack(alike).all())

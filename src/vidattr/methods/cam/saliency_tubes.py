@@ -16,6 +16,7 @@ from vidattr.methods.shared.scores import chunks
 from vidattr.methods.shared.upsampling import trilinear
 from vidattr.models.network.linear_head import gap_linear_head
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Explanation, Query
 
 
@@ -38,7 +39,8 @@ def _spline_matrix(cells: int, size: int) -> Tensor:
 def _spline3(cam: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Resizes (N, t, h, w) to (N, T, H, W) by a cubic spline through the centres of the outermost voxels."""
     time, rows, columns = (
-        _spline_matrix(cells, length).to(cam) for cells, length in zip(cam.shape[1:], size, strict=True)
+        onto(cam.device, _spline_matrix(cells, length)).to(cam.dtype)
+        for cells, length in zip(cam.shape[1:], size, strict=True)
     )
     return torch.einsum("nthw,Tt->nThw", rows @ cam @ columns.T, time)
 

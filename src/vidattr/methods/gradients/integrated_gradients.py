@@ -18,6 +18,7 @@ from vidattr.methods.shared.blur import blurred
 from vidattr.methods.shared.gradients import Polarity, Reduce, probe_gradients, to_map
 from vidattr.methods.shared.scores import Score, scores
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Explanation, Query
 from vidattr.video.footage import UnreadableError
 from vidattr.video.frame_folder import image
@@ -162,7 +163,7 @@ def _image(method: IntegratedGradients, model: VideoModel, frames: Tensor) -> Te
         ) from error
     H, W = frames.shape[3:]
     rgb = cv2.resize(picture, (W, H), interpolation=cv2.INTER_AREA)
-    return model.view.normalise(torch.from_numpy(rgb)[None, None].to(frames.device)).to(frames.dtype)
+    return model.view.normalise(onto(frames.device, torch.from_numpy(rgb)[None, None])).to(frames.dtype)
 
 
 _BASELINES: dict[Baseline, Callable[[IntegratedGradients, VideoModel, Tensor], Tensor]] = {

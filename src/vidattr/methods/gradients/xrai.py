@@ -16,6 +16,7 @@ from vidattr.methods.shared.gradients import Polarity, Reduce, to_map
 from vidattr.methods.shared.scores import Score
 from vidattr.methods.shared.superpixels import SuperpixelOptions, Superpixels, superpixels
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.progress import tracked
 from vidattr.types import Explanation, Query
 
@@ -116,7 +117,8 @@ def by_region(values: Tensor, divisions: Sequence[Superpixels], min_voxels: int)
         (N, T, H, W) float32: of each voxel the mean that its region had when it was added.
     """
     N, V = len(values), values[0].numel()
-    atom, member, R = _atoms(divisions)
+    atoms, members, R = _atoms(divisions)
+    atom, member = onto(values.device, atoms), onto(values.device, members)
     A = member.shape[1]
     clip = member[0] // R
     flat = values.double().flatten()
@@ -141,18 +143,19 @@ def by_region(values: Tensor, divisions: Sequence[Superpixels], min_voxels: int)
 
 
 def _atoms(divisions: Sequence[Superpixels]) -> tuple[Tensor, Tensor, int]:
-    """Returns the atom of each voxel (N·V,), the regions (M, A) that an atom lies in, and R.
+    """Returns the atom of each voxel (N·V,), the regions (M, A) that an atom lies in, and R, all on the host.
 
-    R is the number of regions that a clip can have in all divisions; region r of clip n has the number n R + r.
+    R is the number of regions that a clip can have in all divisions; region r of clip n has the number n R + r. The
+    number of atoms depends on the labels: on a GPU, the host would wait for it once for each division.
     """
     sizes = [division.most for division in divisions]
     R, starts = sum(sizes), accumulate(sizes, initial=0)
-    N = len(divisions[0].labels)
-    clip = torch.arange(N, device=divisions[0].labels.device)[:, None]
-    atom = clip.expand(N, divisions[0].labels[0].numel()).flatten()
+    N = len(divisions[0].on_host)
+    clip = torch.arange(N)[:, None]
+    atom = clip.expand(N, divisions[0].on_host[0].numel()).flatten()
     regions, kinds = [], atom
     for division, size, start in zip(divisions, sizes, starts, strict=False):
-        labels = division.labels.flatten(1)
+        labels = division.on_host.flatten(1)
         regions.append((clip * R + start + labels).flatten())
         kinds, atom = torch.unique(atom * size + labels.flatten(), return_inverse=True)
     # All voxels of an atom write the same number.

@@ -18,6 +18,7 @@ from vidattr.methods.occlusion.tubes import TubeOptions, Tubes, tubes, union_mas
 from vidattr.methods.shared.gradients import derivative
 from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
@@ -139,7 +140,8 @@ class AOSAApprox(TubeOptions):
         """Returns the drops, with the outlying ones predicted again."""
         frames = query.frames.detach()
         lived, clip = found.groups[..., 0] >= 0, torch.arange(len(frames), device=frames.device)
-        first, third = drops.where(lived, torch.nan).nanquantile(drops.new_tensor([0.25, 0.75]), 1, keepdim=True)
+        quarters = onto(drops.device, torch.tensor([0.25, 0.75], dtype=drops.dtype))
+        first, third = drops.where(lived, torch.nan).nanquantile(quarters, 1, keepdim=True)
         reach = 1.5 * (third - first)
         refined = drops
         # Both sides are always computed, because a check for outliers would move a number off the device.

@@ -175,7 +175,7 @@ def _raft(pixels: Tensor, _gray: Gray, weights: str | None) -> Tensor:
             interpolate(x.float() / 127.5 - 1, size, mode="bilinear", align_corners=False) for x in pair
         )
         fields.append(interpolate(network(frame, following)[-1], (H, W), mode="bilinear", align_corners=False))
-    scale = torch.tensor([W / size[1], H / size[0]], device=pixels.device)
+    scale = onto(pixels.device, torch.tensor([W / size[1], H / size[0]]))
     return torch.cat(fields).view(N, T - 1, 2, H, W) * scale.view(2, 1, 1)
 
 

@@ -14,6 +14,7 @@ from vidattr.methods.perturbation.options import SIDES, Context, PerturbationOpt
 from vidattr.methods.perturbation.pyramid import PYRAMIDS, Border, blur, perturb
 from vidattr.methods.perturbation.solver import solve
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.progress import tracked
 from vidattr.types import Explanation, MaskRow, Query
 
@@ -98,12 +99,13 @@ class ExtremalPerturbation(PerturbationOptions):
         found = self.solve(model, query, [(i, area) for i in range(len(query.frames)) for area in areas])
         found = {name: rows.view(-1, len(areas), *rows.shape[1:]) for name, rows in found.items()}
         evidence = found.pop("moved")[:, :, None, None, None]
-        found["ratios"] = found["masks"].new_tensor(areas).expand(len(query.frames), -1)
+        masks = found["masks"]
+        found["ratios"] = onto(masks.device, torch.tensor(areas, dtype=masks.dtype)).expand(len(query.frames), -1)
         explanations = []
         for method in methods:
-            own = [areas.index(area) for area in method.areas]
-            map = map_from_masks((found["masks"] * evidence)[:, own], self.smooth_sigma, self.smooth_border)
-            explanations.append(Explanation(map, {name: rows[:, own] for name, rows in found.items()}))
+            own = onto(masks.device, [areas.index(area) for area in method.areas])
+            map = map_from_masks((masks * evidence).index_select(1, own), self.smooth_sigma, self.smooth_border)
+            explanations.append(Explanation(map, {name: rows.index_select(1, own) for name, rows in found.items()}))
         return explanations
 
     def masks_at(self, model: VideoModel, query: Query, problems: Sequence[tuple[int, float]]) -> Tensor:

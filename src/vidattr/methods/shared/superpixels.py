@@ -20,7 +20,7 @@ from torch.nn.functional import grid_sample
 from vidattr.config.fields import keyed_by_content
 from vidattr.errors import ConfigError
 from vidattr.methods.occlusion.flow import Flow, Gray, optical_flow
-from vidattr.models.speed.lagging import onto
+from vidattr.models.speed.lagging import on_host, onto
 from vidattr.profiling import stage
 from vidattr.types import Query
 from vidattr.video.preprocessing import Preprocessing
@@ -86,10 +86,12 @@ class Superpixels:
     Attributes:
         labels: (N, T, H, W) int64 on the device of the frames: the superpixel of each voxel, from 0 without gaps.
         counts: N, the number K_n of superpixels of each clip.
+        on_host: The labels on the host.
     """
 
     labels: Tensor
     counts: tuple[int, ...]
+    on_host: Tensor
 
     @property
     def most(self) -> int:
@@ -121,17 +123,18 @@ def superpixels(query: Query, view: Preprocessing, options: SuperpixelOptions) -
 
 
 def _superpixels(query: Query, view: Preprocessing, options: SuperpixelOptions) -> Superpixels:
-    pixels = view.denormalise(query.frames.detach())
-    flow, weights, source = options.flow, options.flow_weights, None
-    if flow is not None:
-        forward = query.cached(
-            ("flow", flow, weights, Gray.rgb), partial(optical_flow, pixels, flow, Gray.rgb, weights)
-        )
-        backward = optical_flow(pixels.flip(1), flow, Gray.rgb, weights).flip(1)
+    frames, flow, weights = query.frames.detach(), options.flow, options.flow_weights
+    if flow is None:
         with stage("masks"):
-            pixels, source = _still(pixels, forward), _sources(backward)
+            # Divisions by other options, as in XRAI, are made of the same pixels.
+            (pixels,) = query.cached("pixels on the host", lambda: on_host(view.denormalise(frames)))
+            return _divided(pixels, None, options, frames.device)
+    moving = view.denormalise(frames)
+    forward = query.cached(("flow", flow, weights, Gray.rgb), partial(optical_flow, moving, flow, Gray.rgb, weights))
+    backward = optical_flow(moving.flip(1), flow, Gray.rgb, weights).flip(1)
     with stage("masks"):
-        return _on_host(pixels, source, options)
+        pixels, source = on_host(_still(moving, forward), _sources(backward))
+        return _divided(pixels, source, options, frames.device)
 
 
 def _still(pixels: Tensor, flow: Tensor) -> Tensor:
@@ -181,23 +184,19 @@ def _at(field: Tensor, place: Tensor) -> Tensor:
     return grid_sample(field, (place * (2 / scale) - 1).permute(0, 2, 3, 1), padding_mode="border", align_corners=True)
 
 
-def _on_host(pixels: Tensor, source: Tensor | None, options: SuperpixelOptions) -> Superpixels:
+def _divided(pixels: Tensor, source: Tensor | None, options: SuperpixelOptions, device: torch.device) -> Superpixels:
     """Runs SLIC on all clips in parallel on the host's cores; scikit-image releases Python's lock while it iterates.
 
-    scikit-image runs on the host only. Colours (and `source`, with flow) are copied there once, and the labels are
-    copied back once; the memo of the query keeps them for all methods of a batch. The number of superpixels is known
-    here, so that no later step has to ask the device for it.
+    scikit-image runs on the host only: colours (and `source`, with flow) are there, and the labels are copied to the
+    device once; the memo of the query keeps them for all methods of a batch. The number of superpixels is known here,
+    so that no later step has to ask the device for it.
     """
-    clips = _copied(pixels)
-    sources = [None] * len(clips) if source is None else list(_copied(source))
+    clips = np.from_dlpack(pixels)
+    sources = [None] * len(clips) if source is None else list(np.from_dlpack(source))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda clip, places: _slic(clip, places, options), clips, sources))
-    labels = onto(pixels.device, torch.from_numpy(np.stack([one for one, _ in found])))
-    return Superpixels(labels, tuple(count for _, count in found))
-
-
-def _copied(tensor: Tensor) -> NDArray[np.generic]:
-    return np.from_dlpack(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda).copy_(tensor))
+    labels = torch.from_numpy(np.stack([one for one, _ in found]))
+    return Superpixels(onto(device, labels), tuple(count for _, count in found), labels)
 
 
 def _slic(

@@ -12,6 +12,7 @@ from vidattr.errors import ConfigError
 from vidattr.methods.shared.superpixels import superpixels
 from vidattr.methods.superpixels.removal import SuperpixelRemoval, coalition_scores, padded
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import on_host, onto
 from vidattr.profiling import stage
 from vidattr.types import Explanation, Query
 
@@ -68,18 +69,21 @@ class KernelSHAP(SuperpixelRemoval):
             kept = []
             for seed, count in zip(query.seeds, parts.counts, strict=True):
                 inner = self._sets(count, torch.Generator(device).manual_seed(seed))
-                ends = torch.tensor([[True], [False]], device=device).expand(2, count)
-                kept.append(torch.cat([ends, inner]))
+                whole = inner.new_ones(1, count)
+                kept.append(torch.cat([whole, ~whole, inner]))
         found = coalition_scores(model, query, parts, kept, self)
         with stage("assembly"):
             fitted = []
-            # One solution per clip: their sizes differ, and a clip's numbers must not depend on its neighbours.
-            for rows, values, count in zip(kept, found, parts.counts, strict=True):
+            # On the host, which would otherwise wait for each pseudo-inverse, once for each clip. One solution per
+            # clip: their sizes differ, and a clip's numbers must not depend on its neighbours.
+            there = on_host(*kept, *found)
+            for rows, values, count in zip(there[: len(kept)], there[len(kept) :], parts.counts, strict=True):
                 sets, gains = rows[2:].double(), values - values[1]
                 weights = _kernel(sets) if self._enumerates(count) else torch.ones_like(gains[2:])
                 fitted.append(constrained(sets, weights, gains[2:], gains[0]))
         whole, removed = torch.stack([values[:2] for values in found]).float().unbind(1)
-        return Explanation(parts.paint(padded(fitted, parts.most)).float(), {"whole": whole, "removed": removed})
+        shares = onto(device, padded(fitted, parts.most))
+        return Explanation(parts.paint(shares).float(), {"whole": whole, "removed": removed})
 
     def _enumerates(self, count: int) -> bool:
         return count < 64 and 2**count - 2 <= self.masks

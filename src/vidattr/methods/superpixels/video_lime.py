@@ -92,5 +92,6 @@ class VideoLIME(SuperpixelRemoval):
         centred, target = sets - shares @ sets, relative - shares @ relative
         weighted = centred.mT * weights
         ridge = self.ridge * torch.eye(sets.shape[1], dtype=sets.dtype, device=sets.device)
-        solution: Tensor = torch.linalg.solve(weighted @ centred + ridge, weighted @ target)
+        # The matrix is positive definite. A check would make the host wait for a GPU, once for each clip.
+        solution: Tensor = torch.linalg.solve_ex(weighted @ centred + ridge, weighted @ target, check_errors=False)[0]
         return solution

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import ConfigError
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch, Method
 from vidattr.seeds import seed_for
 from vidattr.types import Column, Query, Scores
@@ -79,7 +80,7 @@ class MaxSensitivity:
         streams = (torch.Generator().manual_seed(seed_for(seed, f"sensitivity/{k}")) for seed in query.seeds)
         draws = [torch.rand(x.shape[1:], generator=stream, dtype=torch.float64) for stream in streams]
         radius = self.radius * (x.amax((1, 2, 3, 4)) - x.amin((1, 2, 3, 4)))
-        return torch.stack(draws).mul_(2).sub_(1).to(x) * radius.view(-1, 1, 1, 1, 1)
+        return onto(x.device, torch.stack(draws).mul_(2).sub_(1)).to(x.dtype) * radius.view(-1, 1, 1, 1, 1)
 
     def summary(self) -> tuple[Column, ...]:
         """Returns the mean over clips of the largest and of the mean change."""

@@ -19,6 +19,7 @@ from vidattr.methods.perturbation.pyramid import WIDEST, blur
 from vidattr.metrics.deletion_insertion import rank
 from vidattr.metrics.shared.noise_draws import check_draws
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.protocols import MapBatch, Method, RatioMethod
 from vidattr.types import Column, Query, Scores
 
@@ -97,7 +98,7 @@ class MinRatio:
         shares = model.probabilities(query.frames)
         whole = shares.gather(1, query.target[:, None]).double()  # (N, 1)
         judged = (shares.argmax(1) == query.target) | (not self.correct_only)
-        grid = whole.new_tensor([*self.ratios, 1.0])
+        grid = onto(whole.device, torch.tensor([*self.ratios, 1.0], dtype=whole.dtype))
         visible, padded, curves = [], [], []
         for method, map in zip(methods, maps, strict=True):
             keeper = _Keeper(model, query, method, map)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vidattr.errors import ConfigError
 from vidattr.labels import plain
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Clip, Part, Truth
 from vidattr.video.decode import read
 
@@ -84,14 +85,14 @@ def certificates(
     able = [n for n, one in enumerate(truth) if one.resampled is not None]
     if not able:
         return columns
-    rows, chosen = torch.tensor(able, device=target.device), [truth[n] for n in able]
+    rows, chosen = onto(target.device, able), [truth[n] for n in able]
     own = target[rows].clamp(min=0)
 
     def share(part: Part) -> Tensor:
         hits = []
         for draw in range(rule.draws):
             pixels = np.stack([one.resampled(part, draw) for one in chosen if one.resampled is not None])
-            hits.append(_first(model, model.view.normalise(torch.from_numpy(pixels).to(frames.device)), own))
+            hits.append(_first(model, model.view.normalise(onto(frames.device, torch.from_numpy(pixels))), own))
         return torch.stack(hits).double().mean(0)
 
     right = _first(model, frames[rows], own).double()
@@ -137,8 +138,8 @@ def certified(
                     f"{clip.id}: its label {clip.label} is no class of the network",
                     expected=f"one of {', '.join(model.classes)}",
                 )
-        pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples])).to(model.device)
-        target = torch.tensor([model.places[plain(clip.label)] for clip in part], device=model.device)
+        pixels = onto(model.device, torch.from_numpy(np.stack([sample.pixels for sample in samples])))
+        target = onto(model.device, [model.places[plain(clip.label)] for clip in part])
         truth = [
             Truth(c.id, c.label, c.video, s.boxes, s.segment, s.evidence, s.resampled)
             for c, s in zip(part, samples, strict=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vidattr.metrics.shared.similarity import ranks
+from vidattr.models.speed.lagging import onto
 from vidattr.seeds import seed_for
 
 VERSION = 1  # of the noise: raise it when the numbers of a seed change
@@ -66,7 +67,7 @@ def noise(maps: Tensor, seeds: Sequence[int], draws: int, smoothing: Smoothing |
     found = []
     for block in range(-(-draws // len(corners))):
         streams = (torch.Generator().manual_seed(seed_for(seed, f"matched/{block}")) for seed in seeds)
-        white = torch.stack([torch.randn(size, generator=stream) for stream in streams]).to(maps.device, torch.float64)
+        white = onto(maps.device, torch.stack([torch.randn(size, generator=stream) for stream in streams])).double()
         field = _inverse(_spectrum(white, axes) * shape, size, axes).float()
         for corner in corners[: draws - block * len(corners)]:
             draw = field
@@ -167,7 +168,7 @@ def _left(z: Tensor) -> Tensor:
 
     h(ρ) = E f(x) f(y) / E f(x)², f giving a number the value in z that has its rank.
     """
-    rank = _pairs()[1].to(z.device)
+    rank = onto(z.device, _pairs()[1])
     x, *ys = (z.gather(1, (each * z.shape[1]).long().clamp(max=z.shape[1] - 1).expand(len(z), -1)) for each in rank)
     x = x - x.mean(1, keepdim=True)
     h = torch.stack([(x * y).mean(1) for y in ys], 1)
@@ -186,7 +187,7 @@ def _pairs() -> tuple[Tensor, Tensor]:
 
 def _before(correlation: Tensor, left: Tensor) -> Tensor:
     """Returns h⁻¹ (N,) of correlations (N,), linear between the knots of h (N, R); values up to 0 are unchanged."""
-    knots = _pairs()[0].to(correlation.device)
+    knots = onto(correlation.device, _pairs()[0])
     right = torch.searchsorted(left, correlation.unsqueeze(1)).clamp(1, left.shape[1] - 1)
     low, high = left.gather(1, right - 1), left.gather(1, right)
     part = ((correlation.unsqueeze(1) - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)

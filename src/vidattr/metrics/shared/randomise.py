@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from vidattr.models.speed.lagging import onto
 from vidattr.seeds import seed_for
 
 
@@ -96,7 +97,7 @@ def randomise(module: nn.Module, part: Part, seed: int) -> None:
         fresh = next(kinds, _reset if hasattr(layer, "reset_parameters") and not [*layer.children()] else _shuffled)
         values = fresh(layer, torch.Generator().manual_seed(seed_for(seed, name)))
         for own, parameter in _own(layer).items():
-            parameter.copy_(values[own])
+            parameter.copy_(onto(parameter.device, values[own]))
 
 
 def _convolution(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
@@ -127,7 +128,7 @@ def _reset(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
 def _shuffled(layer: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     orders = {name: torch.randperm(parameter.numel(), generator=generator) for name, parameter in _own(layer).items()}
     return {
-        name: parameter.flatten()[orders[name].to(parameter.device)].view_as(parameter)
+        name: parameter.flatten()[onto(parameter.device, orders[name])].view_as(parameter)
         for name, parameter in _own(layer).items()
     }
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidattr.models.speed.lagging import onto
 from vidattr.types import Truth
 
 
@@ -29,7 +30,8 @@ def truth_volume(truth: Sequence[Truth], size: tuple[int, int, int], device: tor
     """
     volumes = np.stack([_volume(clip, size) for clip in truth])
     share = volumes.mean((1, 2, 3))
-    return torch.from_numpy(volumes).to(device), torch.from_numpy((share > 0) & (share < 1)).to(device)
+    decided = torch.from_numpy((share > 0) & (share < 1))
+    return onto(device, torch.from_numpy(volumes)), onto(device, decided)
 
 
 def _volume(truth: Truth, size: tuple[int, int, int]) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from vidattr.errors import MethodUndefinedError
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import on_host, onto
 
 _TOLERANCE = 1e-3  # of the largest logit; the arithmetic of some devices keeps ten bits
 
@@ -38,7 +39,8 @@ def gap_linear_head(network: VideoModel, frames: Tensor) -> tuple[str, Tensor, T
     linear layer with K outputs, and the pair that gives the logits is the head. If several pairs do, as before and
     after a dropout, `network.layer` is preferred, then the finest grid, then the outermost module.
 
-    The test runs once per network: a forward pass, and comparisons on the host. Later calls look up its result.
+    The test runs once per network: a forward pass, and comparisons of all pairs, whose results the host reads together.
+    Later calls look up its result.
 
     Args:
         network: The network.
@@ -61,13 +63,19 @@ def _search(network: VideoModel, frames: Tensor) -> tuple[str, str]:
     shape = frames.shape[2:]
     # Noise in bytes, as real clips are: noise of another scale could leave all units at zero, which fits any head.
     noise = torch.randint(256, (1, *shape, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    averages, logits = _averages(network, network.view.normalise(noise.to(frames.device)).to(frames.dtype))
+    averages, logits = _averages(network, network.view.normalise(onto(frames.device, noise)).to(frames.dtype))
     heads = {name: module for name, module in network.module.named_modules() if _is_linear(module, logits.shape[1])}
     if not heads:
         raise _refusal(f"no linear layer or 1 × 1 × 1 convolution has {logits.shape[1]} outputs")
-    fitting = [
-        (average, name) for name, module in heads.items() for average in averages if _fits(average.mean, module, logits)
+    pairs = [
+        (average, name)
+        for name, module in heads.items()
+        for average in averages
+        if average.mean.shape[1] == _parameters(module)[0].shape[1]
     ]
+    fits = [_fits(average.mean, heads[name], logits) for average, name in pairs]
+    (flags,) = on_host(torch.stack(fits)) if fits else ((),)
+    fitting = [pair for pair, fit in zip(pairs, flags, strict=True) if fit]
     if not fitting:
         raise _refusal(f"the average of no module's output gives the logits through {' or '.join(heads)}")
     volumes = [(average, head) for average, head in fitting if average.cells > 1]
@@ -117,12 +125,10 @@ def _is_linear(module: nn.Module, outputs: int) -> bool:
     )
 
 
-def _fits(mean: Tensor, head: nn.Module, logits: Tensor) -> bool:
-    weight, bias = _parameters(head)
-    if mean.shape[1] != weight.shape[1]:
-        return False
+def _fits(mean: Tensor, head: nn.Module, logits: Tensor) -> Tensor:
+    """Returns whether a linear layer gives the logits from an average, as a flag on their device."""
     scale = logits.abs().amax().clamp_min(torch.finfo(logits.dtype).tiny)
-    return torch.allclose(linear(mean, weight, bias) / scale, logits / scale, rtol=0, atol=_TOLERANCE)
+    return torch.isclose(linear(mean, *_parameters(head)) / scale, logits / scale, rtol=0, atol=_TOLERANCE).all()
 
 
 def _parameters(head: nn.Module) -> tuple[Tensor, Tensor | None]:

@@ -96,7 +96,22 @@ def _on_host(values: Tensor) -> NDArray[np.uint8]:
     return cast(NDArray[np.uint8], np.from_dlpack(values))
 
 
+def on_host(*tensors: Tensor) -> list[Tensor]:
+    """Returns tensors of one device on the host, which waits once for all of them; those of a CPU as they are."""
+    if all(each.device.type == "cpu" for each in tensors):
+        return list(tensors)
+    # Copies of one stream are made in order: when the last one has been made, all have.
+    return [
+        torch.empty(each.shape, dtype=each.dtype, pin_memory=each.is_cuda).copy_(
+            each, non_blocking=each is not tensors[-1]
+        )
+        for each in tensors
+    ]
+
+
 def onto(device: torch.device, numbers: Sequence[int] | NDArray[np.int64] | Tensor) -> Tensor:
     """Returns integers (as int64), or a tensor of the host, on a device; the host does not wait for the copy."""
     host = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.int64)
+    if host.device.type != "cpu":
+        return host.to(device)
     return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
