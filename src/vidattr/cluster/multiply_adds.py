@@ -67,7 +67,7 @@ class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __enter__(self) -> Self:
         """Begins the block. oneDNN is switched off: the products inside of its LSTM would not be seen."""
         self._before, *_ = torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *how: Any) -> None:
