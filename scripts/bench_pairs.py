@@ -184,6 +184,14 @@ def perturbation(name: str, network: VideoModel, rounds: int) -> Iterator[Row]:
     yield pair(
         f"{what} of the network as it runs here ({name})", lambda: step(network, query), lambda: bare(network), rounds
     )
+    longer = vidattr.load_method("step_demo", iterations=2 * count, core_start=0)
+    yield pair(
+        f"{what} of the network as it runs here, without the start ({name})",
+        lambda: longer(network, query),
+        lambda: bare(network),
+        rounds,
+        start=lambda: step(network, query),
+    )
     plain, runs = copy.deepcopy(network.module).to(memory_format=torch.contiguous_format), min(count, 2)
     brief = vidattr.load_method("step_demo", iterations=runs, core_start=0)
     yield pair(

@@ -26,11 +26,25 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def pair(name: str, ours: Callable[[], object], other: Callable[[], object], rounds: int, *, warm: bool = True) -> Row:
-    """Times two ways to the same thing in turn, after one warm-up each unless they are too long for that."""
+def pair(
+    name: str,
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    rounds: int,
+    *,
+    start: Callable[[], object] | None = None,
+    warm: bool = True,
+) -> Row:
+    """Times two ways to the same thing in turn, after one warm-up each unless they are too long for that.
+
+    `start` is what `ours` begins with and what does not count: its time is subtracted.
+    """
     if warm:
         ours(), other()
-    times = [(seconds(ours), seconds(other)) for _ in range(rounds)]
+    times = []
+    for _ in range(rounds):
+        before = seconds(start) if start else 0.0
+        times.append((seconds(ours) - before, seconds(other)))
     return {
         "what": name,
         "ours_s": statistics.median(a for a, _ in times),

@@ -104,7 +104,7 @@ PAIRS = {  # one of each group that runs a network, and how many there are
     "curves": ("deletion/insertion, 4 steps, against one forward a step", 1),
     "osa": ("OSA against captum's Occlusion", 1),
     "occlusion": ("AOSA-approx against one forward, one backward and the flow", 3),
-    "perturbation": ("the demo's formula, clip by clip", 4),
+    "perturbation": ("the demo's formula, clip by clip", 5),
     "compile": ("runtime.compile=true against without", 1),
     "superpixels": ("against REVEX's loop", 2),
     "openvino": ("runtime.backend=openvino against torch, batch of 4", 2),

@@ -153,7 +153,7 @@ def test_shuffled_ties_are_drawn_by_the_noise_and_the_rest_is_sorting() -> None:
     assert all(0 < draws[..., tied].mean() < 1 for tied in (0, 2, 4, 5))
 
 
-@pytest.mark.parametrize("stride", [[1, 3, 3], [2, 2, 1]])
+@pytest.mark.parametrize("stride", [[1, 3, 3], [2, 2, 1], [1, 3, 5], [2, 3, 5]])
 @pytest.mark.parametrize("shape", CoreShape)
 def test_core_windows_and_loss_are_those_of_a_convolution(stride: list[int], shape: CoreShape) -> None:
     mask = toys.seeded(2, 5, 9, 8).sigmoid().requires_grad_()

@@ -7,13 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidattr.methods.perturbation.pyramid import perturb
+from vidattr.methods.perturbation.pyramid import Blended, perturb
 from vidattr.methods.perturbation.smooth_mask import SmoothMax
 from vidattr.models.network.network import VideoModel
 from vidattr.models.speed.kernels import runs_kernels
-
-# The frames (B, C, T, H, W) under a mask, and the function from the derivative by them to that by the mask's values.
-Blended = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 def masks_of(
@@ -49,8 +46,7 @@ def blended(model: VideoModel, pyramid: Tensor, clip: Tensor, mask: Tensor, *, k
         frames = _empty(model, pyramid, len(mask))
         frames_under(mask, pyramid, clip, frames, keeps=keeps)
         return frames, _slope(mask, pyramid, clip, keeps=keeps)
-    frames, by_mask = perturb(pyramid, clip, mask if keeps else 1 - mask)
-    return frames, lambda gradient: (gradient * by_mask).sum(1)
+    return perturb(pyramid, clip, mask if keeps else 1 - mask)
 
 
 def _slope(mask: Tensor, pyramid: Tensor, clip: Tensor, *, keeps: bool) -> Callable[[Tensor], Tensor]:

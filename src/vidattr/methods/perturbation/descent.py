@@ -18,6 +18,7 @@ from vidattr.methods.perturbation.options import SIDES, PerturbationOptions
 from vidattr.methods.perturbation.reward import slope_of
 from vidattr.methods.perturbation.smooth_mask import SmoothMax, temporal_weights
 from vidattr.models.network.network import VideoModel
+from vidattr.models.speed.lagging import onto
 from vidattr.profiling import stage
 
 
@@ -146,10 +147,12 @@ class Descent:
             None if sigma is None else temporal_weights(seeds.shape[1], sigma, method.temporal_profile, seeds)
         )
         steps = range(method.iterations)
-        self._lambda = seeds.new_tensor([method.weight(t) for t in steps])
-        # v = g at first
-        self._kept = seeds.new_tensor([0.0 if t == 0 else method.momentum for t in steps])
-        self._gain = seeds.new_tensor([1.0 if t == 0 else 1 - method.dampening for t in steps])
+        by_step = [
+            [method.weight(t) for t in steps],
+            [0.0 if t == 0 else method.momentum for t in steps],  # v = g at first
+            [1.0 if t == 0 else 1 - method.dampening for t in steps],
+        ]
+        self._lambda, self._kept, self._gain = onto(seeds.device, torch.tensor(by_step, dtype=seeds.dtype))
         self._steps = torch.arange(method.iterations, device=seeds.device)
         self._t = torch.zeros(1, dtype=torch.int64, device=seeds.device)
 

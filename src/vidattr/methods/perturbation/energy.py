@@ -68,7 +68,9 @@ class EnergyOfMasks:
         self._method = method
         self._shared = shared_target if recorded or like.device.type != "cpu" else selected_target
         self._ranked = math.prod(plane[1:] if method.per_frame_area else plane)
-        self._kernel = core_kernel(method.core_kernel, method.core_shape).to(like) if method.core_kernel else None
+        self._kernel = None
+        if method.core_kernel:
+            self._kernel = onto(like.device, core_kernel(method.core_kernel, method.core_shape).to(like.dtype))
         self.area = onto(like.device, [area_ones(area, self._ranked) for area in areas])
         self.cores, windows = torch.zeros_like(self.area), 0
         if method.core_kernel:
@@ -121,7 +123,8 @@ class EnergyOfMasks:
             return slope
         windows = core_windows(masks, self._kernel, method.core_stride)
         by_windows = method.core_weight * core_slope(windows, full, self._target(row, 1))
-        return slope.add_(spread_windows(by_windows, self._kernel, method.core_stride, masks.shape[1:]))
+        spread_windows(by_windows, self._kernel, method.core_stride, slope)
+        return slope
 
     def _target(self, row: Tensor, term: int) -> Target:
         if not self._noise:

@@ -153,29 +153,49 @@ def core_kernel(size: list[int], shape: CoreShape) -> Tensor:
 def core_windows(mask: Tensor, kernel: Tensor, stride: list[int]) -> Tensor:
     """Returns the mean of a mask (B, T, H, W) over the kernel's support at every position, (B, windows), unpadded.
 
-    Each slice of the kernel is applied to every frame, and the results are summed along time: windows do not overlap in
-    space, so that each pixel is read once per slice.
+    Each slice of the kernel is applied to every frame, and the results are summed along time.
     """
     clips, frames = mask.shape[:2]
     slices = (kernel / kernel.sum()).to(mask).flatten(1)
-    patches = unfold(mask.flatten(0, 1)[:, None], (kernel.shape[1], kernel.shape[2]), stride=(stride[1], stride[2]))
+    size = kernel.shape[1:]
+    if _apart(kernel, stride):
+        patches = _tiles(mask, size).permute(0, 1, 3, 5, 2, 4).reshape(clips * frames, slices.shape[1], -1)
+    else:
+        patches = unfold(mask.flatten(0, 1)[:, None], size, stride=(stride[1], stride[2]))
     sums = (slices @ patches).view(clips, frames, len(kernel), -1)
     last = frames - len(kernel) + 1
     return torch.stack([sums[:, k : k + last : stride[0], k] for k in range(len(kernel))]).sum(0).flatten(1)
 
 
-def spread_windows(windows: Tensor, kernel: Tensor, stride: list[int], plane: torch.Size) -> Tensor:
-    """Returns the derivative (B, T, H, W) by the mask, given that by the windows (B, V) of `core_windows`."""
-    frames, height, width = plane
+def spread_windows(windows: Tensor, kernel: Tensor, stride: list[int], slope: Tensor) -> None:
+    """Adds the derivative by the mask to `slope` (B, T, H, W), given that by the windows (B, V) of `core_windows`."""
+    clips, frames, height, width = slope.shape
     slices = (kernel / kernel.sum()).to(windows).flatten(1)
+    size = kernel.shape[1:]
     last = frames - len(kernel) + 1
-    by_time = windows.view(len(windows), -(-last // stride[0]), -1)
-    sums = windows.new_zeros(len(windows), frames, len(kernel), by_time.shape[2])
+    by_time = windows.view(clips, -(-last // stride[0]), -1)
+    sums = windows.new_zeros(clips, frames, len(kernel), by_time.shape[2])
     for k in range(len(kernel)):
         sums[:, k : k + last : stride[0], k] = by_time
     patches = slices.T @ sums.flatten(0, 1)
-    spread = fold(patches, (height, width), (kernel.shape[1], kernel.shape[2]), stride=(stride[1], stride[2]))
-    return spread.view(-1, frames, height, width)
+    if _apart(kernel, stride):
+        tiles = _tiles(slope, size)
+        tiles += patches.view(clips, frames, *size, tiles.shape[2], tiles.shape[4]).permute(0, 1, 4, 2, 5, 3)
+    else:
+        spread = fold(patches, (height, width), size, stride=(stride[1], stride[2]))
+        slope += spread.view_as(slope)
+
+
+def _apart(kernel: Tensor, stride: list[int]) -> bool:
+    """Whether windows lie side by side in space, so that each pixel is in one of them."""
+    return list(kernel.shape[1:]) == stride[1:]
+
+
+def _tiles(plane: Tensor, size: torch.Size) -> Tensor:
+    """Returns a view (B, T, rows, kh, columns, kw) of the windows of a plane (B, T, H, W) that lie side by side."""
+    rows, columns = plane.shape[2] // size[0], plane.shape[3] // size[1]
+    inside = plane[..., : rows * size[0], : columns * size[1]]
+    return inside.unfold(2, size[0], size[0]).unfold(3, size[1], size[1]).permute(0, 1, 2, 4, 3, 5)
 
 
 def core_ones(rule: CoreTopK, area: float, kernel: list[int], plane: tuple[int, int, int], windows: int) -> int:

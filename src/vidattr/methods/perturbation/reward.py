@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vidattr.errors import MethodUndefinedError
-from vidattr.methods.perturbation.blending import Blended, blended
+from vidattr.methods.perturbation.blending import blended
 from vidattr.methods.perturbation.options import SIDES, Context, PerturbationOptions, Reward
+from vidattr.methods.perturbation.pyramid import Blended
 from vidattr.methods.shared.gradients import derivative
 from vidattr.methods.shared.scores import Score, chunks, score_of
 from vidattr.models.network.network import VideoModel
@@ -62,7 +63,7 @@ def slope_of(
         because d(1 − m) = −dm.
     """
     sides = SIDES[method.variant]
-    probabilities, slope = [], torch.zeros_like(mask)
+    probabilities, slopes = [], []
     for keeps in sides:
         with stage("masks"):
             frames, by_mask = first or blended(model, pyramid, clip, mask, keeps=keeps)
@@ -70,8 +71,8 @@ def slope_of(
         probability, gradient = _CONTEXTS[method.context](model, frames, target, REWARDS[method.reward])
         probabilities.append(probability)
         with stage("masks"):
-            slope -= by_mask(gradient) / len(sides)
-    return probabilities[0], slope
+            slopes.append(by_mask(gradient).neg_())
+    return probabilities[0], slopes[0] if len(slopes) == 1 else (slopes[0] + slopes[1]) / 2
 
 
 def in_clip(model: VideoModel, frames: Tensor, target: Tensor, reward: Rewarding) -> tuple[Tensor, Tensor]:
@@ -103,4 +104,6 @@ def _gradients(
             logits = model(leaf.expand(-1, -1, length, -1, -1))
             gradients.append(derivative(reward(logits, y, model.output), leaf))
         probabilities.append(score_of(logits.detach(), y, Score.prob, model.output))
+    if len(gradients) == 1:
+        return probabilities[0], gradients[0]
     return torch.cat(probabilities), torch.cat(gradients)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum, auto
-from itertools import product
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from vidattr.methods.perturbation.windows import Windows
+from vidattr.models.speed.lagging import onto
 
 
 class Profile(StrEnum):
@@ -28,8 +29,6 @@ class Profile(StrEnum):
     code = auto()
     text = auto()
 
-
-_CACHED = 2**17  # numbers in the largest buffer of a loop: it stays in a core's second-level cache
 
 _PROFILES: dict[Profile, Callable[[Tensor], Tensor]] = {
     Profile.code: lambda z: torch.exp(-2 * (z - 0.5).clamp(min=0).square()),
@@ -52,7 +51,7 @@ def temporal_weights(frames: int, sigma: float, profile: Profile, like: Tensor) 
     """
     t = torch.arange(frames, dtype=torch.float64)
     weights = _PROFILES[profile]((t[:, None] - t).abs() / sigma)
-    return (weights / weights.sum(1, keepdim=True)).to(like)
+    return onto(like.device, (weights / weights.sum(1, keepdim=True)).to(like.dtype))
 
 
 class SmoothMax:
@@ -67,7 +66,7 @@ class SmoothMax:
     of that plane.
 
     The weights depend only on the position of u between the seeds. Pixels are therefore grouped by that position, in
-    step² groups, and the sum runs over the seeds of the window (`_Windows`): no buffer holds all windows.
+    step² groups, and the sum runs over the seeds of the window (`windows.Windows`): no buffer holds all windows.
 
     Unlike the released code, whose plane is too small for some σ (10 pixels with a step of 7), the plane always
     contains the frame.
@@ -99,22 +98,10 @@ class SmoothMax:
         place, tap = torch.arange(step, dtype=torch.float64), torch.arange(self.taps, dtype=torch.float64)
         offset = place[:, None] - sigma - step * (tap - margin)  # of a pixel from the seed, along one axis
         distance = torch.hypot(offset[:, None, :, None], offset[None, :, None, :])
-        weights = (coldness * _PROFILES[Profile.code](distance / sigma)).to(like)  # (step, step, taps, taps), times β
+        weights = onto(like.device, (coldness * _PROFILES[Profile.code](distance / sigma)).to(like.dtype))
         self.weights = weights.flatten(2).flatten(0, 1)  # (step², taps²)
         self._coldness = coldness
-        at: dict[float, list[tuple[int, int]]] = {}
-        for down, row in product(range(step), range(self.taps)):
-            at.setdefault(abs(down - sigma - step * (row - margin)), []).append((down, row))
-        self._windows = _Windows(
-            step,
-            self.taps,
-            self.taps - 1 - margin,
-            self._cells,
-            self.plane,
-            coldness,
-            _beyond(self.grid, self.taps).to(like),
-            [_Line(weights[each[0][0], :, each[0][1]].T[..., None, None].contiguous(), each) for each in at.values()],
-        )
+        self._windows = Windows.of(weights, offset, self.plane, self.grid, margin, self._cells, coldness)
 
     def __call__(self, seeds: Tensor) -> Tensor:
         """Returns the mask (B, T, Ĥ, Ŵ) on the whole plane, in [0, 1], of seeds (B, T, h, w) in [0, 1]."""
@@ -138,108 +125,6 @@ class SmoothMax:
         return mask[..., corner : corner + height, corner : corner + width]
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A row of pixels above a seed, and the row as far below it, if there is one: they have the same weights.
-
-    Attributes:
-        weights: (taps, step, 1, 1), β times the weight of the seed in each column of a window, by the pixel's place.
-        at: For both rows of pixels: their place, and the row of the windows that the seed is in.
-    """
-
-    weights: Tensor
-    at: list[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class _Windows:
-    """The sums over the windows of all pixels, seed by seed.
-
-    Frames are the last axis, so that rows of seeds (h, w·F) and of cells are contiguous for all frames of a block. Sums
-    have a number for each place in a cell, and for each cell that a seed reaches: (step, step, h + taps − 1,
-    (w + taps − 1)·F). Seeds beyond the grid, whose e^0 is 1, are counted, not computed.
-
-    Attributes:
-        step, taps, plane: As in `SmoothMax`.
-        first: The first row and column of cells that belongs to the plane.
-        cells: (rows, columns) of the plane.
-        coldness: β.
-        beyond: (h + taps − 1, w + taps − 1), how many seeds of a cell's window lie beyond the grid.
-        lines: All rows of pixels that a seed reaches.
-    """
-
-    step: int
-    taps: int
-    first: int
-    cells: tuple[int, ...]
-    plane: tuple[int, int]
-    coldness: float
-    beyond: Tensor
-    lines: list[_Line]
-
-    def block(self, seeds: Tensor) -> int:
-        """Returns how many frames are computed together: on a CPU, as many as its cache holds."""
-        largest = 2 * self.taps * self.step * seeds.shape[1] * seeds.shape[2]
-        return max(1, _CACHED // largest) if seeds.device.type == "cpu" else len(seeds)
-
-    def sums(self, seeds: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Returns Σ e^a and Σ a e^a over the windows, for seeds (h, w·F) and a = w·s."""
-        height, width = seeds.shape
-        reach = self.taps - 1
-        total = seeds.new_zeros(2, self.step, self.step, height + reach, width + reach * frames)
-        total[0].view(self.step, self.step, *self.beyond.shape, frames).copy_(self.beyond[..., None])
-        both = seeds.new_empty(2, self.taps, self.step, height, width)
-        line = seeds.new_empty(2, self.step, height, width + reach * frames)
-        shifted = [(self._shifted(line, tap, frames), both[:, tap]) for tap in range(self.taps)]
-        e, a = both
-        for each in self.lines:
-            torch.mul(each.weights, seeds, out=a)
-            torch.exp(a, out=e)
-            a.mul_(e)
-            line.zero_()
-            for along, terms in shifted:
-                along.add_(terms)
-            for down, row in each.at:
-                total[:, down, :, reach - row : reach - row + height].add_(line)
-        return total[0], total[1]
-
-    def slope(self, seeds: Tensor, share: Tensor, frames: int) -> Tensor:
-        """Returns Σ w e^a (share_0·a + share_1) over the pixels of each seed, (h, w·F), for sums `share` (2, …)."""
-        height, width = seeds.shape
-        reach = self.taps - 1
-        line = seeds.new_empty(2, self.step, height, width + reach * frames)
-        a, e = seeds.new_empty(2, self.taps, self.step, height, width)
-        shifted = [(self._shifted(line, tap, frames), a[tap]) for tap in range(self.taps)]
-        result = seeds.new_zeros(1, seeds.numel())
-        for each in self.lines:
-            torch.mul(each.weights, seeds, out=a)
-            torch.exp(a, out=e)
-            line.zero_()
-            for down, row in each.at:
-                line.add_(share[:, down, :, reach - row : reach - row + height])
-            for (by_a, by_1), terms in shifted:
-                torch.addcmul(by_1, by_a, terms, out=terms)
-            result.addmm_(each.weights.view(1, -1), e.mul_(a).flatten(2).flatten(0, 1))
-        return result.view_as(seeds)
-
-    def pixels(self, sums: Tensor, frames: int) -> Tensor:
-        """Returns the part of sums that belongs to the plane, as a view (F, rows, step, columns, step)."""
-        down, across = (slice(self.first, self.first + n) for n in self.cells)
-        cells = sums.view(self.step, self.step, *self.beyond.shape, frames)
-        return cells[:, :, down, across].permute(4, 2, 0, 3, 1)
-
-    def _shifted(self, line: Tensor, tap: int, frames: int) -> Tensor:
-        """Returns the cells (…, w·F) of a line whose windows have the seeds of a row in their column `tap`."""
-        reach = self.taps - 1
-        return line[..., (reach - tap) * frames : line.shape[-1] - tap * frames]
-
-
-def _beyond(grid: tuple[int, int], taps: int) -> Tensor:
-    """Returns how many of the seeds in the window of each cell, all cells that a seed reaches, are not in the grid."""
-    inside = [torch.tensor([min(k + 1, taps, n, n + taps - 1 - k) for k in range(n + taps - 1)]) for n in grid]
-    return taps**2 - inside[0][:, None] * inside[1]
-
-
 class _Planes(torch.autograd.Function):
     """The planes (N, Ĥ, Ŵ) of frames, from seeds (N, h, w).
 
@@ -248,32 +133,37 @@ class _Planes(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, seeds: Tensor, windows: _Windows) -> Tensor:
-        planes, saved = [], []
-        ctx.block = windows.block(seeds)
-        for part in torch.split(seeds, ctx.block):
-            own = part.permute(1, 2, 0).flatten(1)
-            bottom, mean = windows.sums(own, len(part))
+    def forward(ctx: Any, seeds: Tensor, windows: Windows) -> Tensor:
+        blocks, saved = windows.blocks(seeds), []
+        sides = [cells * windows.step for cells in windows.cells]
+        planes = seeds.new_empty(*blocks.shape[:2], windows.frames(blocks), *sides)
+        for rows, plane in zip(blocks, planes, strict=True):
+            bottom, mean = windows.sums(rows).unbind(1)
             mean /= bottom
-            planes.append(windows.pixels(mean, len(part)).flatten(3).flatten(1, 2))
-            saved += [own, bottom, mean]
-        ctx.save_for_backward(*saved)
+            pixels = windows.pixels(mean)
+            torch.div(pixels, windows.coldness, out=plane.view(pixels.shape))
+            saved += [bottom, mean]
+        ctx.save_for_backward(blocks, *saved)
         ctx.windows = windows
         height, width = windows.plane
-        return (torch.cat(planes)[:, :height, :width] / windows.coldness).clamp_(max=1)  # rounding may pass 1
+        return planes.flatten(0, 2)[: len(seeds), :height, :width].clamp(max=1)  # rounding may pass 1
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        windows, slopes = ctx.windows, []
-        rest = [cells * windows.step - side for cells, side in zip(windows.cells, windows.plane, strict=True)]
-        blocks = [ctx.saved_tensors[k : k + 3] for k in range(0, len(ctx.saved_tensors), 3)]
-        for (seeds, bottom, mean), part in zip(blocks, torch.split(gradient, ctx.block), strict=True):
-            frames = len(part)
-            share = mean.new_zeros(2, *mean.shape)
-            pixels = windows.pixels(share[0], frames)
-            pixels.copy_(pad(part / windows.coldness, (0, rest[1], 0, rest[0])).view(pixels.shape))
-            share[0].div_(bottom).mul_(mean <= windows.coldness)
-            torch.mul(share[0], 1 - mean, out=share[1])
-            slopes.append(windows.slope(seeds, share, frames).view(len(seeds), -1, frames).permute(2, 0, 1))
-        return torch.cat(slopes), None
+        windows: Windows = ctx.windows
+        blocks, *saved = ctx.saved_tensors
+        slopes = torch.empty_like(blocks)
+        frames = slopes.shape[:2].numel() * windows.frames(blocks)
+        rows, columns = (n * windows.step - side for n, side in zip(windows.cells, windows.plane, strict=True))
+        full = pad(gradient, (0, columns, 0, rows, 0, frames - len(gradient)))
+        parts = zip(blocks, saved[::2], saved[1::2], full.view(len(blocks), -1), slopes, strict=True)
+        for seeds, bottom, mean, part, slope in parts:
+            share = mean.new_empty(len(mean), 2, *mean.shape[1:])
+            by_a, by_1 = share.unbind(1)
+            pixels = windows.pixels(by_a.zero_())
+            pixels.copy_(part.view(pixels.shape))
+            by_a /= bottom
+            torch.addcmul(by_a, by_a, mean, value=-1, out=by_1)
+            slope.copy_(windows.slope(seeds, share))
+        return windows.seeds(slopes, len(gradient)).div(windows.coldness), None
