@@ -224,7 +224,7 @@ def test_ideas_for_fewer_passes_start_from_steps_own_iterations(bench: Any, tmp_
     ((_, continued, _),) = resumed.masks()
     assert torch.equal(continued, masks)
     assert passes.overlap(masks, masks) == [1.0, 1.0]
-    wanted = {"mask": masks, "probability": probability}
+    wanted = {"mask": masks, "probability": probability, "seeds": again.seeds}
     results = {"`step`": passes.measured(passes.Idea(4, base="step_demo", fields=fields), network, query, wanted)}
     table = passes.tables(results)
     assert "| `step` | 4 | 2 of 2 | 1.000 | 1.000 | 0.000 | " in table
