@@ -82,6 +82,9 @@ IDEAS = {
     "10 mask steps a pass, from step 100 on": Idea(
         460, fields={**TEN, "mask_steps_from": 100, "late_growth": GROWTH**6.9}
     ),
+    "10 mask steps a pass, from step 100 on, 600 steps": Idea(
+        600, fields={**TEN, "mask_steps_from": 100, "late_growth": GROWTH**4.5}
+    ),
     "10 mask steps a pass, from step 60 on": Idea(
         460, fields={**TEN, "mask_steps_from": 60, "late_growth": GROWTH**6.9}
     ),
