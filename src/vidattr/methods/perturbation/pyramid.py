@@ -35,16 +35,16 @@ class Border(StrEnum):
     nearest = auto()
 
 
-def blur(images: Tensor, sigma: float, border: Border = Border.zero) -> Tensor:
+def blur(images: Tensor, sigma: float, border: Border = Border.zero, out: Tensor | None = None) -> Tensor:
     """Blurs (…, H, W) with a Gaussian of standard deviation `sigma` pixels, cut at ⌈4σ⌉ and normalised to sum 1.
 
     With zeros beyond the border, the border of a blurred frame fades to the mean colour. The blur is two matrix
     products.
     """
     if sigma == 0:
-        return images
+        return images if out is None else out.copy_(images)
     down, across = (_gaussian(length, sigma, border, images) for length in images.shape[-2:])
-    return down @ images @ across.T
+    return torch.matmul(down @ images, across.T, out=out)
 
 
 def _gaussian(length: int, sigma: float, border: Border, like: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def blur_pyramid(frames: Tensor) -> Tensor:
     """Returns (8, …): level l is the frames, each blurred by 20·(1 − l/7) pixels; the last is the frames themselves."""
     pyramid = frames.new_empty(LEVELS, *frames.shape)
     for number, level in enumerate(pyramid):
-        level.copy_(blur(frames, WIDEST * (1 - number / (LEVELS - 1))))
+        blur(frames, WIDEST * (1 - number / (LEVELS - 1)), out=level)
     return pyramid
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from vidattr.models.speed.lagging import onto
 
-_CACHED = 2**17  # numbers in the largest buffer of a loop, for each thread: it stays in a core's second-level cache
+_CACHED = 3 * 2**15  # numbers in the largest buffer of a loop, for each thread: it stays in a core's second-level cache
 
 
 @dataclass(frozen=True)
