@@ -36,6 +36,20 @@ sys.argv = ["vidattr", *sys.argv[2:]]
 cli.main()
 """
 
+_FREES = """
+import torch
+from vidattr.process import keep_memory
+keep_memory()
+torch.empty(9 * 2**28, dtype=torch.uint8)  # freed at once
+print(next(line for line in open("/proc/self/status") if line.startswith("VmData")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the C library of Linux is told to keep memory")
+def test_more_than_2_gib_of_freed_memory_is_kept() -> None:
+    said = subprocess.run([sys.executable, "-c", _FREES], capture_output=True, text=True, check=True).stdout
+    assert int(said.split()[1]) > 9 * 2**18  # kB
+
 
 @pytest.mark.parametrize(("most", "code"), [(2, 0), (0, 1)])
 def test_a_cpu_without_memory_takes_smaller_batches(tmp_path: Path, most: int, code: int) -> None:

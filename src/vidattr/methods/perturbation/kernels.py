@@ -145,8 +145,7 @@ def _by_seeds(
             on = real & ((row - i) >= 0)[:, None] & ((column - j) >= 0)[:, None] & (y < rows) & (x < columns)
             place = frame * rows * columns + y * columns + x
             average = tl.load(mean + place, mask=on, other=0.0)
-            # The mask is cut at 1, where rounding passes it.
-            passed = tl.load(gradient + place, mask=on & (average / coldness <= 1), other=0.0)
+            passed = tl.load(gradient + place, mask=on, other=0.0)
             below = tl.load(bottom + place, mask=on, other=1.0)
             weight = tl.load(weights + group * (TAPS * TAPS) + i * TAPS + j, mask=group < STEP * STEP, other=0.0)[
                 None, :

@@ -110,7 +110,7 @@ class Windows:
         height, width = self.grid
         row = height * (width + self.taps - 1)
         if seeds.device.type == "cpu":
-            groups = torch.get_num_threads()
+            groups = min(torch.get_num_threads(), len(seeds))
             blocks = -(-len(seeds) * self.taps * self.step * row // (_CACHED * groups))
         else:
             groups = blocks = 1
