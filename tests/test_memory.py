@@ -45,7 +45,10 @@ def size():
 
 keep_memory()
 before = size()
-torch.empty(9 * 2**28, dtype=torch.uint8)  # 2.25 GiB, freed at once
+for order in (1, -1):
+    tensors = [torch.empty(9 * 2**24, dtype=torch.uint8) for _ in range(16)]  # 2.25 GiB
+    for place in range(16)[::order]:
+        tensors[place] = None
 print(size() - before)
 """
 
