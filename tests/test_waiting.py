@@ -46,7 +46,7 @@ DOWNLOADS: dict[str, int] = {
     "kernel_shap_flow": 4,
 }
 # What a method has to know of a network, once: which layer is its linear head, and which convolutions precede it.
-ONCE = {"saliency_tubes": {"download": 1}, "class_feature_pyramids": {"download": 1, "_local_scalar_dense": 2}}
+ONCE = {"saliency_tubes": {"download": 1}, "class_feature_pyramids": {"download": 3}}
 
 
 def network(name: str, batch: int) -> VideoModel:

@@ -6,12 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from vidattr.models.network.network import VideoModel
-from vidattr.models.speed.lagging import onto
+from vidattr.models.speed.lagging import on_host, onto
 
 _PROBED = 3  # channels by which it is tested that a volume keeps the channels of another one
 
@@ -114,4 +115,4 @@ def _keeps_channels(earlier: Tensor, later: Tensor) -> bool:
             return False
         used = slope.transpose(0, 1).flatten(1).ne(0).any(1)
         alike.append((used == torch.zeros_like(used).index_fill(0, channel, True)).all())
-    return bool(torch.stack(alike).all())
+    return bool(np.from_dlpack(on_host(torch.stack(alike).to(torch.uint8))[0]).all())

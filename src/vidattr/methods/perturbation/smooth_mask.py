@@ -101,7 +101,7 @@ class SmoothMax:
         weights = onto(like.device, (coldness * _PROFILES[Profile.code](distance / sigma)).to(like.dtype))
         self.weights = weights.flatten(2).flatten(0, 1)  # (step², taps²)
         self._coldness = coldness
-        self._windows = Windows.of(weights, offset, self.plane, self.grid, margin, self._cells, coldness)
+        self._windows = Windows.of(weights, sigma, self.plane, self.grid, margin, self._cells, coldness)
 
     def __call__(self, seeds: Tensor) -> Tensor:
         """Returns the mask (B, T, Ĥ, Ŵ) on the whole plane, in [0, 1], of seeds (B, T, h, w) in [0, 1]."""

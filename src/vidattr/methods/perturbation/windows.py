@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class Windows:
     def of(
         cls,
         weights: Tensor,
-        offset: Tensor,
+        sigma: float,
         plane: tuple[int, int],
         grid: tuple[int, int],
         margin: int,
@@ -75,17 +76,17 @@ class Windows:
         Args:
             weights: (step, step, taps, taps), β times the weight of a seed, by the place of a pixel in its cell and by
                 the seed's row and column in the pixel's window.
-            offset: (step, taps), of a pixel from a seed along one axis.
+            sigma: Radius in pixels of a seed's disc.
             plane: (Ĥ, Ŵ).
             grid: (h, w).
             margin: Seeds before the first one of the grid, in the window of the plane's first pixel.
             cells: (rows, columns) of the plane.
             coldness: β.
         """
-        step, taps = offset.shape
+        step, taps = weights.shape[1:3]
         rows: dict[float, list[int]] = {}
-        for place, distance in enumerate(offset.abs().flatten().tolist()):
-            rows.setdefault(distance, []).append(place)
+        for place, (down, tap) in enumerate(product(range(step), range(taps))):
+            rows.setdefault(abs(down - sigma - step * (tap - margin)), []).append(place)
         columns = weights.permute(0, 2, 3, 1).flip(2).reshape(step * taps, -1)
         height = grid[0]
         inside = [min(k + 1, taps, height, height + taps - 1 - k) for k in range(height + taps - 1)]

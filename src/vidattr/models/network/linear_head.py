@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -74,7 +75,7 @@ def _search(network: VideoModel, frames: Tensor) -> tuple[str, str]:
         if average.mean.shape[1] == _parameters(module)[0].shape[1]
     ]
     fits = [_fits(average.mean, heads[name], logits) for average, name in pairs]
-    (flags,) = on_host(torch.stack(fits)) if fits else ((),)
+    flags = np.from_dlpack(on_host(torch.stack(fits).to(torch.uint8))[0]) if fits else ()
     fitting = [pair for pair, fit in zip(pairs, flags, strict=True) if fit]
     if not fitting:
         raise _refusal(f"the average of no module's output gives the logits through {' or '.join(heads)}")
